@@ -11,7 +11,7 @@ use crate::core::path::{EntryKind, RepoPath};
 
 /// A changed path of the commit.
 #[derive(Debug)]
-pub struct BranchChange {
+pub(crate) struct BranchChange {
     pub path: RepoPath,
     /// The content in git's stored form. The bytes are `None` to keep the base's content; the whole field is `None` to
     /// delete the path.
@@ -20,7 +20,7 @@ pub struct BranchChange {
 
 /// An error from committing to a branch.
 #[derive(Debug, thiserror::Error)]
-pub enum BranchError {
+pub(crate) enum BranchError {
     /// The branch already exists.
     #[error("the branch {0} already exists; nothing was written")]
     Exists(String),
@@ -36,7 +36,7 @@ pub enum BranchError {
 }
 
 /// Creates the commit and the branch, and returns the commit's ID.
-pub fn commit_on_branch(
+pub(crate) fn commit_on_branch(
     root: &Path,
     base: &str,
     name: &str,
@@ -87,7 +87,7 @@ pub fn commit_on_branch(
 ///
 /// # Errors
 /// [`BranchError::Exists`], [`BranchError::BadName`].
-pub fn check_branch(root: &Path, name: &str) -> Result<(), BranchError> {
+pub(crate) fn check_branch(root: &Path, name: &str) -> Result<(), BranchError> {
     check_branch_free(&Repository::open(root)?, name)
 }
 

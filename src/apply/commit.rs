@@ -135,7 +135,7 @@ impl PreparedTransaction<'_> {
 ///
 /// # Errors
 /// A staging directory cannot be opened.
-pub fn read_late_edits(
+pub(crate) fn read_late_edits(
     dir: &TransactionDir,
     journal: &Journal,
     committed: bool,
@@ -166,7 +166,7 @@ fn find_preserved_edits(
 
 /// Returns the path of a staged file or backup, for messages.
 #[must_use]
-pub fn staged_file_path(
+pub(crate) fn staged_file_path(
     tree: &WorkingTree,
     journal: &Journal,
     dir: &TransactionDir,

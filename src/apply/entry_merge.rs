@@ -12,7 +12,7 @@ use crate::core::path::EntryKind;
 
 /// The result of a three-way merge of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Resolution {
+pub(crate) enum Resolution {
     /// The working tree already has the result.
     Unchanged,
     /// The path is to have this content.
@@ -75,7 +75,7 @@ pub enum ConflictKind {
 
 /// Merges the entries of one path. `None` is an absent path.
 #[must_use]
-pub fn merge_entry(
+pub(crate) fn merge_entry(
     base: Option<&EntryContent>,
     ours: Option<&EntryContent>,
     theirs: Option<&EntryContent>,

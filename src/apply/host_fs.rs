@@ -40,7 +40,7 @@ pub enum FsOp {
 }
 
 /// A test hook that decides before each operation whether it fails.
-pub type FaultInjector = dyn Fn(FsOp) -> Result<(), Errno> + Send + Sync;
+pub(crate) type FaultInjector = dyn Fn(FsOp) -> Result<(), Errno> + Send + Sync;
 
 /// The file-system layer through which all writes to the working tree go.
 #[derive(Clone, Default)]

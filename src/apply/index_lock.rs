@@ -90,7 +90,7 @@ fn read_lock_text(target: &ApplyTarget) -> Option<String> {
 
 /// Returns the ID of the transaction that holds git's lock, if it is one of Airlock's.
 #[must_use]
-pub fn lock_owner(target: &ApplyTarget) -> Option<String> {
+pub(crate) fn lock_owner(target: &ApplyTarget) -> Option<String> {
     Some(read_lock_text(target)?.strip_prefix("airlock apply ")?.trim_end().to_owned())
 }
 

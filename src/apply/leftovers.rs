@@ -11,7 +11,7 @@ use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
 
 /// Removes a transaction's directory and its staging directories in the working tree.
-pub fn remove_leftovers(fs: &HostFs, dir: &TransactionDir, tree: &WorkingTree) -> Result<(), HostError> {
+pub(crate) fn remove_leftovers(fs: &HostFs, dir: &TransactionDir, tree: &WorkingTree) -> Result<(), HostError> {
     // The journal is removed first: without it, the remaining files do not count as an unfinished transaction.
     remove_journal(fs, dir).map_err(system_error("failed to remove the journal of an apply"))?;
     remove_in_tree_dirs(fs, dir, tree)?;

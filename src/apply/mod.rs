@@ -3,7 +3,7 @@
 //!
 //! *Architecture invariant:* [`HostFs`] is the only writer to the working tree, and every directory on a path is opened by
 //! descriptor without following symlinks. The index, refs and configuration of the user's git are not changed; only
-//! [`commit_on_branch`] adds a commit and a branch, on request.
+//! `commit_on_branch` adds a commit and a branch, on request.
 
 mod attributes;
 mod branch;
@@ -33,26 +33,29 @@ mod transaction_log;
 mod undo;
 mod working_tree;
 
-pub use branch::{BranchChange, BranchError, check_branch, commit_on_branch};
+pub(crate) use branch::{BranchChange, BranchError, check_branch, commit_on_branch};
 pub use capabilities::FsCapabilities;
-pub use commit::{read_late_edits, staged_file_path};
+pub(crate) use commit::{read_late_edits, staged_file_path};
 pub use entry_content::EntryContent;
-pub use entry_merge::{ConflictKind, Resolution, merge_entry};
-pub use host_error::HostError;
-pub use host_fs::{FaultInjector, FsOp, HostFs, Rename};
-pub use index_lock::{lock_owner, unlock_index};
-pub use journal::{
-    FileIdentity, Journal, JournalError, Op, StagedFile, TransactionKind, TransactionOutcome, TransactionStatus,
-    WorktreeFingerprint,
-};
-pub use leftovers::remove_leftovers;
-pub use merge::{ConflictHunk, Merged, Sides, merge_content, merge_with_markers};
-pub use plan::{Plan, PlanOptions, PlannedOp};
-pub use report::{ApplyTarget, PreservedEdit, Report, SkippedRevert};
-pub use request::{AttrSource, BlobStore, ChangeSide, PathRequest, PriorRoundChange, SelectedChange};
-pub use resolve::HARD_LINK_REASON;
-pub use step::{Conflict, ConflictSides, MergeMode, Step, StepAction};
+pub use entry_merge::ConflictKind;
+pub(crate) use host_error::HostError;
+pub use host_fs::{FsOp, HostFs, Rename};
+pub(crate) use index_lock::lock_owner;
+pub use index_lock::unlock_index;
+pub use journal::{Journal, TransactionKind, WorktreeFingerprint};
+pub(crate) use journal::{JournalError, Op, StagedFile, TransactionStatus};
+pub(crate) use leftovers::remove_leftovers;
+pub(crate) use merge::ConflictHunk;
+pub use merge::{Merged, Sides, merge_content, merge_with_markers};
+pub use plan::{Plan, PlanOptions};
+pub use report::{ApplyTarget, Report};
+pub use request::{BlobStore, ChangeSide, PathRequest, PriorRoundChange, SelectedChange};
+pub(crate) use resolve::HARD_LINK_REASON;
+pub(crate) use step::{Conflict, ConflictSides, MergeMode};
+pub use step::{Step, StepAction};
 pub use transaction::{ApplyError, ApplyRequest, RecoveryMode, recover_transaction, run_transaction};
 pub use transaction_log::{LockError, TransactionDir, TransactionLog};
-pub use undo::{AppliedTransaction, ApplyHistory, Backups, Undo, UndoError};
-pub use working_tree::{DirContents, Inode, Mount, ObservedFile, PathState, WorkingTree};
+pub(crate) use undo::{AppliedTransaction, UndoError};
+pub use undo::{ApplyHistory, Undo};
+pub(crate) use working_tree::PathState;
+pub use working_tree::WorkingTree;

@@ -24,7 +24,7 @@ pub(crate) struct Resolver<'a> {
 }
 
 /// The reason why a file with several hard links is not replaced.
-pub const HARD_LINK_REASON: &str = "it has other hard links, which replacing it would detach";
+pub(crate) const HARD_LINK_REASON: &str = "it has other hard links, which replacing it would detach";
 
 /// The action on a path, and the resulting content.
 type StepOutcome = (StepAction, Option<EntryContent>);

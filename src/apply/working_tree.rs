@@ -163,11 +163,11 @@ impl Parent {
 
 /// A mount. Files cannot be renamed between mounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mount(u64, u64);
+pub(crate) struct Mount(u64, u64);
 
 impl Mount {
     /// Returns the mount of an open directory.
-    pub fn from_fd(directory: impl AsFd) -> Result<Self, Errno> {
+    pub(crate) fn from_fd(directory: impl AsFd) -> Result<Self, Errno> {
         let mask = StatxFlags::MNT_ID | StatxFlags::INO;
         let statx = rustix::fs::statx(&directory, "", AtFlags::EMPTY_PATH, mask)?;
         Ok(Self::from(&statx))

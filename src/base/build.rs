@@ -33,7 +33,7 @@ pub(super) struct ResolvedBase {
 }
 
 /// A base that is not sealed yet.
-pub struct UnsealedBase {
+pub(crate) struct UnsealedBase {
     guest: GuestClient,
     container: String,
     /// The index of the main repository in it.
@@ -213,7 +213,7 @@ async fn seed_base(
 ///
 /// # Errors
 /// The guest, the engine or the file system fails. The base remains unsealed then, and only its own sandbox uses it.
-pub async fn seal_base(
+pub(crate) async fn seal_base(
     engine: &dyn Engine,
     host: &HostRepo,
     base: &Base,
@@ -227,7 +227,7 @@ pub async fn seal_base(
 
 /// Removes the empty volumes without labels that an engine creates if a container refers to a missing volume. Nothing
 /// else would ever find them.
-pub async fn remove_stray_volumes(engine: &dyn Engine, base: &Base) -> Result<(), BaseError> {
+pub(crate) async fn remove_stray_volumes(engine: &dyn Engine, base: &Base) -> Result<(), BaseError> {
     for name in [&base.volume, &base.launcher] {
         if engine.find_volume(name).await?.is_some_and(|v| v.labels.is_empty() && v.options.is_empty()) {
             engine.remove_volume(name).await?;
@@ -237,7 +237,7 @@ pub async fn remove_stray_volumes(engine: &dyn Engine, base: &Base) -> Result<()
 }
 
 /// Removes the containers and the volumes of a base.
-pub async fn discard_base(engine: &dyn Engine, base: &Base) -> Result<(), BaseError> {
+pub(crate) async fn discard_base(engine: &dyn Engine, base: &Base) -> Result<(), BaseError> {
     for container in engine.list_containers(super::labels::BASE_LABEL, Some(&base.id)).await? {
         engine.remove_container(&container.id).await?;
     }

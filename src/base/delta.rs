@@ -88,7 +88,7 @@ impl BaseDelta {
 /// Writes a delta into a workspace and returns the stat data of each regular file.
 ///
 /// The guest must run as the agent's user.
-pub async fn write_delta(
+pub(crate) async fn write_delta(
     guest: &GuestClient,
     delta: &SnapshotDelta,
     mtime: u64,
@@ -128,7 +128,7 @@ pub async fn write_delta(
 }
 
 /// Writes files into the workspace's git directory.
-pub async fn write_git_files(guest: &GuestClient, files: &GitFiles) -> Result<(), BaseError> {
+pub(crate) async fn write_git_files(guest: &GuestClient, files: &GitFiles) -> Result<(), BaseError> {
     let contents: BTreeMap<Vec<u8>, _> = files.iter().map(|(path, c)| ([b".git/", &path[..]].concat(), c)).collect();
     let mut batch = EntryBatch::new(guest, Root::Work);
     for path in contents.keys().rev() {

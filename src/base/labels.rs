@@ -29,7 +29,7 @@ pub fn repository_id(common_dir: &Path) -> io::Result<String> {
 }
 
 /// Reads the random number that identifies a repository, and creates it first if it does not exist.
-pub fn read_or_create_identity(common_dir: &Path) -> io::Result<String> {
+pub(crate) fn read_or_create_identity(common_dir: &Path) -> io::Result<String> {
     let dir = common_dir.join("airlock");
     let path = dir.join("id");
     if !path.is_file() {

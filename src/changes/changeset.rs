@@ -9,7 +9,7 @@ use super::{ContentHash, Finding, Quarantine, Severity};
 use crate::core::path::{EntryKind, RepoPath};
 
 /// Maximum size in bytes of a file that is split into lines. A larger file is a single unit.
-pub const MAX_TEXT: u64 = 16 << 20;
+pub(crate) const MAX_TEXT: u64 = 16 << 20;
 
 /// All changes of an agent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -104,7 +104,7 @@ impl FileChange {
         Self { new: Some(new), ..self.clone() }
     }
 
-    /// Returns whether either version is larger than [`MAX_TEXT`].
+    /// Returns whether either version is larger than `MAX_TEXT`.
     #[must_use]
     pub fn is_large(&self) -> bool {
         [&self.old, &self.new].into_iter().flatten().any(|side| side.size > MAX_TEXT)

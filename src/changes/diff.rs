@@ -10,7 +10,7 @@ const CONTEXT: usize = 3;
 
 /// An `@@` hunk: one or more hunks with adjoining contexts.
 #[derive(Debug, PartialEq, Eq)]
-pub struct ContextHunk<'a> {
+pub(crate) struct ContextHunk<'a> {
     /// The lines of the base, counted from 0.
     pub old: Range<usize>,
     /// The lines of the result, counted from 0.
@@ -20,7 +20,7 @@ pub struct ContextHunk<'a> {
 
 /// A line of a hunk, including its line feed if it has one.
 #[derive(Debug, PartialEq, Eq)]
-pub enum ContextLine<'a> {
+pub(crate) enum ContextLine<'a> {
     Context(&'a [u8]),
     /// A line that is only in the base.
     Removed(&'a [u8]),
@@ -31,7 +31,7 @@ pub enum ContextLine<'a> {
 impl ContextHunk<'_> {
     /// Returns the `@@` line in the format of `diff -u`.
     #[must_use]
-    pub fn header_line(&self) -> String {
+    pub(crate) fn header_line(&self) -> String {
         // An empty range is given by the line before it.
         let side = |range: &Range<usize>| match range.len() {
             0 => format!("{},0", range.start),
@@ -44,7 +44,7 @@ impl ContextHunk<'_> {
 
 /// Returns the hunks of a change with their context.
 #[must_use]
-pub fn build_context_hunks<'a>(units: &[Unit], old: &[&'a [u8]], new: &[&'a [u8]]) -> Vec<ContextHunk<'a>> {
+pub(crate) fn build_context_hunks<'a>(units: &[Unit], old: &[&'a [u8]], new: &[&'a [u8]]) -> Vec<ContextHunk<'a>> {
     let mut hunks: Vec<ContextHunk<'a>> = Vec::new();
     for unit in units {
         let UnitKind::Hunk { old: o, new: n } = &unit.kind else { continue };

@@ -19,7 +19,7 @@ fn is_repository(has: impl Fn(&str) -> bool) -> bool {
 ///
 /// On a file system that folds names, `head` is the same as `HEAD`.
 #[must_use]
-pub fn has_folded_path(folded: &BTreeSet<Vec<u8>>, path: &RepoPath) -> bool {
+pub(crate) fn has_folded_path(folded: &BTreeSet<Vec<u8>>, path: &RepoPath) -> bool {
     let path = path.folded_key();
     let below = [&path[..], b"/"].concat();
     folded.contains(&path) || folded.range(below.clone()..).next().is_some_and(|p| p.starts_with(&below))
@@ -27,14 +27,18 @@ pub fn has_folded_path(folded: &BTreeSet<Vec<u8>>, path: &RepoPath) -> bool {
 
 /// A cache of directories and whether they would be repositories.
 #[derive(Debug, Default)]
-pub struct EmbeddedRepoRule(HashMap<RepoPath, bool>);
+pub(crate) struct EmbeddedRepoRule(HashMap<RepoPath, bool>);
 
 impl EmbeddedRepoRule {
     /// Returns the closest directory above a path to be written that would be a repository.
     ///
     /// `has` returns whether a path exists in the result. The root is never reported: it is a working tree, and git
     /// looks for its `.git` first.
-    pub fn find_enclosing_repo(&mut self, path: &RepoPath, mut has: impl FnMut(&RepoPath) -> bool) -> Option<RepoPath> {
+    pub(crate) fn find_enclosing_repo(
+        &mut self,
+        path: &RepoPath,
+        mut has: impl FnMut(&RepoPath) -> bool,
+    ) -> Option<RepoPath> {
         let mut ancestor = path.parent();
         while let Some(directory) = ancestor {
             let is_repo = match self.0.get(&directory) {

@@ -83,14 +83,14 @@ impl LineEnding {
 
 /// Returns the new line ending if each content has a uniform line ending and they differ.
 #[must_use]
-pub fn detect_line_ending_change(old: &[u8], new: &[u8]) -> Option<LineEnding> {
+pub(crate) fn detect_line_ending_change(old: &[u8], new: &[u8]) -> Option<LineEnding> {
     let (before, after) = (LineEnding::detect_uniform(old)?, LineEnding::detect_uniform(new)?);
     (before != after).then_some(after)
 }
 
 /// Returns a line without its line ending.
 #[must_use]
-pub fn trim_line_ending(line: &[u8]) -> &[u8] {
+pub(crate) fn trim_line_ending(line: &[u8]) -> &[u8] {
     let body = line.strip_suffix(b"\n").unwrap_or(line);
     if body.len() < line.len() { body.strip_suffix(b"\r").unwrap_or(body) } else { body }
 }
@@ -130,7 +130,7 @@ impl Unit {
 
 /// Splits content into lines, including their line feeds.
 #[must_use]
-pub fn split_lines(bytes: &[u8]) -> Vec<&[u8]> {
+pub(crate) fn split_lines(bytes: &[u8]) -> Vec<&[u8]> {
     bytes.split_inclusive(|b| *b == b'\n').collect()
 }
 
@@ -142,7 +142,7 @@ const MAX_LINES: usize = 1_000_000;
 /// This is text without NUL and with fewer than a million line feeds. Text in a single-byte encoding, such as Latin-1,
 /// is included; its bytes are kept unchanged.
 #[must_use]
-pub fn is_line_based(bytes: &[u8]) -> bool {
+pub(crate) fn is_line_based(bytes: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', bytes).count() < MAX_LINES && (is_text(bytes) || is_legacy_text(bytes))
 }
 
@@ -162,7 +162,7 @@ fn count_common_affixes<T: Eq>(old: &[T], new: &[T]) -> (usize, usize) {
 ///
 /// The region between the common start and end must be small enough to compare without a noticeable delay.
 #[must_use]
-pub fn is_comparable<T: Eq>(old: &[T], new: &[T]) -> bool {
+pub(crate) fn is_comparable<T: Eq>(old: &[T], new: &[T]) -> bool {
     let (head, tail) = count_common_affixes(old, new);
     (old.len() - head - tail).saturating_mul(new.len() - head - tail) <= MAX_LINE_COMPARISONS
 }

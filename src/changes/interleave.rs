@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 /// A line of a hunk, counted from 0 on its side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HunkLine {
+pub(crate) enum HunkLine {
     /// A line of the base.
     Removed(usize),
     /// A line of the result.
@@ -27,7 +27,7 @@ const MIN_SIMILARITY: u32 = 550;
 
 /// Returns the lines of a hunk in order.
 #[must_use]
-pub fn interleave_lines(removed: &[&[u8]], added: &[&[u8]]) -> Vec<HunkLine> {
+pub(crate) fn interleave_lines(removed: &[&[u8]], added: &[&[u8]]) -> Vec<HunkLine> {
     let mut rows = Vec::with_capacity(removed.len() + added.len());
     let (mut i, mut j) = (0, 0);
     let mut push_until = |to_i: usize, to_j: usize, rows: &mut Vec<HunkLine>| {
@@ -50,7 +50,7 @@ pub fn interleave_lines(removed: &[&[u8]], added: &[&[u8]]) -> Vec<HunkLine> {
 
 /// Returns whether the order of a hunk depends on its content. Otherwise, all removed lines come first.
 #[must_use]
-pub fn is_interleaved(removed: usize, added: usize) -> bool {
+pub(crate) fn is_interleaved(removed: usize, added: usize) -> bool {
     removed > 0 && added > 0 && removed * added <= MAX_PAIRS && removed + added > 2
 }
 

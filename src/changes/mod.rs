@@ -25,21 +25,24 @@ mod secrets;
 mod selection;
 mod selection_set;
 
-pub use aliases::LinkAliases;
+pub(crate) use aliases::LinkAliases;
 pub use builder::{BaseEntries, ChangesetBuilder};
 pub use cancel::CancelToken;
-pub use changeset::{Changeset, FileChange, FileVersion, IgnoredPath, IgnoredPaths, MAX_TEXT, RefusedEntry};
-pub use diff::{ContextHunk, ContextLine, build_context_hunks};
-pub use embedded_repos::{EmbeddedRepoRule, has_folded_path};
-pub use hunks::{
-    LineEnding, Unit, UnitKind, detect_line_ending_change, is_comparable, is_line_based, split_lines, split_units,
-    trim_line_ending,
+pub use changeset::{Changeset, FileChange, FileVersion, RefusedEntry};
+pub(crate) use changeset::{IgnoredPath, IgnoredPaths, MAX_TEXT};
+pub(crate) use diff::{ContextHunk, ContextLine, build_context_hunks};
+pub(crate) use embedded_repos::{EmbeddedRepoRule, has_folded_path};
+pub(crate) use hunks::{
+    LineEnding, detect_line_ending_change, is_comparable, is_line_based, split_lines, trim_line_ending,
 };
-pub use interleave::{HunkLine, interleave_lines, is_interleaved};
+pub use hunks::{Unit, UnitKind, split_units};
+pub(crate) use interleave::{HunkLine, interleave_lines, is_interleaved};
 pub use lines::Lines;
-pub use packages::{PackageManifests, is_lock_file};
-pub use quarantine::{BlobWriter, ContentHash, Quarantine};
-pub use risk::{Finding, RiskContext, Severity, find_risks};
-pub use rules::{Rule, RuleError, RuleSet};
+pub(crate) use packages::{PackageManifests, is_lock_file};
+pub use quarantine::{ContentHash, Quarantine};
+pub(crate) use risk::RiskContext;
+pub use risk::{Finding, Severity, find_risks};
+pub(crate) use rules::Rule;
+pub use rules::RuleSet;
 pub use selection::{SelectedContent, apply_selection};
-pub use selection_set::{LineSet, ParseSelectionError, Selection, UnitSelection};
+pub use selection_set::{LineSet, Selection, UnitSelection};

@@ -38,7 +38,7 @@ const LOCK_FILES: &[(&str, &[&str])] = &[
 
 /// Returns whether a package manager writes a lock file with this name.
 #[must_use]
-pub fn is_lock_file(name: &[u8]) -> bool {
+pub(crate) fn is_lock_file(name: &[u8]) -> bool {
     let name = String::from_utf8_lossy(name).to_lowercase();
     LOCK_FILES.iter().any(|(lock, _)| *lock == name)
 }

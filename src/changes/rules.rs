@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Severity::{self, Note};
 use super::rule_table::TABLE;
-use crate::core::path::RepoPath;
+use crate::core::path::{RepoPath, fold_component};
 
 /// Suffixes of example files, which the rule `environment` only reports as notes.
 const EXAMPLE_SUFFIXES: [&[u8]; 3] = [b".example", b".sample", b".template"];
@@ -105,8 +105,9 @@ impl RuleSet {
                 }
                 let problem = |e: globset::Error| RuleError { name: rule_match.name.clone(), problem: e.to_string() };
                 for glob in expand_spellings(glob) {
-                    // Paths are matched in lower case, so that most globs can be looked up instead of evaluated.
-                    let built = GlobBuilder::new(&glob.to_lowercase()).literal_separator(true).build();
+                    // Paths are matched in their folded form, so that most globs can be looked up instead of evaluated. A
+                    // glob is folded in the same way: its special characters are ASCII and stay as they are.
+                    let built = GlobBuilder::new(&fold_glob(&glob)).literal_separator(true).build();
                     builder.add(built.map_err(problem)?);
                     glob_rows.push(rows.len());
                 }
@@ -160,6 +161,12 @@ impl RuleSet {
     }
 }
 
+/// Folds a glob as [`RepoPath::folded_key`] folds paths.
+fn fold_glob(glob: &str) -> String {
+    let components: Vec<Vec<u8>> = glob.split('/').map(|component| fold_component(component.as_bytes())).collect();
+    String::from_utf8(components.join(&b'/')).unwrap_or_else(|_| glob.to_lowercase())
+}
+
 /// Expands the braces in a glob of the table to one glob for each alternative. Braces are not nested.
 fn expand_braces(glob: &str) -> Vec<String> {
     let parts = glob.split_once('{').and_then(|(head, rest)| Some((head, rest.split_once('}')?)));
@@ -186,6 +193,21 @@ mod tests {
     fn levels(rules: &RuleSet, path: &[u8]) -> Vec<(Severity, String)> {
         let path = RepoPath::from_bytes(path).expect("a path");
         rules.find_matches(&path).into_iter().map(|n| (n.severity, n.name)).collect()
+    }
+
+    #[test]
+    fn globs_are_folded_like_paths() {
+        for (glob, path) in [
+            ("cafe\u{301}/**", "caf\u{e9}/x"),
+            ("caf\u{e9}/**", "cafe\u{301}/x"),
+            ("\u{39f}\u{394}\u{39f}\u{3a3}/**", "\u{3bf}\u{3b4}\u{3bf}\u{3c2}/x"),
+            ("Deploy/[A-C]*.YML", "deploy/b1.yml"),
+        ] {
+            let rule = Rule { name: "r".into(), severity: Severity::High, paths: vec![glob.into()], reason: None };
+            let rules = RuleSet::with_custom(&[rule]).expect("a glob");
+            let path = RepoPath::from_bytes(path.as_bytes()).expect("a path");
+            assert!(rules.find_matches(&path).iter().any(|found| found.name == "r"), "{glob} {path:?}");
+        }
     }
 
     #[test]

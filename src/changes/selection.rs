@@ -26,7 +26,7 @@ pub enum SelectedContent {
 /// `old` and `new` are the contents, as returned by [`FileChange::read_contents`]. `text` reads the user's replacement for a
 /// hunk.
 ///
-/// If only some lines of a hunk are selected, the remaining lines are in the order of [`interleave_lines`]. A last line
+/// If only some lines of a hunk are selected, the remaining lines are in the order of `interleave_lines`. A last line
 /// without a line feed gets one if another line follows.
 ///
 /// # Errors

@@ -67,7 +67,7 @@ const ADVISORIES: &[Advisory] = &[
 /// Returns the advisories for this version of a component. The second value is whether a distribution may have
 /// backported the fix.
 #[must_use]
-pub fn find_advisories(component: &str, version: &str) -> Vec<(&'static Advisory, bool)> {
+pub(crate) fn find_advisories(component: &str, version: &str) -> Vec<(&'static Advisory, bool)> {
     let Some(number) = parse_version(version) else { return Vec::new() };
     let known = ADVISORIES.iter().filter(|a| a.component == component && a.affects_version(number));
     known.map(|a| (a, has_distribution_suffix(component, version))).collect()

@@ -14,17 +14,14 @@ pub mod image;
 mod spec;
 mod traits;
 
-pub use advisory::{Advisory, find_advisories};
 pub use docker::Docker;
-pub use error::EngineError;
-pub use spec::{
+pub(crate) use error::EngineError;
+pub use spec::sidecar_spec;
+pub(crate) use spec::{
     AgentContainerOptions, AgentVolumes, ContainerSpec, Mount, Network, OWNER_PORT, SIDECAR_MOUNTS, agent_spec,
-    sidecar_spec,
 };
-pub use traits::{
-    AttachedStreams, BuildProgress, ContainerInfo, Engine, EngineInfo, ImageBuild, ImageInfo, Labels, OutputChunk,
-    TarStream, VolumeInfo, VolumeSpec,
-};
+pub use traits::{AttachedStreams, Engine, Labels, OutputChunk};
+pub(crate) use traits::{EngineInfo, ImageInfo, VolumeInfo, VolumeSpec};
 
 /// Returns the SHA-256 in hexadecimal.
 fn sha256_hex(bytes: &[u8]) -> String {

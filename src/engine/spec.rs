@@ -59,10 +59,10 @@ pub enum Network {
 const MIB: u64 = 1 << 20;
 
 /// The mount points of the sidecar's volumes; the guest uses the same paths.
-pub const SIDECAR_MOUNTS: SidecarMounts =
+pub(crate) const SIDECAR_MOUNTS: SidecarMounts =
     SidecarMounts { work: "/v/work", home: "/v/home", base: "/v/base", upper: "/v/upper", launch: "/airlock" };
 /// The loopback port of the sidecar on which the launcher detects that its owner is gone.
-pub const OWNER_PORT: u16 = 47_820;
+pub(crate) const OWNER_PORT: u16 = 47_820;
 /// The path of the launcher in the agent container, to which its random digits are appended.
 ///
 /// *Invariant:* no image can know this path in advance. At a known path an image could put a symlink, which the engine
@@ -72,7 +72,7 @@ const LAUNCHER: &str = "/.airlock-";
 
 /// The paths at which the sidecar mounts its volumes.
 #[derive(Debug)]
-pub struct SidecarMounts {
+pub(crate) struct SidecarMounts {
     pub work: &'static str,
     pub home: &'static str,
     pub base: &'static str,
@@ -107,7 +107,7 @@ pub fn sidecar_spec(name: &str, image: &str, mounts: Vec<Mount>, labels: &Labels
 
 /// The volumes of an agent container.
 #[derive(Debug, Clone, Copy)]
-pub struct AgentVolumes<'a> {
+pub(crate) struct AgentVolumes<'a> {
     pub work: &'a str,
     pub home: &'a str,
     pub launch: &'a str,
@@ -115,7 +115,7 @@ pub struct AgentVolumes<'a> {
 
 /// The options that vary between agent containers.
 #[derive(Debug, Clone)]
-pub struct AgentContainerOptions {
+pub(crate) struct AgentContainerOptions {
     /// The content ID of the image.
     pub image: String,
     /// Paths of the image's volumes to cover.
@@ -142,7 +142,7 @@ pub struct AgentContainerOptions {
 
 /// Returns the specification of the agent container, which joins the sidecar's network namespace.
 #[must_use]
-pub fn agent_spec(
+pub(crate) fn agent_spec(
     name: &str,
     sidecar: &str,
     volumes: AgentVolumes<'_>,

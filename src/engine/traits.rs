@@ -67,10 +67,10 @@ pub trait Engine: Send + Sync {
 }
 
 /// A callback for each line of a builder's output, which is untrusted.
-pub type BuildProgress<'a> = dyn Fn(&str) + Sync + 'a;
+pub(crate) type BuildProgress<'a> = dyn Fn(&str) + Sync + 'a;
 
 /// A tar archive that is streamed to the engine.
-pub type TarStream = Pin<Box<dyn Stream<Item = Result<Bytes, std::io::Error>> + Send>>;
+pub(crate) type TarStream = Pin<Box<dyn Stream<Item = Result<Bytes, std::io::Error>> + Send>>;
 
 /// Information about a connected engine.
 #[derive(Debug, Clone, Default)]

@@ -8,6 +8,6 @@ mod credential;
 mod model;
 mod tunnel;
 
-pub use credential::{Credential, CredentialError, CredentialKind, CredentialSource};
-pub use model::{ModelProxy, ProxyStats};
-pub use tunnel::{Outgoing, Tunnel};
+pub(crate) use credential::{Credential, CredentialError, CredentialKind, CredentialSource};
+pub(crate) use model::ModelProxy;
+pub(crate) use tunnel::Tunnel;

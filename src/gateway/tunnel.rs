@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::protocol::{self, Decoder, Frame, Kind, WINDOW};
 
 /// The channel for frames to the guest.
-pub type Outgoing = mpsc::Sender<Bytes>;
+pub(crate) type Outgoing = mpsc::Sender<Bytes>;
 
 /// Maximum number of open connections. A connection that is not read holds up to 2 MB of the host's memory.
 const MAX_CONNECTIONS: usize = 64;
@@ -24,7 +24,7 @@ struct Connection {
 }
 
 /// The host's end of the tunnel of one sandbox.
-pub struct Tunnel {
+pub(crate) struct Tunnel {
     out: Outgoing,
     connections: HashMap<u32, Connection>,
     accept: mpsc::UnboundedSender<DuplexStream>,
@@ -33,12 +33,12 @@ pub struct Tunnel {
 impl Tunnel {
     /// Creates a tunnel that sends each new connection to `accept`.
     #[must_use]
-    pub fn new(out: Outgoing, accept: mpsc::UnboundedSender<DuplexStream>) -> Self {
+    pub(crate) fn new(out: Outgoing, accept: mpsc::UnboundedSender<DuplexStream>) -> Self {
         Self { out, connections: HashMap::new(), accept }
     }
 
     /// Handles a frame from the guest. If the guest sends more than it was granted, the connection is reset.
-    pub async fn handle_frame(&mut self, frame: Frame) {
+    pub(crate) async fn handle_frame(&mut self, frame: Frame) {
         let id = frame.stream;
         match frame.kind {
             Kind::Open => self.open_connection(id).await,

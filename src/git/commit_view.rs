@@ -46,7 +46,7 @@ impl HostRepo {
     /// its own. A conversion that the commit's own attributes forbid stays forbidden.
     ///
     /// # Errors
-    /// The bytes cannot be converted: [`SnapshotError::Convert`].
+    /// The bytes cannot be converted: `SnapshotError::Convert`.
     pub fn to_git(
         &self,
         commit: &str,

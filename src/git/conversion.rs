@@ -227,7 +227,7 @@ pub(crate) enum AttributeSource<'a> {
 }
 
 /// Attributes files by directory (with a trailing `/`, or empty). `None` is a deleted file.
-pub type AttributeFiles = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+pub(crate) type AttributeFiles = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// The directories of a tree in which files were converted so far, by path with a trailing `/`.
 struct LoadedDirs<'a>(BTreeMap<Vec<u8>, Option<Tree<'a>>>);

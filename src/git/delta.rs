@@ -13,7 +13,7 @@ use super::tree_diff::{ChangedPath, compare_trees};
 use crate::core::path::{EntryKind, RepoPath};
 
 /// The new content of a path: a file or symlink, or `None` if it is deleted.
-pub type WorktreeContent = Option<(EntryKind, Vec<u8>)>;
+pub(crate) type WorktreeContent = Option<(EntryKind, Vec<u8>)>;
 
 /// The paths that differ from a base.
 #[derive(Debug, Clone, Default)]

@@ -92,16 +92,16 @@ impl SnapshotError {
             ),
             Self::Bare(path) => Some(format!(
                 "create a working tree with `git -C {} worktree add ../work` and change to it",
-                path.display()
+                quote_path(path)
             )),
             Self::Unborn => Some("create a commit with `git add -A && git commit -m start`".into()),
             Self::Untrusted(root) => {
-                Some(format!("to trust it, run `git config --global --add safe.directory '{}'`", root.display()))
+                Some(format!("to trust it, run `git config --global --add safe.directory {}`", quote_path(root)))
             }
             Self::OtherRepository { .. } => {
                 Some("change to that repository, or run `unset GIT_DIR GIT_WORK_TREE`".into())
             }
-            Self::Sha256(_) => Some("clone it into a repository with `--object-format=sha1` and work there".into()),
+            Self::Sha256(_) => Some("Airlock needs a repository that names its objects by SHA-1".into()),
             Self::Reftable(_) => Some("to convert the refs, run `git refs migrate --ref-format=files`".into()),
             Self::MissingObject(_) => Some("to fetch missing objects, run `git fetch --refetch --no-filter`".into()),
             Self::Git(e) if e.code() == ErrorCode::NotFound => Some(
@@ -126,4 +126,11 @@ impl SnapshotError {
             _ => None,
         }
     }
+}
+
+/// Quotes a path for a shell.
+fn quote_path(path: &std::path::Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./,+@%".contains(&b));
+    if is_plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

@@ -30,13 +30,20 @@ impl Patterns {
             let (is_for_directories, wild) = (pattern.mode.contains(Mode::MUST_BE_DIR), pattern.first_wildcard_pos);
             (is_directory || !is_for_directories)
                 && match wild {
-                    None => text == pattern.text.as_slice(),
+                    // A literal pattern counts as well: it must not match after the budget could not afford a later one,
+                    // which may include the path again.
+                    None => {
+                        budgets.iter().all(|budget| budget.take_steps(LITERAL_STEPS)) && text == pattern.text.as_slice()
+                    }
                     Some(at) => text.starts_with(&pattern.text[..at]) && matches_pattern(&pattern.text, text, budgets),
                 }
         };
         Some(!self.0.iter().rev().find(is_match)?.is_negative())
     }
 }
+
+/// The steps of a comparison with a pattern without wildcards.
+const LITERAL_STEPS: usize = 8;
 
 /// The ignore rules of one tree.
 ///
@@ -102,5 +109,22 @@ impl IgnoreRules {
             }
         }
         look_up(&self.exclude, 0).or_else(|| look_up(&self.user, 0)).unwrap_or(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_used_up_budget_ignores_nothing() {
+        let path = RepoPath::from_bytes(b"secret.rs").expect("a path");
+        let mut rules = IgnoreRules::default();
+        rules.add_rules(None, b"secret.rs\n");
+        assert!(rules.is_ignored(&path, false));
+        // Whether the last pattern includes the file again, the budget cannot tell.
+        let costly = format!("!{}*x\n", "*a".repeat(2000)).repeat(2000);
+        rules.add_rules(None, format!("secret.rs\n!*.rs\n{costly}").as_bytes());
+        assert!(!rules.is_ignored(&path, false));
     }
 }

@@ -16,7 +16,7 @@ use crate::core::path::RepoPath;
 /// The globs of `--include`: a path, a directory with everything below it, or a glob in which `*` stays within a
 /// directory and `**` does not.
 #[derive(Debug, Clone, Default)]
-pub struct Includes {
+pub(crate) struct Includes {
     globs: Vec<(Vec<u8>, GlobMatcher)>,
 }
 
@@ -25,7 +25,7 @@ impl Includes {
     ///
     /// # Errors
     /// An invalid glob.
-    pub fn parse_globs(patterns: &[String]) -> Result<Self, SnapshotError> {
+    pub(crate) fn parse_globs(patterns: &[String]) -> Result<Self, SnapshotError> {
         let glob = |pattern: &String| {
             let glob = GlobBuilder::new(pattern).literal_separator(true).build();
             let glob = glob.map_err(|e| SnapshotError::InvalidInclude(e.to_string()))?;
@@ -36,7 +36,7 @@ impl Includes {
 
     /// Returns whether a glob matches this path or a directory above it.
     #[must_use]
-    pub fn is_match(&self, path: &RepoPath) -> bool {
+    pub(crate) fn is_match(&self, path: &RepoPath) -> bool {
         let bytes = path.as_bytes();
         let is_below = |plain: &[u8]| bytes.strip_prefix(plain).is_some_and(|rest| rest.is_empty() || rest[0] == b'/');
         self.globs.iter().any(|(plain, glob)| is_below(plain) || glob.is_match(OsStr::from_bytes(bytes)))

@@ -10,21 +10,21 @@ use super::error::SnapshotError;
 
 /// A name and an email address, as on a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     pub name: String,
     pub email: String,
 }
 
 /// The role of an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IdentityRole {
+pub(crate) enum IdentityRole {
     Author,
     Committer,
 }
 
 /// Returns the identity that git would put on a commit in this directory, or `None` if git does not know one.
 #[must_use]
-pub fn read_identity(dir: &Path, role: IdentityRole) -> Option<Identity> {
+pub(crate) fn read_identity(dir: &Path, role: IdentityRole) -> Option<Identity> {
     let variable = match role {
         IdentityRole::Author => "GIT_AUTHOR_IDENT",
         IdentityRole::Committer => "GIT_COMMITTER_IDENT",

@@ -34,7 +34,7 @@ impl StepBudget {
     }
 
     /// Subtracts steps, and returns whether there were enough.
-    fn take_steps(&self, steps: usize) -> bool {
+    pub(super) fn take_steps(&self, steps: usize) -> bool {
         let remaining = self.0.load(Ordering::Relaxed).checked_sub(steps as u64);
         self.0.store(remaining.unwrap_or(0), Ordering::Relaxed);
         remaining.is_some()

@@ -101,9 +101,18 @@ fn serve_connection(id: u32, stream: TcpStream, output: &Output, connections: &C
         }
         all.insert(id, Arc::clone(&connection));
     }
-    stream.set_nodelay(true)?;
-    output.send_frame(Kind::Open, id, &[])?;
-    let (up, down) = (stream.try_clone()?, stream);
+    let opened = stream
+        .set_nodelay(true)
+        .and_then(|()| stream.try_clone())
+        .and_then(|up| output.send_frame(Kind::Open, id, &[]).map(|()| up));
+    let (up, down) = match opened {
+        Ok(up) => (up, stream),
+        Err(error) => {
+            // The host never hears of this connection, so nothing else would remove it.
+            lock_mutex(connections)?.remove(&id);
+            return Err(error);
+        }
+    };
     let (output, connections) = (output.clone(), Arc::clone(connections));
     std::thread::spawn(move || {
         let sender = {

@@ -4,4 +4,4 @@ mod html;
 mod text;
 
 pub use html::render_page;
-pub use text::TextRenderer;
+pub(crate) use text::TextRenderer;

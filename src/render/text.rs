@@ -12,7 +12,7 @@ use crate::review::{ReviewFile, describe_unit, finding_line, intraline_diff};
 
 /// A text renderer, with or without colors.
 #[derive(Debug, Clone, Copy)]
-pub struct TextRenderer {
+pub(crate) struct TextRenderer {
     pub color: bool,
     /// The columns of the terminal, if the output is one. Longer lines continue behind a gutter: wrapped by the terminal, they
     /// would begin at the margin, where only Airlock's own text may be.
@@ -39,7 +39,7 @@ impl TextRenderer {
 
     /// Returns the heading of a file: the kind of change, the path and the findings.
     #[must_use]
-    pub fn file_heading(self, file: &ReviewFile<'_>) -> String {
+    pub(crate) fn file_heading(self, file: &ReviewFile<'_>) -> String {
         let change = file.change;
         let path = Escaped::new(change.path.as_bytes());
         let from = change.renamed_from.as_ref().map(|from| Escaped::new(from.as_bytes()));
@@ -57,13 +57,13 @@ impl TextRenderer {
 
     /// Returns the row of a finding.
     #[must_use]
-    pub fn finding_row(self, finding: &Finding) -> String {
+    pub(crate) fn finding_row(self, finding: &Finding) -> String {
         self.note_row(&finding_line(finding))
     }
 
     /// Returns a file's content, at most `limit` lines.
     #[must_use]
-    pub fn file_content(self, content: &[u8], limit: usize) -> String {
+    pub(crate) fn file_content(self, content: &[u8], limit: usize) -> String {
         let lines = split_lines(content);
         let shown = lines.iter().take(limit).map(|line| ContextLine::Context(line)).collect();
         let mut out =
@@ -99,19 +99,19 @@ impl TextRenderer {
 
     /// Returns a highlighted note. The text must be escaped.
     #[must_use]
-    pub fn note_row(self, text: &str) -> String {
+    pub(crate) fn note_row(self, text: &str) -> String {
         self.colorize_text(YELLOW, text) + "\n"
     }
 
     /// Returns the row of a unit without lines.
     #[must_use]
-    pub fn unit_row(self, kind: &UnitKind, file: &ReviewFile<'_>) -> String {
+    pub(crate) fn unit_row(self, kind: &UnitKind, file: &ReviewFile<'_>) -> String {
         self.colorize_text(CYAN, &describe_unit(kind, file)) + "\n"
     }
 
     /// Returns a hunk, at most `limit` lines of it. A truncated hunk names the command that shows all of it.
     #[must_use]
-    pub fn hunk_rows(self, hunk: &ContextHunk<'_>, limit: usize) -> String {
+    pub(crate) fn hunk_rows(self, hunk: &ContextHunk<'_>, limit: usize) -> String {
         let mut out = self.colorize_text(CYAN, &hunk.header_line()) + "\n";
         let mut at = 0;
         while at < hunk.lines.len().min(limit) {

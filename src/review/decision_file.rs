@@ -140,7 +140,7 @@ impl DecisionFile {
     /// Parses a decision file.
     ///
     /// # Errors
-    /// [`DecisionFileError::Malformed`], [`DecisionFileError::Version`].
+    /// `DecisionFileError::Malformed`, `DecisionFileError::Version`.
     pub fn parse(bytes: &[u8]) -> Result<Self, DecisionFileError> {
         let malformed = |e: serde_json::Error| DecisionFileError::Malformed(Escaped::new(&e.to_string()).to_string());
         let file: Self = serde_json::from_slice(bytes).map_err(malformed)?;

@@ -18,7 +18,7 @@ const COMPACT_THRESHOLD: usize = 4096;
 
 /// An open draft.
 #[derive(Debug)]
-pub struct DecisionLog {
+pub(crate) struct DecisionLog {
     path: PathBuf,
     file: File,
     /// The channel that asks the worker to sync the file.
@@ -79,7 +79,7 @@ impl DecisionLog {
     ///
     /// # Errors
     /// The draft is damaged, or an I/O error.
-    pub fn open(path: &Path) -> Result<(Self, ReviewState), DecisionLogError> {
+    pub(crate) fn open(path: &Path) -> Result<(Self, ReviewState), DecisionLogError> {
         let (found, good) = read_events(path)?;
         let many = found.len() > COMPACT_THRESHOLD;
         let state = ReviewState::from_events(found);
@@ -104,7 +104,7 @@ impl DecisionLog {
     }
 
     /// Appends events. They have been passed to the kernel when this returns, and a worker syncs them to disk.
-    pub fn append_events(&mut self, events: &[Event]) -> Result<(), DecisionLogError> {
+    pub(crate) fn append_events(&mut self, events: &[Event]) -> Result<(), DecisionLogError> {
         if events.is_empty() {
             return Ok(());
         }
@@ -122,12 +122,12 @@ impl DecisionLog {
     }
 
     /// Waits until all events are on disk.
-    pub fn sync_and_close(mut self) -> Result<(), DecisionLogError> {
+    pub(crate) fn sync_and_close(mut self) -> Result<(), DecisionLogError> {
         self.join_worker()
     }
 
     /// Deletes the draft.
-    pub fn delete_log(self) -> Result<(), DecisionLogError> {
+    pub(crate) fn delete_log(self) -> Result<(), DecisionLogError> {
         Ok(fs::remove_file(&self.path)?)
     }
 

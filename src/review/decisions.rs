@@ -73,7 +73,7 @@ impl DecisionCounts {
 }
 
 /// The anchor of a comment: a unit, or one of its lines.
-pub type CommentAnchor = (String, Option<usize>);
+pub(crate) type CommentAnchor = (String, Option<usize>);
 
 /// All decisions and comments on a changeset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -6,14 +6,14 @@ use crate::core::escape::Escaped;
 
 /// Returns a finding as one escaped line.
 #[must_use]
-pub fn finding_line(finding: &Finding) -> String {
+pub(crate) fn finding_line(finding: &Finding) -> String {
     let line = finding.line.map(|l| format!(" (line {l})")).unwrap_or_default();
     format!("! {}: {}{line}", severity_word(finding.severity), Escaped::new(&finding.reason))
 }
 
 /// Returns the word for a severity.
 #[must_use]
-pub fn severity_word(level: Severity) -> &'static str {
+pub(crate) fn severity_word(level: Severity) -> &'static str {
     match level {
         Severity::Note => "note",
         Severity::Medium => "medium",
@@ -24,7 +24,7 @@ pub fn severity_word(level: Severity) -> &'static str {
 
 /// Describes a unit in a few words.
 #[must_use]
-pub fn describe_unit(kind: &UnitKind, file: &ReviewFile<'_>) -> String {
+pub(crate) fn describe_unit(kind: &UnitKind, file: &ReviewFile<'_>) -> String {
     let size = |side: &Option<FileVersion>| format!("{} bytes", side.as_ref().map_or(0, |s| s.size));
     let (old, new) = (size(&file.change.old), size(&file.change.new));
     match kind {

@@ -9,7 +9,7 @@ use crate::core::path::EntryKind;
 
 /// The result of an edit.
 #[derive(Debug, PartialEq, Eq)]
-pub enum EditResult {
+pub(crate) enum EditResult {
     Unchanged {
         /// Whether the editor returned at once, so that the file may still be open in it.
         returned_at_once: bool,
@@ -41,13 +41,13 @@ pub(super) fn proposed_text(
 /// Minimum time in which a person reads a text and leaves the editor.
 const MIN_EDIT_TIME: Duration = Duration::from_secs(1);
 /// The message about an editor that returned at once.
-pub const EDITOR_RETURNED_AT_ONCE: &str = "nothing was changed; does your editor wait? (code --wait)";
+pub(crate) const EDITOR_RETURNED_AT_ONCE: &str = "nothing was changed; does your editor wait? (code --wait)";
 
 /// Lets the user edit a hunk. A text that is empty, or the same as in the base, rejects the hunk.
 ///
 /// # Errors
 /// The editor failed, or the quarantine is damaged.
-pub fn edit_hunk(
+pub(crate) fn edit_hunk(
     model: &ReviewModel<'_>,
     state: &ReviewState,
     item: &DecisionTarget,
@@ -88,7 +88,7 @@ pub fn edit_hunk(
 ///
 /// # Errors
 /// The quarantine is damaged.
-pub fn resulting_file(
+pub(crate) fn resulting_file(
     model: &ReviewModel<'_>,
     change: &FileChange,
     selection: &crate::changes::Selection,

@@ -206,7 +206,7 @@ fn has_rejection(unit_decision: &UnitDecision) -> bool {
 }
 
 /// Returns whether a comment, which is meant for the agent, has not been sent yet.
-pub fn has_unsent_comment<'a>(units: impl IntoIterator<Item = &'a Unit>, state: &ReviewState) -> bool {
+pub(crate) fn has_unsent_comment<'a>(units: impl IntoIterator<Item = &'a Unit>, state: &ReviewState) -> bool {
     let is_unsent = |unit: &Unit| {
         state.decisions.comments_on(&unit.id).any(|(line, said)| !is_comment_sent(unit, line, said, state))
     };
@@ -214,7 +214,7 @@ pub fn has_unsent_comment<'a>(units: impl IntoIterator<Item = &'a Unit>, state: 
 }
 
 /// Returns whether there is anything to send, without reading a file.
-pub fn has_unsent<'a>(units: impl IntoIterator<Item = &'a Unit> + Clone, state: &ReviewState) -> bool {
+pub(crate) fn has_unsent<'a>(units: impl IntoIterator<Item = &'a Unit> + Clone, state: &ReviewState) -> bool {
     let is_unsent = |unit: &Unit| {
         let ruling = state.decisions.get(&unit.id).filter(|ruling| has_rejection(ruling));
         ruling.is_some_and(|ruling| !state.is_sent(&item_id(unit, None, &ruling.to_string())))
@@ -223,7 +223,7 @@ pub fn has_unsent<'a>(units: impl IntoIterator<Item = &'a Unit> + Clone, state: 
 }
 
 /// Returns whether a comment was sent with this text.
-pub fn is_comment_sent(unit: &Unit, line: Option<usize>, text: &str, state: &ReviewState) -> bool {
+pub(crate) fn is_comment_sent(unit: &Unit, line: Option<usize>, text: &str, state: &ReviewState) -> bool {
     state.is_sent(&item_id(unit, line, text))
 }
 

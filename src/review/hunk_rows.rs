@@ -8,7 +8,7 @@ use crate::changes::{HunkLine, LineSet, Lines, MAX_TEXT, Unit, UnitKind, interle
 
 /// Both sides of a file by line.
 #[derive(Debug, Default)]
-pub struct FileText {
+pub(crate) struct FileText {
     pub old: Lines<Vec<u8>>,
     pub new: Lines<Vec<u8>>,
 }
@@ -18,7 +18,7 @@ impl FileText {
     ///
     /// # Errors
     /// The quarantine is damaged.
-    pub fn read(model: &ReviewModel<'_>, file: &ReviewFile<'_>) -> io::Result<Self> {
+    pub(crate) fn read(model: &ReviewModel<'_>, file: &ReviewFile<'_>) -> io::Result<Self> {
         let is_deleted = |u: &Unit| u.kind == UnitKind::Delete && is_small_text(file);
         if !file.units.iter().any(|u| matches!(u.kind, UnitKind::Hunk { .. }) || is_deleted(u)) {
             return Ok(Self::default());
@@ -37,7 +37,7 @@ fn is_small_text(file: &ReviewFile<'_>) -> bool {
 
 /// The rows of a hunk in the order of [`interleave_lines`].
 #[derive(Debug, Clone)]
-pub struct HunkRows {
+pub(crate) struct HunkRows {
     /// The hunk's lines in the base.
     pub old: Range<usize>,
     /// The hunk's lines in the result.
@@ -49,21 +49,21 @@ pub struct HunkRows {
 impl HunkRows {
     /// Creates the rows of a unit. Returns `None` if the unit is not a hunk.
     #[must_use]
-    pub fn from_unit(unit: &Unit, text: &FileText) -> Option<Self> {
+    pub(crate) fn from_unit(unit: &Unit, text: &FileText) -> Option<Self> {
         let UnitKind::Hunk { old, new } = &unit.kind else { return None };
         Some(Self::from_ranges(old.clone(), new.clone(), text))
     }
 
     /// Creates the rows of a hunk.
     #[must_use]
-    pub fn from_ranges(old: Range<usize>, new: Range<usize>, text: &FileText) -> Self {
+    pub(crate) fn from_ranges(old: Range<usize>, new: Range<usize>, text: &FileText) -> Self {
         let interleaved_lines = is_interleaved(old.len(), new.len())
             .then(|| interleave_lines(&text.old.collect_lines(old.clone()), &text.new.collect_lines(new.clone())));
         Self { old, new, interleaved_lines }
     }
 
     #[must_use]
-    pub fn row_at(&self, at: usize) -> HunkLine {
+    pub(crate) fn row_at(&self, at: usize) -> HunkLine {
         match &self.interleaved_lines {
             Some(rows) => rows[at],
             None if at < self.old.len() => HunkLine::Removed(at),
@@ -73,7 +73,7 @@ impl HunkRows {
 
     /// Returns the line that is decided with a row. Removed lines are counted first, then added ones.
     #[must_use]
-    pub fn decision_line(&self, at: usize) -> usize {
+    pub(crate) fn decision_line(&self, at: usize) -> usize {
         match self.row_at(at) {
             HunkLine::Removed(line) => line,
             HunkLine::Added(line) => self.old.len() + line,
@@ -82,14 +82,14 @@ impl HunkRows {
 
     /// Returns the lines that are decided with rows.
     #[must_use]
-    pub fn decision_lines(&self, rows: Range<usize>) -> LineSet {
+    pub(crate) fn decision_lines(&self, rows: Range<usize>) -> LineSet {
         let mut lines: Vec<usize> = rows.map(|row| self.decision_line(row)).collect();
         lines.sort_unstable();
         LineSet::from_lines(lines)
     }
 
     #[must_use]
-    pub fn row_content<'a>(&self, text: &'a FileText, at: usize) -> &'a [u8] {
+    pub(crate) fn row_content<'a>(&self, text: &'a FileText, at: usize) -> &'a [u8] {
         match self.row_at(at) {
             HunkLine::Removed(line) => text.old.get(self.old.start + line),
             HunkLine::Added(line) => text.new.get(self.new.start + line),
@@ -97,19 +97,13 @@ impl HunkRows {
     }
 
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.old.len() + self.new.len()
-    }
-
-    /// Returns whether there are no rows. A hunk of a changeset always has some.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Returns the row paired with a row: a single removed line and the single added line that directly follows it.
     #[must_use]
-    pub fn paired_row(&self, at: usize) -> Option<usize> {
+    pub(crate) fn paired_row(&self, at: usize) -> Option<usize> {
         let is_removed = |row: usize| matches!(self.row_at(row), HunkLine::Removed(_));
         if is_removed(at) {
             let next = at + 1;

@@ -10,7 +10,7 @@ const MAX_LINE_BYTES: usize = 2000;
 /// Returns the byte ranges of the words that only one of two lines has, for each line. If the lines have little in common,
 /// there are no ranges, because the whole lines differ.
 #[must_use]
-pub fn intraline_diff(old: &[u8], new: &[u8]) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
+pub(crate) fn intraline_diff(old: &[u8], new: &[u8]) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
     if old.len() > MAX_LINE_BYTES || new.len() > MAX_LINE_BYTES {
         return Default::default();
     }

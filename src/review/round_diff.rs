@@ -21,7 +21,7 @@ pub struct RoundDiff {
 /// Returns the files that require explicit confirmation now, and did not in an earlier round. A change of another file can
 /// cause this for an unchanged file.
 #[must_use]
-pub fn newly_risky(model: &ReviewModel<'_>, before: &Changeset) -> BTreeSet<RepoPath> {
+pub(crate) fn newly_risky(model: &ReviewModel<'_>, before: &Changeset) -> BTreeSet<RepoPath> {
     let is_high = |f: &FileChange| f.max_severity() >= Some(Severity::High);
     let was: BTreeMap<&RepoPath, bool> = before.files.iter().map(|f| (&f.path, is_high(f))).collect();
     // A file that was not in that round may have been accepted in an even earlier round.

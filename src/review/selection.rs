@@ -233,7 +233,7 @@ impl Pattern {
 ///
 /// # Errors
 /// A pattern matches nothing, or is not a glob.
-pub fn restrict_to_paths(model: &mut ReviewModel<'_>, paths: &[String]) -> Result<(), SelectionError> {
+pub(crate) fn restrict_to_paths(model: &mut ReviewModel<'_>, paths: &[String]) -> Result<(), SelectionError> {
     let mut kept = Vec::new();
     for path in paths {
         let parse_one = |path: String| parse_patterns("the path", &[path], model, &[]);

@@ -45,7 +45,7 @@ pub enum Action {
     Edit(DecisionTarget, Option<ContentHash>),
     /// Adds or removes a comment.
     Comment(CommentAnchor, Option<String>),
-    /// Splits a hunk above a row, in the order of [`crate::changes::interleave_lines`], or joins it there again.
+    /// Splits a hunk above a row, in the order of `crate::changes::interleave_lines`, or joins it there again.
     Split(String, usize),
     /// Undoes the last change.
     Undo,
@@ -399,9 +399,9 @@ fn target_unit<'a>(model: &'a ReviewModel<'_>, item: &DecisionTarget) -> Option<
 
 /// Returns the message that a file cannot be accepted, with the reason.
 #[must_use]
-pub fn refusal_message(file: &ReviewFile<'_>) -> String {
-    let reason = file.change.findings.first().map_or("", |f| f.reason.as_str());
-    format!("{} cannot be accepted: it {}", Escaped::new(file.change.path.as_bytes()), Escaped::new(reason))
+pub(crate) fn refusal_message(file: &ReviewFile<'_>) -> String {
+    let reasons = file.severity_reasons();
+    format!("{} cannot be accepted: it {}", Escaped::new(file.change.path.as_bytes()), Escaped::new(&reasons))
 }
 
 /// Returns the state after an action.
@@ -442,7 +442,11 @@ pub fn update_state(mut state: ReviewState, model: &ReviewModel<'_>, action: Act
                     .is_some_and(|unit| state.decisions.count_lines(unit).accepted < unit.line_count())
             };
             let skipped = items.iter().filter(needs_confirmation).filter(is_open).count();
-            let taken: Vec<DecisionTarget> = items.iter().filter(|item| !needs_confirmation(item)).cloned().collect();
+            let is_refused = |item: &&DecisionTarget| {
+                decision == Decision::Accepted && model.files.get(item.file).is_some_and(ReviewFile::is_refused)
+            };
+            let taken = items.iter().filter(|item| !needs_confirmation(item) && !is_refused(item));
+            let taken: Vec<DecisionTarget> = taken.cloned().collect();
             let changes = state.decision_changes(model, &taken, Some(decision));
             let done = changes.len();
             state.perform_changes(changes);

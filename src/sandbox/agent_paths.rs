@@ -32,7 +32,7 @@ const PARENT_DIRS: [&str; 10] = ["/", "/home", "/media", "/mnt", "/opt", "/srv",
 
 /// The workspace's mount point and the directory to start in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AgentPaths {
+pub(crate) struct AgentPaths {
     /// The mount point. It is the path on the host if the image allows it.
     pub workspace: String,
     /// The user's current directory if the snapshot has it; otherwise the mount point.
@@ -42,7 +42,7 @@ pub struct AgentPaths {
 impl AgentPaths {
     /// Chooses the paths for a snapshot.
     #[must_use]
-    pub fn new(host: &HostRepo, snapshot: &Snapshot) -> Self {
+    pub(crate) fn new(host: &HostRepo, snapshot: &Snapshot) -> Self {
         let workspace = mount_point(&host.root, &host.dir_name());
         let subdir = host.subdir.to_str().filter(|s| !s.is_empty());
         // The engine would create a directory that HEAD does not have, and root would own it.

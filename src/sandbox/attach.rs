@@ -42,7 +42,7 @@ pub(crate) enum Scrollback {
 }
 
 /// Number of control sequences that were withheld from the user's terminal, by kind.
-pub type DroppedSequences = BTreeMap<&'static str, u64>;
+pub(crate) type DroppedSequences = BTreeMap<&'static str, u64>;
 
 /// The effect of an agent's output on the terminal.
 #[derive(Debug, Default)]

@@ -36,7 +36,7 @@ pub struct CollectPolicy {
 
 /// A collection of the changes of a sandbox.
 #[derive(Clone, Copy)]
-pub struct Collection<'a> {
+pub(crate) struct Collection<'a> {
     pub host: &'a HostRepo,
     pub sandbox: &'a Sandbox,
     pub guest: &'a GuestClient,
@@ -51,7 +51,7 @@ pub struct Collection<'a> {
 ///
 /// # Errors
 /// The guest ends, a limit on the total is exceeded, or the quarantine cannot be written.
-pub async fn collect_changes(collection: Collection<'_>) -> Result<Changeset, SandboxError> {
+pub(crate) async fn collect_changes(collection: Collection<'_>) -> Result<Changeset, SandboxError> {
     let max_time = collection.policy.limits.max_time;
     let collected = tokio::time::timeout(max_time, collect_without_timeout(collection)).await;
     collected.unwrap_or_else(|_| {

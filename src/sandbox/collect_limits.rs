@@ -29,7 +29,7 @@ pub struct CollectLimits {
 
 /// The state of the agent during a collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CollectMode {
+pub(crate) enum CollectMode {
     /// The agent has ended, so the result is final.
     Final,
     /// The agent is running: files come and go, and the result may be inconsistent.

@@ -20,15 +20,14 @@ mod store;
 mod walk;
 mod workspace;
 
-pub use agent_paths::AgentPaths;
-pub use attach::DroppedSequences;
-pub use collect::{CollectPolicy, Collection, collect_changes};
-pub use collect_limits::{CollectLimits, CollectMode};
-pub use limits::Limits;
-pub use monitor::{DEFAULT_DISK, DEFAULT_INODES, LimitExceeded};
-pub use request::{RunRequest, RunResult};
-pub use resources::{EngineResources, SANDBOX_LABEL, Sidecar};
-pub use store::{AgentConfig, AppliedPath, AppliedState, Sandbox, SandboxRecord, SandboxState, SandboxStore};
+pub(crate) use collect::CollectPolicy;
+pub(crate) use collect_limits::{CollectLimits, CollectMode};
+pub(crate) use limits::Limits;
+pub(crate) use monitor::{DEFAULT_DISK, DEFAULT_INODES};
+pub(crate) use request::{RunRequest, RunResult};
+pub(crate) use resources::SANDBOX_LABEL;
+pub(crate) use store::{AgentConfig, AppliedPath, AppliedState};
+pub use store::{Sandbox, SandboxRecord, SandboxState, SandboxStore};
 pub use workspace::Workspace;
 
 use crate::base::BaseError;

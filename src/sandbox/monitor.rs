@@ -21,9 +21,9 @@ use crate::guest_client::GuestClient;
 use crate::protocol::{Root, Space, Usage};
 
 /// Default limit on the size of workspace and home together, in bytes.
-pub const DEFAULT_DISK: u64 = 10 << 30;
+pub(crate) const DEFAULT_DISK: u64 = 10 << 30;
 /// Default limit on the number of files and directories in them.
-pub const DEFAULT_INODES: u64 = 2_000_000;
+pub(crate) const DEFAULT_INODES: u64 = 2_000_000;
 /// The interval between two checks.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// The delay before the first disk check. A shorter run is not checked, because a check costs an exec.

@@ -14,7 +14,7 @@ use crate::guest_client::GuestClient;
 use crate::protocol::Root;
 
 /// The label whose value is the sandbox's id.
-pub const SANDBOX_LABEL: &str = "dev.airlock.sandbox";
+pub(crate) const SANDBOX_LABEL: &str = "dev.airlock.sandbox";
 /// The label that distinguishes the containers.
 const ROLE_LABEL: &str = "dev.airlock.role";
 const ROLE_SIDECAR: &str = "sidecar";
@@ -27,7 +27,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// The expected state of the volumes when a sidecar starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VolumeState {
+pub(crate) enum VolumeState {
     /// The base was just seeded by this process, and is not sealed yet.
     Unsealed,
     /// The base is sealed, and the workspace is unused.
@@ -40,7 +40,7 @@ pub enum VolumeState {
 
 /// The engine's resources of one sandbox.
 #[derive(Clone)]
-pub struct EngineResources<'a> {
+pub(crate) struct EngineResources<'a> {
     pub engine: &'a dyn Engine,
     /// The kind of workspace.
     pub workspace: Workspace,
@@ -50,7 +50,7 @@ pub struct EngineResources<'a> {
 }
 
 /// A sidecar whose guest has answered.
-pub struct Sidecar {
+pub(crate) struct Sidecar {
     pub container: String,
     /// The connection to its guest.
     pub guest: GuestClient,
@@ -59,7 +59,7 @@ pub struct Sidecar {
 impl<'a> EngineResources<'a> {
     /// Creates the resources of a recorded sandbox.
     #[must_use]
-    pub fn from_record(engine: &'a dyn Engine, record: &SandboxRecord) -> Self {
+    pub(crate) fn from_record(engine: &'a dyn Engine, record: &SandboxRecord) -> Self {
         Self {
             engine,
             workspace: record.workspace_kind,
@@ -71,26 +71,32 @@ impl<'a> EngineResources<'a> {
 
     /// Creates resources without a record.
     #[must_use]
-    pub fn new(engine: &'a dyn Engine, workspace: Workspace, id: String, repository: String, base: Base) -> Self {
+    pub(crate) fn new(
+        engine: &'a dyn Engine,
+        workspace: Workspace,
+        id: String,
+        repository: String,
+        base: Base,
+    ) -> Self {
         Self { engine, workspace, id, repository, base }
     }
 
     /// Returns the name of a volume. The id is random, so the name cannot have been taken in advance. A volume that has
     /// it nevertheless is rejected by its labels, driver and options.
     #[must_use]
-    pub fn volume_name(&self, kind: &str) -> String {
+    pub(crate) fn volume_name(&self, kind: &str) -> String {
         format!("airlock-{}-{kind}", self.id)
     }
 
     /// Returns the name of a container.
     #[must_use]
-    pub fn container_name(&self, role: &str) -> String {
+    pub(crate) fn container_name(&self, role: &str) -> String {
         format!("airlock-{}-{role}", self.id)
     }
 
     /// Returns the labels of an object with this role.
     #[must_use]
-    pub fn labels_for(&self, role: &str) -> Labels {
+    pub(crate) fn labels_for(&self, role: &str) -> Labels {
         let pairs = [(SANDBOX_LABEL, &self.id), (REPOSITORY_LABEL, &self.repository), (ROLE_LABEL, &role.to_owned())];
         pairs.into_iter().map(|(label, value)| (label.to_owned(), value.clone())).collect()
     }
@@ -106,7 +112,7 @@ impl<'a> EngineResources<'a> {
     }
 
     /// Creates the volumes over an existing base.
-    pub async fn create_volumes(&self, base: &VolumeInfo) -> Result<(), SandboxError> {
+    pub(crate) async fn create_volumes(&self, base: &VolumeInfo) -> Result<(), SandboxError> {
         let home = self.plain_volume("home");
         let work = async {
             match self.workspace {
@@ -122,7 +128,7 @@ impl<'a> EngineResources<'a> {
     }
 
     /// Checks every volume before it is mounted again.
-    pub async fn verify_volumes(&self) -> Result<(), SandboxError> {
+    pub(crate) async fn verify_volumes(&self) -> Result<(), SandboxError> {
         let [base, launcher] = base_volumes(&self.base);
         let base = self.require_volume(&base).await?;
         self.require_volume(&launcher).await?;
@@ -168,14 +174,14 @@ impl<'a> EngineResources<'a> {
     }
 
     /// Creates the sidecar without starting it.
-    pub async fn create_sidecar(&self, guest_image: &str) -> Result<String, SandboxError> {
+    pub(crate) async fn create_sidecar(&self, guest_image: &str) -> Result<String, SandboxError> {
         let labels = self.labels_for(ROLE_SIDECAR);
         let spec = sidecar_spec(&self.container_name(ROLE_SIDECAR), guest_image, self.sidecar_mounts(), &labels);
         Ok(self.engine.create_container(&spec).await?)
     }
 
     /// Starts the sidecar and checks the base's seal. New connections of the tunnel go to `accept`.
-    pub async fn start_sidecar(
+    pub(crate) async fn start_sidecar(
         &self,
         container: String,
         expect: VolumeState,
@@ -198,21 +204,21 @@ impl<'a> EngineResources<'a> {
     }
 
     /// Starts another guest in a running sidecar. As root it may read everything; as the agent's user it may write.
-    pub async fn exec_guest(&self, sidecar: &str, user: &str) -> Result<GuestClient, SandboxError> {
+    pub(crate) async fn exec_guest(&self, sidecar: &str, user: &str) -> Result<GuestClient, SandboxError> {
         let attached = self.engine.exec_process(sidecar, user, &["/airlock/guest", "serve"]).await?;
         let (accept, _none) = mpsc::unbounded_channel();
         Ok(GuestClient::perform_handshake(attached, accept).await?)
     }
 
     /// Returns the container of the running sidecar.
-    pub async fn running_sidecar(&self) -> Result<Option<String>, SandboxError> {
+    pub(crate) async fn running_sidecar(&self) -> Result<Option<String>, SandboxError> {
         let all = self.engine.list_containers(SANDBOX_LABEL, Some(&self.id)).await?;
         let is_sidecar = |labels: &Labels| labels.get(ROLE_LABEL).is_some_and(|role| role == ROLE_SIDECAR);
         Ok(all.into_iter().find(|c| c.running && is_sidecar(&c.labels)).map(|c| c.id))
     }
 
     /// Removes the containers. The agent's comes before the sidecar's, whose network it uses.
-    pub async fn remove_containers(&self) -> Result<(), SandboxError> {
+    pub(crate) async fn remove_containers(&self) -> Result<(), SandboxError> {
         let mut all = self.engine.list_containers(SANDBOX_LABEL, Some(&self.id)).await?;
         all.sort_by_key(|c| c.labels.get(ROLE_LABEL).is_some_and(|role| role == ROLE_SIDECAR));
         for container in all {
@@ -225,7 +231,7 @@ impl<'a> EngineResources<'a> {
     ///
     /// If an Airlock process was killed, the engine may still be creating a container. It appears after the others were
     /// removed and holds the volumes, so the removal is repeated for a while.
-    pub async fn remove_all(&self) -> Result<(), SandboxError> {
+    pub(crate) async fn remove_all(&self) -> Result<(), SandboxError> {
         let mut retries = REMOVAL_RETRIES;
         loop {
             self.remove_containers().await?;
@@ -245,7 +251,7 @@ impl<'a> EngineResources<'a> {
 
     /// Asks the engine to remove the volumes of a sandbox without containers. Waits only briefly, because the engine
     /// continues by itself. Leftovers can be found by their label.
-    pub async fn remove_detached(&self) -> Result<(), SandboxError> {
+    pub(crate) async fn remove_detached(&self) -> Result<(), SandboxError> {
         tokio::time::timeout(REMOVAL_TIMEOUT, self.remove_volumes()).await.unwrap_or(Ok(()))
     }
 }

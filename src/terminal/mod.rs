@@ -6,4 +6,4 @@ mod signals;
 
 pub use output_filter::OutputFilter;
 pub use raw_mode::*;
-pub use signals::{Signals, StopRequest};
+pub use signals::Signals;

@@ -318,7 +318,7 @@ impl Keymap {
     /// default one.
     ///
     /// # Errors
-    /// [`KeymapError`]
+    /// `KeymapError`
     pub fn with_overrides(overrides: &BTreeMap<String, Vec<String>>) -> Result<Self, KeymapError> {
         let mut bindings = Vec::new();
         for (name, keys) in overrides {

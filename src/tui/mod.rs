@@ -29,8 +29,8 @@ mod view_options;
 
 pub use app::{App, ReviewOptions};
 pub use draw::draw;
-pub use keymap::{Keymap, KeymapError};
+pub use keymap::Keymap;
 pub use keys::Effect;
-pub use plain::PlainReview;
+pub(crate) use plain::PlainReview;
 pub use style::{ColorDepth, StyleSheet, Theme};
 pub use terminal::run;

@@ -17,7 +17,7 @@ const MAX_HUNK_LINES: usize = 400;
 const CONTEXT_LINES: usize = 3;
 
 /// A line-based review.
-pub struct PlainReview<'a, I, O> {
+pub(crate) struct PlainReview<'a, I, O> {
     pub model: &'a ReviewModel<'a>,
     /// The answers, one per line.
     pub input: I,
@@ -60,7 +60,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
     ///
     /// # Errors
     /// An error of the terminal or of the host.
-    pub fn run(&mut self, state: &mut ReviewState, host: &mut dyn ReviewHost) -> io::Result<ReviewOutcome> {
+    pub(crate) fn run(&mut self, state: &mut ReviewState, host: &mut dyn ReviewHost) -> io::Result<ReviewOutcome> {
         for file in self.model.files.iter().filter(|f| f.is_refused()) {
             write!(self.output, "{}", self.renderer.note_row(&refusal_message(file)))?;
         }

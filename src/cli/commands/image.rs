@@ -1,6 +1,5 @@
 //! `airlock image`, and the first build of the agent image.
 
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -8,6 +7,7 @@ use serde_json::json;
 
 use crate::cli::args::ImageVerb;
 use crate::cli::error::CliError;
+use crate::cli::json::render_json;
 use crate::cli::ops::repo::{create_runtime, format_age};
 use crate::cli::output::{Output, print_stdout};
 use crate::core::escape::Escaped;
@@ -63,7 +63,7 @@ pub(crate) async fn find_or_build_image(
 
 async fn build_image(engine: &dyn Engine, options: &AgentImageOptions, output: Output) -> Result<(), CliError> {
     let start = Instant::now();
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    let bar = if output.is_progress_shown() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}") {
         bar.set_style(style);
     }
@@ -105,7 +105,7 @@ fn list_images(images: &[ImageInfo], json: bool) -> Result<(), CliError> {
                 })
             })
             .collect();
-        format!("{:#}\n", json!({"schema_version": 1, "images": images}))
+        render_json(&json!({"schema_version": 1, "images": images}))
     } else {
         let mut text = String::new();
         for (image, name) in images.iter().flat_map(|i| i.names.iter().map(move |name| (i, name))) {

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::cli::error::CliError;
 use crate::cli::json::render_json;
+use crate::cli::ops::draft::join_renames;
 use crate::cli::ops::repo::{Repo, format_age, sandbox_status};
 use crate::cli::output::{Output, print_stderr, print_stdout};
 use crate::core::escape::Escaped;
@@ -26,7 +27,7 @@ pub(crate) fn run_ls(json: bool, output: Output) -> Result<u8, CliError> {
         let sandboxes: Vec<_> = all
             .iter()
             .map(|s| {
-                let files = s.read_changeset().ok().flatten().map(|c| c.files.len());
+                let files = s.read_changeset().ok().flatten().map(|c| join_renames(s, c).files.len());
                 json!({
                     "name": s.record.name, "status": sandbox_status(s).0, "verb": s.record.verb, "created": s.record.created,
                     "base": s.record.base, "branch": s.record.branch, "files": files,

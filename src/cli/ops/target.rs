@@ -179,10 +179,10 @@ pub(crate) fn export_selection(
                         let word = quote_shell_word(file.as_os_str().as_encoded_bytes());
                         // In a subdirectory, `git apply` skips all paths outside of it.
                         let root = quote_shell_word(repo.root.as_os_str().as_encoded_bytes());
-                        let next = if repo.subdir.as_os_str().is_empty() {
-                            format!("git apply {word}")
-                        } else {
-                            format!("git -C {root} apply \"$PWD\"/{word}")
+                        let next = match (repo.subdir.as_os_str().is_empty(), file.is_absolute()) {
+                            (true, _) => format!("git apply {word}"),
+                            (false, true) => format!("git -C {root} apply {word}"),
+                            (false, false) => format!("git -C {root} apply \"$PWD\"/{word}"),
                         };
                         output.print_status(&format!("wrote {files} to {word}. Next: {next}"));
                     }
