@@ -23,6 +23,14 @@ use super::working_tree::{Inode, ObservedFile};
 use crate::changes::Selection;
 use crate::core::path::RepoPath;
 
+/// The applied units of a path before and after a transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelectionChange {
+    pub path: RepoPath,
+    pub before: Selection,
+    pub after: Selection,
+}
+
 /// The log of one transaction: its operations, and the data that an undo needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
@@ -41,7 +49,7 @@ pub struct Journal {
     pub ops: Vec<Op>,
     /// For each path, the selected units of the changeset before and after this transaction.
     #[serde(rename = "units")]
-    pub selection: Vec<(RepoPath, Selection, Selection)>,
+    pub selection: Vec<SelectionChange>,
 }
 
 /// The kind of a transaction.

@@ -42,6 +42,7 @@ pub(crate) use host_error::HostError;
 pub use host_fs::{FsOp, HostFs, Rename};
 pub(crate) use index_lock::lock_owner;
 pub use index_lock::unlock_index;
+pub(crate) use journal::SelectionChange;
 pub use journal::{Journal, TransactionKind, WorktreeFingerprint};
 pub(crate) use journal::{JournalError, Op, StagedFile, TransactionStatus};
 pub(crate) use leftovers::remove_leftovers;

@@ -12,6 +12,7 @@ use crate::changes::{
     ContentHash, FileChange, Quarantine, SelectedContent, Selection, Unit, UnitKind, UnitSelection, apply_selection,
     split_units,
 };
+use crate::core::known::Known;
 use crate::core::path::{EntryKind, RepoPath};
 
 /// A change with its accepted units.
@@ -24,8 +25,8 @@ pub struct SelectedChange<'a> {
     pub selection: Selection,
     /// The units that earlier applies wrote.
     pub applied: Selection,
-    /// The path's content after the last apply, if known.
-    pub last_result: Option<Option<EntryContent>>,
+    /// The path's content after the last apply.
+    pub last_result: Known<EntryContent>,
     /// Whether the user named the path in this command; otherwise it was accepted in a review.
     pub is_named: bool,
     /// Applied units of earlier rounds' changes of this path that are not part of the present change.
@@ -110,7 +111,7 @@ pub struct PathRequest {
     pub reapply: bool,
     /// The content after an apply that wrote everything requested, merged with the user's edits. If the path still matches,
     /// it is left unchanged.
-    pub if_fully_applied: Option<Option<EntryContent>>,
+    pub if_fully_applied: Known<EntryContent>,
     /// The units that are applied after this request, including those of earlier applies.
     pub selection: Selection,
     /// Units of earlier rounds that this selection supersedes.
@@ -217,7 +218,8 @@ impl SelectedChange<'_> {
                 }
             }
         }
-        let if_fully_applied = self.last_result.clone().filter(|_| self.selection.is_subset_of(&self.applied));
+        let is_applied = self.selection.is_subset_of(&self.applied);
+        let if_fully_applied = if is_applied { self.last_result.clone() } else { Known::Unknown };
         Ok(Ok(PathRequest {
             path: self.path().clone(),
             base,

@@ -51,7 +51,7 @@ impl Resolver<'_> {
         let normalize = |v: Option<&EntryContent>| {
             v.map(|v| EntryContent { kind: capabilities.normalize_kind(v.kind), hash: v.hash.clone() })
         };
-        if request.if_fully_applied.as_ref().is_some_and(|done| normalize(ours) == normalize(done.as_ref())) {
+        if request.if_fully_applied.as_option().is_some_and(|done| normalize(ours) == normalize(done)) {
             return Ok(Ok((StepAction::Unchanged, ours.cloned())));
         }
         // The path is unchanged since the last apply, so its content is the exact base and no merge is needed.

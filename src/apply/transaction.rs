@@ -15,7 +15,7 @@ use super::entry_content::EntryContent;
 use super::host_error::{HostError, system_error};
 use super::host_fs::{DirEntryRef, HostFs};
 use super::index_lock;
-use super::journal::{FileIdentity, Journal, Op, StagedFile, TransactionKind, TransactionStatus};
+use super::journal::{FileIdentity, Journal, Op, SelectionChange, StagedFile, TransactionKind, TransactionStatus};
 use super::leftovers::remove_leftovers;
 use super::names::{CONTENTS_DIR, INDEX_LOCK};
 use super::plan::{Plan, PlannedOp};
@@ -29,7 +29,7 @@ use super::working_tree::{DIR_FLAGS, WorkingTree};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
-use crate::changes::{MAX_TEXT, Selection};
+use crate::changes::MAX_TEXT;
 use crate::core::path::RepoPath;
 
 /// The inputs of a transaction besides its plan.
@@ -44,7 +44,7 @@ pub struct ApplyRequest<'a> {
     /// Submodules that are treated as part of the working tree.
     pub modules: Vec<RepoPath>,
     /// For each path, the selected units of the changeset before and after this transaction.
-    pub selection: Vec<(RepoPath, Selection, Selection)>,
+    pub selection: Vec<SelectionChange>,
     pub blobs: &'a dyn BlobStore,
     /// Returns whether the user has interrupted the command.
     pub interrupted: &'a dyn Fn() -> bool,

@@ -320,11 +320,11 @@ mod tests {
             modules: Vec::new(),
             staging_areas: vec![StagingArea { in_tree: None, can_exchange: true, has_stable_inodes: true }],
             ops: vec![Op::Write { path: path.clone(), slot, before: Some(held.clone()), after: held }],
-            selection: vec![(
+            selection: vec![super::super::journal::SelectionChange {
                 path,
-                crate::changes::Selection::default(),
-                vec!["u".to_owned()].try_into().expect("picks"),
-            )],
+                before: crate::changes::Selection::default(),
+                after: vec!["u".to_owned()].try_into().expect("picks"),
+            }],
         }
     }
 

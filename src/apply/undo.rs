@@ -22,6 +22,7 @@ use super::staging::Staging;
 use super::transaction_log::{TransactionDir, TransactionLog};
 use super::working_tree::{DIR_FLAGS, PathState, WorkingTree, observe_in};
 use crate::changes::{ContentHash, Selection};
+use crate::core::known::Known;
 use crate::core::on_conflict::OnConflict;
 use crate::core::path::RepoPath;
 
@@ -145,7 +146,8 @@ impl Undo {
             blobs: Backups::open(dir)?,
             late_edits: Vec::new(),
         };
-        let before: BTreeMap<&RepoPath, &Selection> = journal.selection.iter().map(|(p, old, _)| (p, old)).collect();
+        let before: BTreeMap<&RepoPath, &Selection> =
+            journal.selection.iter().map(|change| (&change.path, &change.before)).collect();
         let picks = |path: &RepoPath| before.get(path).copied().cloned().unwrap_or_default();
         let make_request = |path: &RepoPath,
                             base: Option<&EntryContent>,
@@ -159,7 +161,7 @@ impl Undo {
             alternate_bases: Vec::new(),
             superseded: Selection::default(),
             reapply: false,
-            if_fully_applied: None,
+            if_fully_applied: Known::Unknown,
             attrs_from_if_mode: None,
             selection: picks(path),
             attrs_from,

@@ -28,18 +28,18 @@ pub struct Manifest {
     /// Named or uncommitted files that could not be included, with the reason.
     pub skipped: Vec<(RepoPath, String)>,
     /// Submodules whose content was included.
-    pub modules: Vec<RepoPath>,
+    pub submodules: Vec<RepoPath>,
     /// Submodules that were excluded.
-    pub left: Vec<SkippedSubmodule>,
+    pub skipped_submodules: Vec<SkippedSubmodule>,
     /// Git LFS files that were included as pointers, because the local store does not have their content.
-    pub pointers: Vec<RepoPath>,
+    pub lfs_pointers: Vec<RepoPath>,
     /// Files that are in git's stored form, because Airlock does not run their filter.
     #[serde(default)]
     pub filtered: Vec<RepoPath>,
     /// Whether a sparse checkout excluded tracked files.
     pub sparse: bool,
     /// Number of paths in the delta over the base, including deleted ones.
-    pub on_top: usize,
+    pub delta_files: usize,
 }
 
 impl Manifest {
@@ -66,12 +66,12 @@ impl Manifest {
             uncommitted: uncommitted.uncommitted,
             included: uncommitted.included,
             skipped: uncommitted.skipped.iter().map(|(path, why)| (path.clone(), (*why).to_owned())).collect(),
-            modules: snapshot.module_paths().cloned().collect(),
-            left: snapshot.skipped_submodules.clone(),
-            pointers: merged(&base.missing_lfs_objects, &delta.unconverted.pointers),
+            submodules: snapshot.module_paths().cloned().collect(),
+            skipped_submodules: snapshot.skipped_submodules.clone(),
+            lfs_pointers: merged(&base.missing_lfs_objects, &delta.unconverted.pointers),
             filtered: merged(&base.filtered, &delta.unconverted.filtered),
             sparse: snapshot.is_sparse(),
-            on_top: delta.files.len() + uncommitted.files.len(),
+            delta_files: delta.files.len() + uncommitted.files.len(),
         }
     }
 
@@ -96,14 +96,16 @@ impl Manifest {
         if self.sparse {
             notes.push("only the files of the sparse checkout (--full includes all)".into());
         }
-        notes.extend(self.modules.iter().map(|path| format!("submodule {} with its files", name(path))));
-        notes.extend(self.left.iter().map(|l| format!("submodule {} not included: {}", name(&l.path), l.reason)));
+        notes.extend(self.submodules.iter().map(|path| format!("submodule {} with its files", name(path))));
+        notes.extend(
+            self.skipped_submodules.iter().map(|l| format!("submodule {} not included: {}", name(&l.path), l.reason)),
+        );
         notes.extend(self.skipped.iter().map(|(path, why)| format!("{} not included: it {why}", name(path))));
-        if !self.pointers.is_empty() {
+        if !self.lfs_pointers.is_empty() {
             notes.push(format!(
                 "Git LFS pointers without content: {}, such as {} (git lfs fetch)",
-                self.pointers.len(),
-                name(&self.pointers[0])
+                self.lfs_pointers.len(),
+                name(&self.lfs_pointers[0])
             ));
         }
         if !self.filtered.is_empty() {

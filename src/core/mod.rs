@@ -2,6 +2,7 @@
 
 pub mod atomic_file;
 pub mod escape;
+pub mod known;
 pub mod name;
 pub mod on_conflict;
 pub mod path;

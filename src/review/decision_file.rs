@@ -215,7 +215,7 @@ impl DecisionFile {
                     return Err(DecisionFileError::Risky(path));
                 }
             }
-            events.push(Event::Ruling { unit: hunk.id.clone(), is: unit_decision });
+            events.push(Event::Decision { unit: hunk.id.clone(), is: unit_decision });
             let before = decisions.comments_on(&hunk.id).map(|(line, _)| line).collect::<Vec<_>>();
             events.extend(before.into_iter().map(|line| Event::Comment { unit: hunk.id.clone(), line, text: None }));
             for comment in &hunk.comments {

@@ -168,7 +168,7 @@ mod tests {
     use crate::review::{Decision, UnitDecision};
 
     fn accepted(unit: &str) -> Event {
-        Event::Ruling { unit: unit.into(), is: Some(UnitDecision::All(Decision::Accepted)) }
+        Event::Decision { unit: unit.into(), is: Some(UnitDecision::All(Decision::Accepted)) }
     }
 
     #[test]
@@ -196,7 +196,7 @@ mod tests {
     fn a_damaged_line_is_named() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("draft");
-        fs::write(&path, format!("{HEADER}{{\"ruling\":{{\"unit\":\"a\",\"is\":\"perhaps\"}}}}\n")).expect("written");
+        fs::write(&path, format!("{HEADER}{{\"decision\":{{\"unit\":\"a\",\"is\":\"perhaps\"}}}}\n")).expect("written");
         assert!(matches!(read_draft(&path), Err(DecisionLogError::Damaged { line: 2, .. })));
         fs::write(&path, "{\"airlock\":\"draft\",\"schema_version\":9}\n").expect("written");
         assert!(matches!(DecisionLog::open(&path), Err(DecisionLogError::Damaged { line: 1, .. })));

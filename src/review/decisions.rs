@@ -73,7 +73,13 @@ impl DecisionCounts {
 }
 
 /// The anchor of a comment: a unit, or one of its lines.
-pub(crate) type CommentAnchor = (String, Option<usize>);
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CommentAnchor {
+    /// The ID of the unit.
+    pub unit: String,
+    /// The line, or `None` for the whole unit.
+    pub line: Option<usize>,
+}
 
 /// All decisions and comments on a changeset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -146,8 +152,8 @@ impl Decisions {
             UnitDecision::All(Decision::Accepted) => Some(UnitSelection::All),
             UnitDecision::All(Decision::Rejected) => None,
             UnitDecision::Edited(hash) => Some(UnitSelection::Text(hash.clone())),
-            ruling @ UnitDecision::Lines(_) => {
-                let lines = ruling.matching_lines(|decision| decision == Some(Decision::Accepted));
+            unit_decision @ UnitDecision::Lines(_) => {
+                let lines = unit_decision.matching_lines(|decision| decision == Some(Decision::Accepted));
                 (!lines.is_empty()).then_some(UnitSelection::Lines(lines))
             }
         }
@@ -205,10 +211,10 @@ impl Decisions {
 
     /// Returns the comments on a unit. Those on the whole unit come first.
     pub fn comments_on<'a>(&'a self, id: &str) -> impl Iterator<Item = (Option<usize>, &'a str)> + use<'a> {
-        let from = (id.to_owned(), None);
+        let from = CommentAnchor { unit: id.to_owned(), line: None };
         let id = id.to_owned();
-        let found = self.comments.range(from..).take_while(move |((unit, _), _)| *unit == id);
-        found.map(|((_, line), text)| (*line, text.as_str()))
+        let found = self.comments.range(from..).take_while(move |(anchor, _)| anchor.unit == id);
+        found.map(|(anchor, text)| (anchor.line, text.as_str()))
     }
 }
 
@@ -338,7 +344,7 @@ mod tests {
     fn rulings_are_read_as_they_are_written() {
         let hash = ContentHash::from_content(b"x");
         for text in ["accepted", "rejected", "lines y2n.", &format!("edited {hash}")] {
-            assert_eq!(text.parse::<UnitDecision>().expect("a ruling").to_string(), text);
+            assert_eq!(text.parse::<UnitDecision>().expect("a unit_decision").to_string(), text);
         }
         for bad in
             ["", "undecided", "lines", "lines ", "lines yx", "edited", "edited x", "accepted ", "lines 0y", "lines 2"]
@@ -358,7 +364,7 @@ mod tests {
         assert_eq!(decisions.with_lines(&unit, [0, 9], None), None);
         let all = decisions.with_lines(&unit, 1..3, Some(Decision::Accepted));
         assert_eq!(all, Some(UnitDecision::All(Decision::Accepted)));
-        let fits = |text: &str| text.parse::<UnitDecision>().expect("a ruling").is_valid_for(&unit);
+        let fits = |text: &str| text.parse::<UnitDecision>().expect("a unit_decision").is_valid_for(&unit);
         assert!(fits("lines yn.") && fits("lines 2yn") && !fits("lines yn") && fits("accepted"));
         assert_eq!("lines 2yy".parse::<UnitDecision>(), Ok(UnitDecision::All(Decision::Accepted)));
     }

@@ -156,28 +156,29 @@ fn collect_items(file: &ReviewFile<'_>, unit: &Unit, text: &FileText, state: &Re
         hunk.iter().flat_map(|hunk| all.iter().map(|row| (hunk.decision_line(*row), *row))).collect();
     let mut rejected: Vec<usize> = match decisions.get(&unit.id) {
         Some(UnitDecision::All(Decision::Rejected)) => all.clone(),
-        Some(ruling) => {
-            let lines = ruling.matching_lines(|decision| decision == Some(Decision::Rejected));
+        Some(unit_decision) => {
+            let lines = unit_decision.matching_lines(|decision| decision == Some(Decision::Rejected));
             lines.iter().filter_map(|line| rows_of.get(&line).copied()).collect()
         }
         None => Vec::new(),
     };
     rejected.sort_unstable();
     let whole: Vec<&str> = decisions.comments_on(&unit.id).filter(|(line, _)| line.is_none()).map(|c| c.1).collect();
-    if let Some(ruling) = decisions.get(&unit.id).filter(|ruling| has_rejection(ruling)) {
-        let (rows, word) = match ruling {
+    if let Some(unit_decision) = decisions.get(&unit.id).filter(|unit_decision| has_rejection(unit_decision)) {
+        let (rows, word) = match unit_decision {
             UnitDecision::Lines(_) => (&rejected, "Rejected in part"),
             _ => (&all, "Rejected"),
         };
         let at = where_of(rows);
         let text = format!("\n{word}, {at}:\n{}", quote(rows));
-        add_item(false, None, &ruling.to_string(), format!("rejected, {at}"), text);
+        add_item(false, None, &unit_decision.to_string(), format!("rejected, {at}"), text);
     }
     for comment in whole {
         let at = where_of(&all);
         // After the quotation of its rejection, the hunk is not quoted again.
         let is_rejected = decisions.get(&unit.id).filter(|_| rejected.len() == all.len() && !all.is_empty());
-        let is_quoted = is_rejected.is_some_and(|ruling| !state.is_sent(&item_id(unit, None, &ruling.to_string())));
+        let is_quoted =
+            is_rejected.is_some_and(|unit_decision| !state.is_sent(&item_id(unit, None, &unit_decision.to_string())));
         let code = if is_quoted { String::new() } else { format!("\nComment on {at}:\n{}", quote(&all)) };
         let text = format!("{code}\n{}", quote_text(comment));
         add_item(true, None, comment, format!("{at}: {}", first_line(comment)), text);
@@ -216,8 +217,8 @@ pub(crate) fn has_unsent_comment<'a>(units: impl IntoIterator<Item = &'a Unit>, 
 /// Returns whether there is anything to send, without reading a file.
 pub(crate) fn has_unsent<'a>(units: impl IntoIterator<Item = &'a Unit> + Clone, state: &ReviewState) -> bool {
     let is_unsent = |unit: &Unit| {
-        let ruling = state.decisions.get(&unit.id).filter(|ruling| has_rejection(ruling));
-        ruling.is_some_and(|ruling| !state.is_sent(&item_id(unit, None, &ruling.to_string())))
+        let unit_decision = state.decisions.get(&unit.id).filter(|unit_decision| has_rejection(unit_decision));
+        unit_decision.is_some_and(|unit_decision| !state.is_sent(&item_id(unit, None, &unit_decision.to_string())))
     };
     units.clone().into_iter().any(is_unsent) || has_unsent_comment(units, state)
 }

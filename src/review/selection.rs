@@ -184,8 +184,8 @@ fn requested_selection(unit: &Unit, decisions: &Decisions, is_named: bool) -> Op
     match decisions.get(&unit.id) {
         Some(UnitDecision::Edited(hash)) => Some(UnitSelection::Text(hash.clone())),
         Some(UnitDecision::All(Decision::Rejected)) if !is_named => None,
-        Some(ruling @ UnitDecision::Lines(_)) if !is_named => {
-            let lines = ruling.matching_lines(|decision| decision != Some(Decision::Rejected));
+        Some(unit_decision @ UnitDecision::Lines(_)) if !is_named => {
+            let lines = unit_decision.matching_lines(|decision| decision != Some(Decision::Rejected));
             match lines.len() {
                 0 => None,
                 n if n == unit.line_count() => Some(UnitSelection::All),

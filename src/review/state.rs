@@ -65,7 +65,7 @@ enum Change {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Event {
     /// The decision on a unit, or its removal.
-    Ruling {
+    Decision {
         unit: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         is: Option<UnitDecision>,
@@ -131,11 +131,11 @@ impl ReviewState {
 
     fn apply_event(&mut self, event: Event) {
         match event {
-            Event::Ruling { unit, is } => {
+            Event::Decision { unit, is } => {
                 self.decisions.set_decision(&unit, is);
             }
             Event::Comment { unit, line, text } => {
-                self.decisions.set_comment((unit, line), text);
+                self.decisions.set_comment(CommentAnchor { unit, line }, text);
             }
             Event::Split { unit, row, is } => self.set_split(&unit, row, is),
             Event::SeparateRename { path, is: true } => {
@@ -158,9 +158,10 @@ impl ReviewState {
     /// Returns the events that turn an empty state into this one.
     #[must_use]
     pub fn to_events(&self) -> Vec<Event> {
-        let rulings = self.decisions.unit_decisions();
-        let rulings = rulings.map(|(unit, ruling)| Event::Ruling { unit: unit.to_owned(), is: Some(ruling.clone()) });
-        let comments = self.decisions.all_comments().map(|((unit, line), text)| Event::Comment {
+        let unit_decisions = self.decisions.unit_decisions();
+        let unit_decisions = unit_decisions
+            .map(|(unit, unit_decision)| Event::Decision { unit: unit.to_owned(), is: Some(unit_decision.clone()) });
+        let comments = self.decisions.all_comments().map(|(CommentAnchor { unit, line }, text)| Event::Comment {
             unit: unit.clone(),
             line: *line,
             text: Some(text.to_owned()),
@@ -173,7 +174,7 @@ impl ReviewState {
         let rounds = self.rounds.iter().map(|id| Event::Round { changeset: id.clone() });
         let separate = self.separate_renames.iter();
         let separate = separate.map(|path| Event::SeparateRename { path: path.clone(), is: true });
-        rounds.chain(rulings).chain(comments).chain(splits).chain(separate).chain(seen).chain(sent).collect()
+        rounds.chain(unit_decisions).chain(comments).chain(splits).chain(separate).chain(seen).chain(sent).collect()
     }
 
     /// Returns the events since the last call.
@@ -235,13 +236,13 @@ impl ReviewState {
         for unit in units {
             let is = match (self.decisions.accepted_part(unit), self.decisions.get(&unit.id)) {
                 (None | Some(UnitSelection::Text(_)), _) => continue,
-                (_, Some(ruling @ UnitDecision::Lines(_))) => {
-                    let accepted = ruling.matching_lines(|decision| decision == Some(Decision::Accepted));
+                (_, Some(unit_decision @ UnitDecision::Lines(_))) => {
+                    let accepted = unit_decision.matching_lines(|decision| decision == Some(Decision::Accepted));
                     self.decisions.with_lines(unit, accepted.iter(), None)
                 }
                 _ => None,
             };
-            let event = Event::Ruling { unit: unit.id.clone(), is };
+            let event = Event::Decision { unit: unit.id.clone(), is };
             self.apply_event(event.clone());
             self.events.push(event);
             open += 1;
@@ -303,8 +304,10 @@ impl ReviewState {
     fn apply_changes(&mut self, changes: &[Change]) {
         for change in changes {
             let event = match change.clone() {
-                Change::Decision { unit, after, .. } => Event::Ruling { unit, is: after },
-                Change::Comment { anchor: (unit, line), after, .. } => Event::Comment { unit, line, text: after },
+                Change::Decision { unit, after, .. } => Event::Decision { unit, is: after },
+                Change::Comment { anchor: CommentAnchor { unit, line }, after, .. } => {
+                    Event::Comment { unit, line, text: after }
+                }
                 Change::Split { unit, row, is_split: is_there } => Event::Split { unit, row, is: is_there },
             };
             self.apply_event(event.clone());
@@ -332,7 +335,7 @@ impl ReviewState {
         decision: Option<Decision>,
     ) -> Vec<Change> {
         // Several targets may belong to one unit.
-        let mut rulings: BTreeMap<&str, Option<UnitDecision>> = BTreeMap::new();
+        let mut unit_decisions: BTreeMap<&str, Option<UnitDecision>> = BTreeMap::new();
         let mut scratch = Decisions::default();
         for item in items {
             let Some(unit) = target_unit(model, item) else { continue };
@@ -345,7 +348,7 @@ impl ReviewState {
                     continue;
                 }
                 Some(lines) if !item.covers_unit(unit) => {
-                    let before = rulings.get(unit.id.as_str()).cloned();
+                    let before = unit_decisions.get(unit.id.as_str()).cloned();
                     scratch.set_decision(&unit.id, before.unwrap_or_else(|| self.decisions.get(&unit.id).cloned()));
                     scratch.with_lines(unit, lines.iter(), decision)
                 }
@@ -355,9 +358,9 @@ impl ReviewState {
                     _ => UnitDecision::All(decision),
                 }),
             };
-            rulings.insert(&unit.id, after);
+            unit_decisions.insert(&unit.id, after);
         }
-        rulings.into_iter().filter_map(|(unit, after)| self.decision_change(unit, after)).collect()
+        unit_decisions.into_iter().filter_map(|(unit, after)| self.decision_change(unit, after)).collect()
     }
 
     fn undo_or_redo(&mut self, back: bool) {
@@ -388,7 +391,8 @@ impl Change {
 
     fn unit_id(&self) -> &str {
         match self {
-            Self::Decision { unit, .. } | Self::Comment { anchor: (unit, _), .. } | Self::Split { unit, .. } => unit,
+            Self::Decision { unit, .. } | Self::Split { unit, .. } => unit,
+            Self::Comment { anchor, .. } => &anchor.unit,
         }
     }
 }

@@ -83,7 +83,7 @@ pub(super) async fn collect_final(
 async fn collect_without_timeout(collection: Collection<'_>) -> Result<Changeset, SandboxError> {
     let Collection { host, sandbox, guest, policy, mode, store, progress } = collection;
     let delta = sandbox.load_delta()?;
-    let modules: BTreeSet<RepoPath> = sandbox.record.manifest.modules.iter().cloned().collect();
+    let modules: BTreeSet<RepoPath> = sandbox.record.manifest.submodules.iter().cloned().collect();
     let base = BaseView { guest, delta: &delta, modules: &modules, store };
     let walk = Walk::new(host, sandbox, base, policy.limits, mode)?;
     let WalkResult { mut changed, deleted, mut refused, hidden, ignored, repo_markers, collisions, .. } =

@@ -58,7 +58,7 @@ const USUAL_DATA: [&[u8]; 8] =
 pub(crate) async fn find_holdings(guest: &GuestClient, record: &SandboxRecord, changed_nothing: bool) -> Vec<String> {
     let search = WorkspaceSearch { guest, unknown: RefCell::default() };
     let mut found = search.search_repository(record, changed_nothing).await;
-    for module in &record.manifest.modules {
+    for module in &record.manifest.submodules {
         let objects = [module.as_bytes(), b"/.git/objects"].concat();
         if search.has_loose_objects(&objects).await {
             found.push(format!("commits in the submodule {}", display_name(module.as_bytes())));

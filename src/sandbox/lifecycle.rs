@@ -69,9 +69,9 @@ pub fn create_sandbox(
         image: request.image.clone(),
         agent_config: Some(request.agent_config.clone()),
         conversation: None,
-        met: Vec::new(),
+        limits_hit: Vec::new(),
         settled: None,
-        holds: Vec::new(),
+        other_contents: Vec::new(),
         size: None,
         state: SandboxState::Seeding,
     };

@@ -75,7 +75,7 @@ pub(crate) async fn run_agent(
         monitor.check_memory().await;
     }
     let limits_hit = monitor.into_limits_hit();
-    sandbox.record.met = limits_hit.iter().map(LimitExceeded::to_string).collect();
+    sandbox.record.limits_hit = limits_hit.iter().map(LimitExceeded::to_string).collect();
     let signal_count = signals.stop_request().count;
     let ended = match result {
         // The engine refused to start the agent, so the workspace is unchanged.
@@ -126,7 +126,7 @@ pub(crate) async fn run_agent(
 /// Records data about a sandbox whose agent has ended: its size, the work it holds, and its last conversation.
 pub(crate) async fn record_post_run(guest: &GuestClient, record: &mut SandboxRecord, changed_nothing: bool) {
     record.size = measure_size(guest, record.workspace_kind).await.ok();
-    record.holds = holdings::find_holdings(guest, record, changed_nothing).await;
+    record.other_contents = holdings::find_holdings(guest, record, changed_nothing).await;
     record.conversation = claude_session::find_last_session(guest).await;
 }
 

@@ -16,6 +16,7 @@ use super::workspace::Workspace;
 use crate::base::{Base, BaseDelta, DeltaEntry, Manifest};
 use crate::changes::{Changeset, ContentHash, Quarantine, Selection};
 use crate::core::atomic_file::{sync_and_persist, write_atomic};
+use crate::core::known::Known;
 use crate::core::name::SandboxName;
 use crate::core::path::{EntryKind, RepoPath};
 use crate::protocol::{Decoder, Encoder, Stat, WrittenFile};
@@ -71,14 +72,14 @@ pub struct SandboxRecord {
     pub conversation: Option<String>,
     /// The limits that the agent reached, as text.
     #[serde(default)]
-    pub met: Vec<String>,
+    pub limits_hit: Vec<String>,
     /// Time in seconds since the epoch when all changes were decided, or when it ended without a change. From then on,
     /// `gc` removes it by its age.
     #[serde(default)]
     pub settled: Option<u64>,
     /// Work that is in none of its changes, as text.
     #[serde(default)]
-    pub holds: Vec<String>,
+    pub other_contents: Vec<String>,
     /// Disk usage at the time of collection: bytes, and whether that is only a part.
     #[serde(default)]
     pub size: Option<(u64, bool)>,
@@ -125,24 +126,10 @@ pub struct AppliedState {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppliedPath {
     /// The applied selection.
-    #[serde(rename = "units")]
-    pub picks: Selection,
-    /// The content after the last apply, if known; `Some(None)` is absent.
-    #[serde(default, with = "known")]
-    pub left: Option<Option<(EntryKind, ContentHash)>>,
-}
-
-/// Distinguishes "absent" from "unknown" in JSON: an empty list is unknown, a list of one `null` is absent.
-mod known {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(crate) fn serialize<T: Serialize, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
-        value.as_slice().serialize(to)
-    }
-
-    pub(crate) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
-        Vec::deserialize(from).map(|mut list: Vec<T>| list.pop())
-    }
+    pub selection: Selection,
+    /// The content after the last apply.
+    #[serde(default)]
+    pub result: Known<(EntryKind, ContentHash)>,
 }
 
 /// The record version that this Airlock writes, and the newest one that it reads.
@@ -428,13 +415,13 @@ impl Sandbox {
     /// # Errors
     /// The file is damaged.
     pub fn read_applied(&self) -> io::Result<AppliedState> {
-        let (through, rows): (u64, Vec<(RepoPath, AppliedPath)>) = self.read_json("brought.json")?.unwrap_or_default();
+        let (through, rows): (u64, Vec<(RepoPath, AppliedPath)>) = self.read_json("applied.json")?.unwrap_or_default();
         Ok(AppliedState { last_apply: through, paths: rows.into_iter().collect() })
     }
 
     /// Writes the record of the units that applies wrote.
     pub fn write_applied(&self, applied: &AppliedState) -> io::Result<()> {
-        self.write_json("brought.json", &(applied.last_apply, applied.paths.iter().collect::<Vec<_>>()))
+        self.write_json("applied.json", &(applied.last_apply, applied.paths.iter().collect::<Vec<_>>()))
     }
 
     /// Writes a JSON file to the sandbox's directory.
@@ -467,12 +454,12 @@ impl Sandbox {
 
     /// Writes the delta over the base.
     pub fn save_delta(&self, delta: &BaseDelta) -> io::Result<()> {
-        if delta.is_empty() { Ok(()) } else { self.write_json("on-top.json", &delta.to_entries()) }
+        if delta.is_empty() { Ok(()) } else { self.write_json("delta.json", &delta.to_entries()) }
     }
 
     /// Reads the delta over the base.
     pub(crate) fn load_delta(&self) -> io::Result<BaseDelta> {
-        Ok(BaseDelta::from_stored(self.read_json::<Vec<DeltaEntry>>("on-top.json")?.unwrap_or_default()))
+        Ok(BaseDelta::from_stored(self.read_json::<Vec<DeltaEntry>>("delta.json")?.unwrap_or_default()))
     }
 
     /// Writes the stat data of the files of a copied workspace.

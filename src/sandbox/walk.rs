@@ -145,7 +145,7 @@ impl<'a> Walk<'a> {
             rules: IgnoreRules::from_host(host, base.modules)?,
             own_rules: None,
             includes: Includes::parse_globs(&sandbox.record.includes)?,
-            skipped_submodules: sandbox.record.manifest.left.iter().map(|l| l.path.clone()).collect(),
+            skipped_submodules: sandbox.record.manifest.skipped_submodules.iter().map(|l| l.path.clone()).collect(),
             base,
             limits,
             mode,

@@ -9,8 +9,8 @@ use super::keys::Effect;
 use crate::changes::{HunkLine, Severity as Risk, UnitKind};
 use crate::core::escape::Escaped;
 use crate::review::{
-    Action, Decision, DecisionTarget, EDITOR_RETURNED_AT_ONCE, EditResult, FileText, ReviewHost, ReviewOutcome,
-    UnitDecision, edit_hunk, finding_line, is_comment_sent, refusal_message,
+    Action, CommentAnchor, Decision, DecisionTarget, EDITOR_RETURNED_AT_ONCE, EditResult, FileText, ReviewHost,
+    ReviewOutcome, UnitDecision, edit_hunk, finding_line, is_comment_sent, refusal_message,
 };
 
 impl App<'_> {
@@ -297,7 +297,7 @@ impl App<'_> {
                 .and_then(|lines| lines.iter().next()),
             Granularity::File | Granularity::Hunk => None,
         };
-        let anchor = (unit.id.clone(), line);
+        let anchor = CommentAnchor { unit: unit.id.clone(), line };
         let before = self.state.decisions.all_comments().find(|(at, _)| **at == anchor);
         // A comment that was already sent is not offered for editing: the agent would get it a second time.
         let before = before.filter(|(_, said)| !is_comment_sent(unit, line, said, &self.state));

@@ -318,7 +318,7 @@ impl<'a> App<'a> {
     /// Selects and sorts the files to show. `conflicts` are the files that would conflict if everything were applied.
     pub(crate) fn select_files(&mut self, conflicts: &BTreeSet<usize>) {
         let commented: BTreeSet<&str> =
-            self.state.decisions.all_comments().map(|((unit, _), _)| unit.as_str()).collect();
+            self.state.decisions.all_comments().map(|(anchor, _)| anchor.unit.as_str()).collect();
         let is_shown = |at: &usize| {
             let file = &self.model.files[*at];
             match &self.filter {

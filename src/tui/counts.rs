@@ -49,7 +49,7 @@ impl ReviewCounts {
     /// Updates the counts of the units that events changed.
     pub(crate) fn apply_events(&mut self, model: &ReviewModel<'_>, decisions: &Decisions, events: &[Event]) {
         for event in events {
-            let Event::Ruling { unit, .. } = event else { continue };
+            let Event::Decision { unit, .. } = event else { continue };
             let Some((file, unit)) = self.unit_position(unit) else { continue };
             let after = decisions.count_lines(&model.files[file].units[unit]);
             let before = std::mem::replace(&mut self.units[file][unit], after);

@@ -13,7 +13,7 @@ use super::overlay;
 use super::rows::draw_rows;
 use super::style::{StyleKind, Symbol};
 use super::text_layout::truncate_text;
-use crate::review::{Decision, UnitDecision};
+use crate::review::{CommentAnchor, Decision, UnitDecision};
 
 /// Minimum width in columns for the file list beside the diff.
 const MIN_TWO_PANE_WIDTH: u16 = 72;
@@ -228,8 +228,8 @@ fn prompt_label(prompt: &PromptKind) -> String {
     match prompt {
         PromptKind::Search => "search: ".into(),
         PromptKind::Filter => "show only (undecided risky conflict commented new, a glob; empty: all): ".into(),
-        PromptKind::Comment((_, None), place) => format!("comment on the hunk at {place}: "),
-        PromptKind::Comment((_, Some(_)), place) => format!("comment on {place}: "),
+        PromptKind::Comment(CommentAnchor { line: None, .. }, place) => format!("comment on the hunk at {place}: "),
+        PromptKind::Comment(_, place) => format!("comment on {place}: "),
     }
 }
 

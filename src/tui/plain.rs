@@ -7,8 +7,9 @@ use crate::changes::{ContextHunk, ContextLine, HunkLine, Unit, UnitKind};
 use crate::core::escape::Escaped;
 use crate::render::TextRenderer;
 use crate::review::{
-    Action, Decision, DecisionTarget, EDITOR_RETURNED_AT_ONCE, EditResult, FileText, HunkRows, ReviewFile, ReviewHost,
-    ReviewModel, ReviewOutcome, ReviewState, edit_hunk, refusal_message, resulting_file, update_state,
+    Action, CommentAnchor, Decision, DecisionTarget, EDITOR_RETURNED_AT_ONCE, EditResult, FileText, HunkRows,
+    ReviewFile, ReviewHost, ReviewModel, ReviewOutcome, ReviewState, edit_hunk, refusal_message, resulting_file,
+    update_state,
 };
 
 /// Maximum number of lines of a hunk that are shown. A truncated hunk names the command that shows all of it.
@@ -269,7 +270,10 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                     self.input.read_line(&mut comment)?;
                 }
                 let comment = comment.trim().to_owned();
-                self.run_action(state, Action::Comment((unit.id.clone(), None), Some(comment)))?;
+                self.run_action(
+                    state,
+                    Action::Comment(CommentAnchor { unit: unit.id.clone(), line: None }, Some(comment)),
+                )?;
                 Ok(AnswerEffect::RepeatPrompt)
             }
             "u" => {

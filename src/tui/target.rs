@@ -125,7 +125,7 @@ impl App<'_> {
             }
             let unit_decision =
                 self.state.decisions.get(&review_unit.id).filter(|_| line_counts.undecided < review_unit.line_count());
-            let lines = unit_decision.map(|ruling| ruling.matching_lines(|decision| decision.is_none()));
+            let lines = unit_decision.map(|unit_decision| unit_decision.matching_lines(|decision| decision.is_none()));
             items.push(DecisionTarget { file, unit, lines });
         }
         (items, hidden)

@@ -53,9 +53,9 @@ impl TestRepo {
                     image: "sha256:0".into(),
                     agent_config: None,
                     conversation: None,
-                    met: Vec::new(),
+                    limits_hit: Vec::new(),
                     settled: None,
-                    holds: Vec::new(),
+                    other_contents: Vec::new(),
                     size: None,
                     state: SandboxState::Running,
                 };

@@ -1,7 +1,9 @@
 //! Tests of the feedback message to the agent: rejections and comments, with paths, lines and code.
 
 use airlock::changes::LineSet;
-use airlock::review::{Action, Decision, DecisionTarget, Event, Feedback, ReviewModel, ReviewState, update_state};
+use airlock::review::{
+    Action, CommentAnchor, Decision, DecisionTarget, Event, Feedback, ReviewModel, ReviewState, update_state,
+};
 use insta::assert_snapshot;
 
 use crate::show::sheet;
@@ -21,7 +23,7 @@ fn comment_on_unit(
     line: Option<usize>,
     text: &str,
 ) -> ReviewState {
-    let anchor = (sheet.files[file].units[unit].id.clone(), line);
+    let anchor = CommentAnchor { unit: sheet.files[file].units[unit].id.clone(), line };
     update_state(state, sheet, Action::Comment(anchor, Some(text.into())))
 }
 

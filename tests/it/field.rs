@@ -14,6 +14,7 @@ use airlock::apply::{
     TransactionLog, Undo, WorkingTree, WorktreeFingerprint, recover_transaction, run_transaction,
 };
 use airlock::changes::{Quarantine, Selection};
+use airlock::core::known::Known;
 use airlock::core::on_conflict::OnConflict;
 use airlock::core::path::{EntryKind, RepoPath};
 use rustix::io::Errno;
@@ -198,7 +199,7 @@ impl ApplyFixture {
             alternate_bases: Vec::new(),
             superseded: Selection::default(),
             reapply: true,
-            if_fully_applied: None,
+            if_fully_applied: Known::Unknown,
             selection: Selection::default(),
             attrs_from: None,
             attrs_from_if_mode: None,

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use airlock::changes::{Changeset, RefusedEntry};
 use airlock::render::render_page;
-use airlock::review::{Action, DecisionTarget, ReviewState, update_state};
+use airlock::review::{Action, CommentAnchor, DecisionTarget, ReviewState, update_state};
 use insta::assert_snapshot;
 
 use crate::show::sheet;
@@ -67,7 +67,7 @@ fn render_hostile_page() -> String {
     let mut state = ReviewState::default();
     for (line, attack) in ATTACKS.iter().enumerate() {
         for line in [None, Some(line)] {
-            let anchor = (sheet.files[0].units[0].id.clone(), line);
+            let anchor = CommentAnchor { unit: sheet.files[0].units[0].id.clone(), line };
             state = update_state(state, sheet, Action::Comment(anchor, Some(format!("{attack}\n{attack}"))));
         }
     }

@@ -13,6 +13,7 @@ use airlock::changes::{
     FileChange, FileVersion, LineSet, SelectedContent, Selection, Unit, UnitKind, UnitSelection, apply_selection,
     split_units,
 };
+use airlock::core::known::Known;
 use airlock::core::on_conflict::OnConflict;
 use airlock::core::path::{EntryKind, RepoPath};
 use proptest::prelude::*;
@@ -57,7 +58,7 @@ struct Case {
     change: FileChange,
     units: Vec<Unit>,
     /// The result of the last apply, as the sandbox records it.
-    last_result: RefCell<Option<Option<EntryContent>>>,
+    last_result: RefCell<Known<EntryContent>>,
 }
 
 impl Case {
@@ -103,7 +104,7 @@ impl Case {
         if !plan.is_noop() {
             self.fixture.apply_plan(&plan, &HostFs::default()).expect("applied");
         }
-        *self.last_result.borrow_mut() = Some(plan.steps[0].result.clone());
+        *self.last_result.borrow_mut() = Known::from_option(plan.steps[0].result.clone());
         true
     }
 
@@ -424,7 +425,7 @@ fn second_round_changes_only_accepted_lines() {
             change: &now.change,
             selection: selected.clone(),
             applied: prior.clone(),
-            last_result: None,
+            last_result: Known::Unknown,
             is_named: again,
             prior_rounds: earlier,
         };

@@ -61,7 +61,7 @@ fn apply_writes_only_accepted_files() {
     status: 1
     ----- stderr -----
     error: link is high risk and requires confirmation: it is a new symlink
-    hint: look at it, then add --allow-risky
+    hint: review it, then add `--allow-risky`
     ");
     repo.airlock(&["apply", "t1", "--accept-all"]).ok();
     assert_eq!(
@@ -173,13 +173,13 @@ fn killed_run_leaves_collectable_sandbox() {
     status: 1
     ----- stderr -----
     error: the sandbox `k` is in use by another airlock process
-    hint: end the agent first, or look on: airlock diff k
+    hint: end the agent first, or run `airlock diff k` to look at its changes
     ");
     assert_snapshot!(repo.airlock(&["rm", "k"]), @"
     status: 1
     ----- stderr -----
     error: the sandbox `k` is in use by another airlock process
-    hint: end the agent first, or look on: airlock diff k
+    hint: end the agent first, or run `airlock diff k` to look at its changes
     ");
     assert!(repo.airlock(&["ls"]).ok().stdout.contains("running"));
 

@@ -559,7 +559,7 @@ fn comments_stay_at_their_lines() {
     ");
     review.press("ljjcnot this<Backspace><Backspace>at<Enter>");
     let comments: Vec<_> =
-        review.app.state.decisions.all_comments().map(|((_, line), text)| (*line, text.to_owned())).collect();
+        review.app.state.decisions.all_comments().map(|(anchor, text)| (anchor.line, text.to_owned())).collect();
     assert_eq!(comments, [(None, "keep the names".into()), (Some(1), "not that".into())]);
     assert!(review.screen().contains("(on old line 3) not that"), "{}", review.screen());
     review.press("c<C-u><Enter>");

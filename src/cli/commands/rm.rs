@@ -20,7 +20,7 @@ fn has_open_decisions(sandbox: &Sandbox) -> bool {
     let draft = read_draft(&sandbox.file_path(DRAFT_FILE));
     let Ok(decisions) = draft.map(|state| state.decisions) else { return true };
     let applied = sandbox.read_applied().unwrap_or_default();
-    let applied_unit = |id: &str| applied.paths.values().find_map(|applied_path| applied_path.picks.get(id));
+    let applied_unit = |id: &str| applied.paths.values().find_map(|applied_path| applied_path.selection.get(id));
     let is_open = |(id, unit_decision): (&str, &UnitDecision)| {
         let lines = unit_decision.matching_lines(|decision| decision == Some(Decision::Accepted));
         match (unit_decision, applied_unit(id)) {

@@ -19,8 +19,11 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
     let (word, phrase) = state(&sandbox);
     if json {
         let paths = |list: &[crate::core::path::RepoPath]| list.iter().map(path_text).collect::<Vec<_>>();
-        let skipped_modules: Vec<_> =
-            manifest.left.iter().map(|l| json!({"path": path_text(&l.path), "reason": l.reason})).collect();
+        let skipped_modules: Vec<_> = manifest
+            .skipped_submodules
+            .iter()
+            .map(|l| json!({"path": path_text(&l.path), "reason": l.reason}))
+            .collect();
         let skipped: Vec<_> =
             manifest.skipped.iter().map(|(p, why)| json!({"path": path_text(p), "reason": why})).collect();
         print_stdout(&render_json(&json!({
@@ -28,9 +31,9 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
                 "created": record.created, "commit": record.base, "branch": record.branch,
                 "workspace": record.workspace_kind, "base": record.base_volume.id,
                 "base_bytes": record.base_volume.bytes, "files": manifest.files, "history": manifest.history,
-                "uncommitted": manifest.uncommitted, "included": manifest.included, "delta_files": manifest.on_top,
-                "submodules": paths(&manifest.modules), "submodules_skipped": skipped_modules, "skipped": skipped,
-                "lfs_pointers": paths(&manifest.pointers), "filtered": paths(&manifest.filtered), "sparse": manifest.sparse, "limits_hit": record.met, "other_contents": record.holds,
+                "uncommitted": manifest.uncommitted, "included": manifest.included, "delta_files": manifest.delta_files,
+                "submodules": paths(&manifest.submodules), "submodules_skipped": skipped_modules, "skipped": skipped,
+                "lfs_pointers": paths(&manifest.lfs_pointers), "filtered": paths(&manifest.filtered), "sparse": manifest.sparse, "limits_hit": record.limits_hit, "other_contents": record.other_contents,
         })))?;
         return Ok(0);
     }
@@ -40,7 +43,10 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
     out += &format!("  commit     {} on {}\n", &record.base[..record.base.len().min(12)], Escaped::new(branch));
     out += &match record.workspace_kind {
         Workspace::Overlay => {
-            format!("  workspace  an overlay over base {}, delta of {} files\n", record.base_volume.id, manifest.on_top)
+            format!(
+                "  workspace  an overlay over base {}, delta of {} files\n",
+                record.base_volume.id, manifest.delta_files
+            )
         }
         Workspace::Copy => format!("  workspace  a copy of base {}{}\n", record.base_volume.id, copy_reason()),
     };
@@ -53,7 +59,7 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
     if let Some(holds) = describe_holdings(record, &ignored, true) {
         out += &format!("  contains   {holds}\n");
     }
-    for limit in &record.met {
+    for limit in &record.limits_hit {
         out += &format!("  limit      {}\n", Escaped::new(limit));
     }
     print_stdout(&out)?;

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::apply::{
-    AppliedTransaction, ApplyHistory, ApplyRequest, Op, Plan, StagedFile, StepAction, TransactionKind, Undo,
-    WorkingTree, run_transaction, staged_file_path,
+    AppliedTransaction, ApplyHistory, ApplyRequest, Op, Plan, SelectionChange, StagedFile, StepAction, TransactionKind,
+    Undo, WorkingTree, run_transaction, staged_file_path,
 };
 use crate::cli::args::UndoArgs;
 use crate::cli::error::{CONFLICT, CliError};
@@ -71,8 +71,10 @@ pub(crate) fn run_undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> 
         return Ok(0);
     }
     // The two sides are swapped: once undone, these changes no longer count as applied.
-    let selection: Vec<_> =
-        transaction.journal.selection.iter().map(|(path, old, new)| (path.clone(), new.clone(), old.clone())).collect();
+    let selection = transaction.journal.selection.iter().cloned();
+    let selection: Vec<_> = selection
+        .map(|SelectionChange { path, before, after }| SelectionChange { path, before: after, after: before })
+        .collect();
     let request = ApplyRequest {
         target: &context.target,
         fs: &context.fs,

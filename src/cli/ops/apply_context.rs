@@ -4,15 +4,16 @@
 use std::path::Path;
 
 use crate::apply::{
-    ApplyError, ApplyHistory, ApplyTarget, FsCapabilities, HostFs, Journal, RecoveryMode, Report, TransactionDir,
-    TransactionLog, TransactionStatus, WorkingTree, WorktreeFingerprint, lock_owner, recover_transaction,
-    remove_leftovers, unlock_index,
+    ApplyError, ApplyHistory, ApplyTarget, FsCapabilities, HostFs, Journal, RecoveryMode, Report, SelectionChange,
+    TransactionDir, TransactionLog, TransactionStatus, WorkingTree, WorktreeFingerprint, lock_owner,
+    recover_transaction, remove_leftovers, unlock_index,
 };
 use crate::base::read_or_create_identity;
 use crate::cli::confirm::ask_yes_no;
 use crate::cli::error::CliError;
 use crate::cli::output::{Output, format_count};
 use crate::core::escape::Escaped;
+use crate::core::known::Known;
 use crate::core::name::SandboxName;
 use crate::core::path::RepoPath;
 use crate::git::HostRepo;
@@ -153,11 +154,13 @@ impl<'a> ApplyContext<'a> {
             if !end.committed || journal.sandbox_id != sandbox.record.id {
                 continue;
             }
-            for (path, _, after) in &journal.selection {
+            for SelectionChange { path, after, .. } in &journal.selection {
                 if after.is_empty() {
                     applied.paths.remove(path);
                 } else {
-                    applied.paths.insert(path.clone(), AppliedPath { picks: after.clone(), left: None });
+                    applied
+                        .paths
+                        .insert(path.clone(), AppliedPath { selection: after.clone(), result: Known::Unknown });
                 }
             }
             applied.last_apply = dir.sequence_number();

@@ -15,7 +15,8 @@ use super::sending::{send_hint, send_obstacle};
 use super::{conflict, draft};
 use crate::apply::{
     ApplyRequest, ChangeSide, Conflict, EntryContent, MergeMode, PathRequest, PathState, Plan, PlanOptions,
-    SelectedChange, Sides, Step, StepAction, TransactionKind, WorkingTree, merge_content, run_transaction,
+    SelectedChange, SelectionChange, Sides, Step, StepAction, TransactionKind, WorkingTree, merge_content,
+    run_transaction,
 };
 use crate::changes::{Changeset, MAX_TEXT, Quarantine, Selection, Unit, UnitSelection};
 use crate::cli::error::{CONFLICT, CliError};
@@ -24,6 +25,7 @@ use crate::cli::outcome::{Outcome, OutcomeMode, find_renames, units_by_path};
 use crate::cli::output::{Output, format_count, print_stdout};
 use crate::cli::shell_word::quote_shell_word;
 use crate::core::escape::Escaped;
+use crate::core::known::Known;
 use crate::core::on_conflict::OnConflict;
 use crate::core::path::{EntryKind, RepoPath};
 use crate::git::{AttributeFiles, HostRepo, MergeAttribute};
@@ -58,7 +60,7 @@ pub(crate) fn apply_to_worktree(
     } else {
         context.prepare_for_write(output)?;
     }
-    let modules = sandbox.record.manifest.modules.clone();
+    let modules = sandbox.record.manifest.submodules.clone();
     let tree = context.open_tree(&modules)?;
     let store = sandbox.open_quarantine()?;
     let before = context.applied_state(sandbox)?;
@@ -134,9 +136,9 @@ pub(crate) fn apply_to_worktree(
         }
     };
     let mut after = before;
-    for (step, (_, _, picks)) in plan.steps.iter().zip(path_selections) {
+    for (step, SelectionChange { after: selection, .. }) in plan.steps.iter().zip(path_selections) {
         let result = step.result.as_ref().map(|v| (v.kind, v.hash.clone()));
-        after.paths.insert(step.path.clone(), AppliedPath { picks, left: Some(result) });
+        after.paths.insert(step.path.clone(), AppliedPath { selection, result: Known::from_option(result) });
     }
     after.last_apply = report.as_ref().map_or(after.last_apply, |r| r.number);
     // A failure is only a warning, because the journal has the state as well.
@@ -323,18 +325,14 @@ pub(crate) fn merge_modes<'a>(
 
 /// Returns the applied units of each path before and after a plan, for the journal. Units of earlier rounds are kept unless
 /// the plan supersedes them.
-fn selection_changes(
-    plan: &Plan,
-    before: &AppliedState,
-    model: &ReviewModel<'_>,
-) -> Vec<(RepoPath, Selection, Selection)> {
+fn selection_changes(plan: &Plan, before: &AppliedState, model: &ReviewModel<'_>) -> Vec<SelectionChange> {
     let files: BTreeMap<&RepoPath, &[Unit]> = units_by_path(model);
     let row = |step: &Step| {
-        let old = before.paths.get(&step.path).map(|b| b.picks.clone()).unwrap_or_default();
+        let old = before.paths.get(&step.path).map(|b| b.selection.clone()).unwrap_or_default();
         let retired = retired_selection(&old, files.get(&step.path).copied().unwrap_or_default());
         let kept = retired.iter().filter(|(id, _)| step.superseded.get(id).is_none());
         let kept: Selection = kept.map(|(id, pick)| (id.to_owned(), pick.clone())).collect();
-        (step.path.clone(), old, step.selection.union(&kept))
+        SelectionChange { path: step.path.clone(), before: old, after: step.selection.union(&kept) }
     };
     plan.steps.iter().map(row).collect()
 }

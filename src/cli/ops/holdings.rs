@@ -27,7 +27,7 @@ pub(crate) fn ignored_files_hint(name: &str, ignored: &IgnoredPaths) -> Option<S
 /// Lists what a sandbox holds that is in none of its changes. Returns `None` if nothing would be missed. A conversation
 /// counts if the model has answered in it.
 pub(crate) fn describe_holdings(record: &SandboxRecord, ignored: &IgnoredPaths, has_talked: bool) -> Option<String> {
-    let mut all: Vec<String> = record.holds.iter().map(|text| Escaped::new(text).to_string()).collect();
+    let mut all: Vec<String> = record.other_contents.iter().map(|text| Escaped::new(text).to_string()).collect();
     let names: Vec<String> = (ignored.first.iter().take(MAX_NAMED_PATHS))
         .map(|i| format!("{}{}", Escaped::new(i.path.as_bytes()), if i.is_directory { "/" } else { "" }))
         .collect();

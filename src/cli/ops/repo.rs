@@ -114,7 +114,7 @@ impl Repo {
     /// Returns the limits and risk rules for collecting from a sandbox.
     pub(crate) fn load_policy(&self, sandbox: &Sandbox, output: Output) -> Result<CollectPolicy, CliError> {
         let settings = load_settings()?;
-        collect_policy(&settings, &self.host, &sandbox.record.base, &sandbox.record.manifest.modules, output)
+        collect_policy(&settings, &self.host, &sandbox.record.base, &sandbox.record.manifest.submodules, output)
     }
 }
 

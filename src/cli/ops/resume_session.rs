@@ -145,7 +145,7 @@ fn run_agent(
     let flags = round.agent.settings();
     let verb = if record.verb == "claude" { "claude" } else { "run" };
     let default_net = if verb == "claude" { NetworkAccess::Model } else { NetworkAccess::None };
-    let policy = collect_policy(&settings, host, &record.base, &record.manifest.modules, output)?;
+    let policy = collect_policy(&settings, host, &record.base, &record.manifest.submodules, output)?;
     let runtime = create_runtime()?;
     let (finished, route) = runtime.block_on(async {
         let mut signals = Signals::take_over()?;

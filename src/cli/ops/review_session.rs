@@ -76,7 +76,7 @@ impl ReviewHost for CliReviewHost<'_> {
 impl CliReviewHost<'_> {
     fn build_preview(&self, decisions: &Decisions) -> Result<Preview, CliError> {
         let context = ApplyContext::new(self.repo)?;
-        let tree = context.open_tree(&self.sandbox.record.manifest.modules)?;
+        let tree = context.open_tree(&self.sandbox.record.manifest.submodules)?;
         let (store, before) = (self.sandbox.open_quarantine()?, context.applied_state(self.sandbox)?);
         let rounds = load_needed_rounds(self.sandbox, self.model, &before)?;
         let options = ApplyOptions::from_decisions(self.model, decisions);

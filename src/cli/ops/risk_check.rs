@@ -30,7 +30,7 @@ impl RiskChecker {
             &settings,
             repo,
             &sandbox.record.base,
-            &sandbox.record.manifest.modules,
+            &sandbox.record.manifest.submodules,
             output.without_status(),
         )?
         .rules;

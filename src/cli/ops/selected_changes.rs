@@ -29,13 +29,13 @@ pub(crate) fn select_changes<'a>(
         let (applied, retired) = (written.restricted_to(&file.units), retired_selection(&written, &file.units));
         for side in written_sides(file, &selection, &applied) {
             let path = side.path_of(file.change);
-            let last_result = before.paths.get(path).and_then(|state| state.left.clone());
+            let last_result = before.paths.get(path).map(|state| state.result.clone()).unwrap_or_default();
             selected.push(SelectedChange {
                 change: file.change,
                 side,
                 selection: selection.clone(),
                 applied: applied.clone(),
-                last_result: last_result.map(|v| v.map(|(kind, hash)| EntryContent { kind, hash })),
+                last_result: last_result.map(|(kind, hash)| EntryContent { kind, hash }),
                 is_named: options.is_named,
                 prior_rounds: find_prior_changes(rounds, store, path, retired.clone()),
             });
@@ -60,7 +60,7 @@ fn written_sides(file: &ReviewFile<'_>, selection: &Selection, applied: &Selecti
 /// Returns the units of a change that applies wrote, at either path of a rename.
 pub(crate) fn applied_selection(applied: &AppliedState, change: &FileChange) -> Selection {
     let states = change.affected_paths().filter_map(|path| applied.paths.get(path));
-    states.fold(Selection::default(), |all, state| all.union(&state.picks))
+    states.fold(Selection::default(), |all, state| all.union(&state.selection))
 }
 
 /// Returns the part of a selection that is about none of these units, and therefore belongs to another round.

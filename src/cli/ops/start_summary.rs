@@ -80,7 +80,7 @@ pub(crate) fn first_line(
         }
         None => {}
     }
-    let omitted = manifest.left.len() + manifest.pointers.len() + manifest.skipped.len();
+    let omitted = manifest.skipped_submodules.len() + manifest.lfs_pointers.len() + manifest.skipped.len();
     if omitted > 0 {
         let name = &record.name;
         line += &format!(" · {} not included: airlock status {name}", format_count(omitted, "submodule or file"));

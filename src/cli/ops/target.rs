@@ -73,7 +73,7 @@ pub(crate) fn export_selection(
     let choices = select_changes(model, options, &nothing_before, (&[], &store));
     super::apply_to_worktree::check_refused_and_risky(model, choices.iter().map(SelectedChange::path), options)?;
     let written = choices.iter().map(SelectedChange::path);
-    super::apply_to_worktree::check_configured(repo, &sandbox.record.manifest.modules, model, written, options)?;
+    super::apply_to_worktree::check_configured(repo, &sandbox.record.manifest.submodules, model, written, options)?;
     let mut accepted = Vec::new();
     let checker = RiskChecker::new(repo, sandbox, model, output)?;
     let files = model.files_by_path();
