@@ -46,7 +46,7 @@ pub enum Kind {
     Open = 20,
     /// Both directions: bytes of a connection.
     Data = 21,
-    /// Both directions: no more bytes from this side.
+    /// Both directions: the end of the bytes from this side.
     Finish = 22,
     /// Both directions: the connection is gone.
     Reset = 23,

@@ -45,7 +45,7 @@ fuzz_target!(|entries: Vec<Entry>| {
     let mut files = Vec::new();
     for entry in entries.iter().take(16) {
         let Ok(path) = RepoPath::from_bytes(&entry.path) else { continue };
-        let kind = [EntryKind::Regular, EntryKind::Executable, EntryKind::Link][usize::from(entry.kind % 3)];
+        let kind = [EntryKind::Regular, EntryKind::Executable, EntryKind::Symlink][usize::from(entry.kind % 3)];
         let hash = store.store_blob(&entry.content).expect("stored");
         let side = FileVersion { kind, hash, size: entry.content.len() as u64 };
         let (old, new) = if entry.is_deleted { (Some(side), None) } else { (None, Some(side)) };
@@ -68,7 +68,7 @@ fuzz_target!(|entries: Vec<Entry>| {
             above = directory.parent();
         }
         let side = file.new.as_ref().expect("filtered");
-        if side.kind == EntryKind::Link {
+        if side.kind == EntryKind::Symlink {
             let target = store.get(&side.hash).expect("stored");
             assert!(!target.is_empty() && target[0] != b'/');
             assert!(file.max_severity() >= Some(Severity::High));

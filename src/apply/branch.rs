@@ -70,7 +70,7 @@ pub(crate) fn commit_on_branch(
         let mode = match kind {
             EntryKind::Regular => FileMode::Blob,
             EntryKind::Executable => FileMode::BlobExecutable,
-            EntryKind::Link => FileMode::Link,
+            EntryKind::Symlink => FileMode::Link,
         };
         builder.upsert(change.path.as_bytes(), id, mode);
     }

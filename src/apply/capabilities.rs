@@ -23,7 +23,7 @@ impl FsCapabilities {
     pub fn normalize_kind(self, kind: EntryKind) -> EntryKind {
         match kind {
             EntryKind::Executable if !self.file_mode => EntryKind::Regular,
-            EntryKind::Link if !self.symlinks => EntryKind::Regular,
+            EntryKind::Symlink if !self.symlinks => EntryKind::Regular,
             other => other,
         }
     }

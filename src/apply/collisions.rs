@@ -78,7 +78,7 @@ impl<'a> DirCache<'a> {
             }
             let class = match kind {
                 _ if current != *path => EntryClass::Directory,
-                EntryKind::Link => EntryClass::Other,
+                EntryKind::Symlink => EntryClass::Other,
                 EntryKind::Regular | EntryKind::Executable => EntryClass::File,
             };
             return Ok(if class.can_coexist(other_kind) {

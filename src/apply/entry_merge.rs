@@ -1,4 +1,4 @@
-//! Merges the entries of one path in three ways: base, working tree and accepted change. The rules are pure and read no
+//! The three-way merge of the entries at one path: base, working tree and accepted change. The rules are pure and read no
 //! content.
 //!
 //! Presence, kind, executable bit and content are merged separately. A side that is equal to the base yields to the other
@@ -92,7 +92,7 @@ pub(crate) fn merge_entry(
     if normalized_ours == normalized_base {
         return theirs.map_or(Resolution::Delete, |v| Resolution::Write(v.clone()));
     }
-    let is_link = |v: &Option<EntryContent>| v.as_ref().is_some_and(|v| v.kind == EntryKind::Link);
+    let is_link = |v: &Option<EntryContent>| v.as_ref().is_some_and(|v| v.kind == EntryKind::Symlink);
     match (&normalized_base, &normalized_ours, &normalized_theirs) {
         (None, Some(host), Some(accepted))
             if host.hash == accepted.hash && !is_link(&normalized_ours) && !is_link(&normalized_theirs) =>
@@ -102,7 +102,7 @@ pub(crate) fn merge_entry(
         (None, _, _) => Resolution::Conflict(ConflictKind::AddAdd),
         (Some(_), None, _) => Resolution::Conflict(ConflictKind::DeleteModify),
         (Some(base), Some(ours), None) => {
-            let other_kind = (base.kind == EntryKind::Link) != (ours.kind == EntryKind::Link);
+            let other_kind = (base.kind == EntryKind::Symlink) != (ours.kind == EntryKind::Symlink);
             Resolution::Conflict(if other_kind { ConflictKind::Kinds } else { ConflictKind::ModifyDelete })
         }
         (Some(base), Some(ours), Some(theirs)) => {
@@ -136,7 +136,7 @@ mod tests {
     fn version(text: &str) -> Option<EntryContent> {
         let (kind, content) = match (text, text.strip_prefix('@'), text.strip_suffix('*')) {
             ("-", ..) => return None,
-            (_, Some(target), _) => (EntryKind::Link, target),
+            (_, Some(target), _) => (EntryKind::Symlink, target),
             (_, _, Some(content)) => (EntryKind::Executable, content),
             (content, ..) => (EntryKind::Regular, content),
         };

@@ -16,7 +16,7 @@ use crate::core::path::{EntryKind, RepoPath};
 const MAX_EXAMINED_PATHS: usize = 1_000_000;
 
 impl Plan {
-    /// Turns steps into conflicts if their symlinks would lead out of the working tree after the apply.
+    /// Adds a conflict for steps if their symlinks would lead out of the working tree after the apply.
     pub(crate) fn reject_escapes(&mut self, tree: &WorkingTree, store: &dyn BlobStore) {
         if !tree.fs_capabilities().symlinks {
             return;
@@ -25,7 +25,7 @@ impl Plan {
         let written: BTreeSet<RepoPath> =
             self.steps.iter().filter(|s| s.result.is_some()).map(|s| s.path.clone()).collect();
         let target = |step: &Step| match &step.result {
-            Some(version) if version.kind == EntryKind::Link => store.read_blob(&version.hash).ok(),
+            Some(version) if version.kind == EntryKind::Symlink => store.read_blob(&version.hash).ok(),
             _ => None,
         };
         let is_above = |path: &RepoPath| {
@@ -41,7 +41,7 @@ impl Plan {
             Some(_) => PathEntry::Absent,
             None => match tree.observe_path(path) {
                 Ok(PathState::Directory) => PathEntry::Directory,
-                Ok(PathState::File(observed)) if observed.version.kind == EntryKind::Link => {
+                Ok(PathState::File(observed)) if observed.version.kind == EntryKind::Symlink => {
                     tree.read_symlink(path).ok().flatten().map_or(PathEntry::File, PathEntry::Link)
                 }
                 Ok(PathState::File(_) | PathState::Special) => PathEntry::File,

@@ -18,7 +18,7 @@ pub enum HostError {
     InterruptedApply,
     /// git has locked its index.
     #[error("git is running in this working tree: {} exists", .0.display())]
-    Git(PathBuf),
+    IndexLocked(PathBuf),
     /// An I/O error.
     #[error("{attempt}: {error}")]
     Io { attempt: &'static str, error: io::Error },
@@ -32,8 +32,8 @@ impl HostError {
             Self::Io { error, .. } => {
                 matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound)
             }
-            Self::Stale | Self::Git(_) => true,
-            Self::Interrupted | Self::InterruptedApply => false,
+            Self::Stale => true,
+            Self::IndexLocked(_) | Self::Interrupted | Self::InterruptedApply => false,
         }
     }
 }

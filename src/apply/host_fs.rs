@@ -1,7 +1,7 @@
 //! The only module that writes to the working tree and to the backups. Each disk operation is one function that works
 //! relative to an open directory and never follows a symlink. Tests can inject a fault before each operation, to make it
 //! fail or to end the process there.
-#![expect(clippy::disallowed_methods, reason = "this is the one door")]
+#![expect(clippy::disallowed_methods, reason = "this is the only writer")]
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -50,7 +50,7 @@ pub struct HostFs {
 
 impl fmt::Debug for HostFs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Disk").field("faulty", &self.fault.is_some()).finish()
+        f.debug_struct("HostFs").field("faulty", &self.fault.is_some()).finish()
     }
 }
 

@@ -58,7 +58,7 @@ pub(crate) fn take_lock(
     match taken {
         Ok(()) => {}
         Err(Errno::EXIST) if is_own_lock(target, dir, journal) => return Ok(()),
-        Err(Errno::EXIST) => return Err(HostError::Git(target.git_dir.join(INDEX_LOCK))),
+        Err(Errno::EXIST) => return Err(HostError::IndexLocked(target.git_dir.join(INDEX_LOCK))),
         Err(error) => return Err(lock(error)),
     }
     fs.sync_fd(&git).map_err(lock)

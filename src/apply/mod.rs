@@ -56,7 +56,7 @@ pub(crate) use step::{Conflict, ConflictSides, MergeMode};
 pub use step::{Step, StepAction};
 pub use transaction::{ApplyError, ApplyRequest, RecoveryMode, recover_transaction, run_transaction};
 pub use transaction_log::{LockError, TransactionDir, TransactionLog};
-pub(crate) use undo::{AppliedTransaction, UndoError};
 pub use undo::{ApplyHistory, Undo};
+pub(crate) use undo::{FinishedTransaction, UndoError};
 pub(crate) use working_tree::PathState;
 pub use working_tree::WorkingTree;

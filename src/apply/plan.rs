@@ -190,7 +190,7 @@ impl Plan {
             changes().filter(|s| s.result.is_none()).partition(|s| makes_room(&s.path));
         let (early_directories, late_directories): (Vec<_>, Vec<_>) =
             self.dirs_to_remove.iter().partition(|path| makes_room(path));
-        let is_link = |s: &&Step| s.result.as_ref().is_some_and(|v| v.kind == EntryKind::Link);
+        let is_link = |s: &&Step| s.result.as_ref().is_some_and(|v| v.kind == EntryKind::Symlink);
         let files = changes().filter(|s| s.result.is_some() && !is_link(s));
         let links = changes().filter(is_link);
         let mut ops = Vec::new();
@@ -257,7 +257,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Turns steps into conflicts if they would complete an embedded repository in the working tree, from changes of several
+    /// Adds a conflict for steps if they would complete an embedded repository in the working tree, from changes of several
     /// rounds or with the user's own files.
     fn reject_embedded_repos(&mut self, tree: &WorkingTree) {
         let written: Vec<&RepoPath> = self.steps.iter().filter(|s| s.result.is_some()).map(|s| &s.path).collect();
@@ -284,7 +284,7 @@ impl Plan {
         }
     }
 
-    /// Turns steps into conflicts if they depend on the deletion of a path that is a conflict itself, or is skipped.
+    /// Adds a conflict for steps if they depend on the deletion of a path that is a conflict itself, or is skipped.
     fn reject_dependents(&mut self, tree: &WorkingTree) {
         let conflict_paths: BTreeSet<RepoPath> = self.conflicts.iter().map(|c| c.path.clone()).collect();
         if conflict_paths.is_empty() {

@@ -111,7 +111,7 @@ pub struct PathRequest {
     pub reapply: bool,
     /// The content after an apply that wrote everything requested, merged with the user's edits. If the path still matches,
     /// it is left unchanged.
-    pub if_fully_applied: Known<EntryContent>,
+    pub fully_applied_result: Known<EntryContent>,
     /// The units that are applied after this request, including those of earlier applies.
     pub selection: Selection,
     /// Units of earlier rounds that this selection supersedes.
@@ -228,7 +228,7 @@ impl SelectedChange<'_> {
             pristine,
             alternate_bases,
             reapply: self.is_named,
-            if_fully_applied,
+            fully_applied_result: if_fully_applied,
             selection: picks,
             superseded,
             attrs_from: None,
@@ -281,7 +281,8 @@ fn combine_contents(
         }
         let (Some(base), Some(current), Some(addition)) = (base, &combined, next) else { return Ok(None) };
         let kind = if current.kind == base.kind { addition.kind } else { current.kind };
-        let read = |v: &EntryContent| if v.kind == EntryKind::Link { Ok(None) } else { store.get(&v.hash).map(Some) };
+        let read =
+            |v: &EntryContent| if v.kind == EntryKind::Symlink { Ok(None) } else { store.get(&v.hash).map(Some) };
         let (Some(old), Some(ours), Some(new)) = (read(base)?, read(current)?, read(addition)?) else {
             return Ok(None);
         };

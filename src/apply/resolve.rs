@@ -51,7 +51,7 @@ impl Resolver<'_> {
         let normalize = |v: Option<&EntryContent>| {
             v.map(|v| EntryContent { kind: capabilities.normalize_kind(v.kind), hash: v.hash.clone() })
         };
-        if request.if_fully_applied.as_option().is_some_and(|done| normalize(ours) == normalize(done)) {
+        if request.fully_applied_result.as_option().is_some_and(|done| normalize(ours) == normalize(done)) {
             return Ok(Ok((StepAction::Unchanged, ours.cloned())));
         }
         // The path is unchanged since the last apply, so its content is the exact base and no merge is needed.
@@ -128,7 +128,7 @@ impl Resolver<'_> {
                 Err(self.describe_conflict(ConflictKind::FilteredDeletion, request, base, observed)?)
             }
             Resolution::Conflict(conflict_kind) => {
-                let is_file = |v: Option<&EntryContent>| v.is_some_and(|v| v.kind != EntryKind::Link);
+                let is_file = |v: Option<&EntryContent>| v.is_some_and(|v| v.kind != EntryKind::Symlink);
                 if self.on_conflict == OnConflict::Markers
                     && conflict_kind == ConflictKind::AddAdd
                     && is_file(ours)

@@ -185,8 +185,8 @@ impl Staging {
         let name = staged.file_name();
         let at = self.entry_ref(staged, &name);
         let capabilities = tree.fs_capabilities();
-        let kind = if file.result.kind == EntryKind::Link {
-            capabilities.normalize_kind(EntryKind::Link)
+        let kind = if file.result.kind == EntryKind::Symlink {
+            capabilities.normalize_kind(EntryKind::Symlink)
         } else {
             file.result.kind
         };
@@ -200,16 +200,16 @@ impl Staging {
         };
         // A replaced symlink has only an owner to preserve. A regular file that replaces it is treated as new, or as a
         // restored backup.
-        let was_link = file.expected.is_some_and(|e| e.version.kind == EntryKind::Link);
+        let was_link = file.expected.is_some_and(|e| e.version.kind == EntryKind::Symlink);
         let untouched = file.expected.is_some_and(|e| !was_link && file.attrs_from_if_mode == Some(e.mode));
         let attrs_from = match &parent {
             Some(_) if untouched => file.attrs_from,
-            Some(parent) if !was_link || kind == EntryKind::Link => {
+            Some(parent) if !was_link || kind == EntryKind::Symlink => {
                 Some(DirEntryRef::new(parent, file.replaced.file_name()))
             }
             _ => file.attrs_from,
         };
-        if kind == EntryKind::Link {
+        if kind == EntryKind::Symlink {
             fs.create_symlink(bytes, at).map_err(system_error("failed to create the symlink"))?;
             if let Some(attrs_from) = attrs_from {
                 copy_owner(fs, attrs_from, at)?;
@@ -235,7 +235,7 @@ impl Staging {
         // The kind as it will be observed: the file system may not support executable bits.
         let executable = stat.st_mode & 0o100 != 0;
         let version = match version.kind {
-            EntryKind::Link => version,
+            EntryKind::Symlink => version,
             _ if executable => EntryContent { kind: EntryKind::Executable, ..version },
             _ => EntryContent { kind: EntryKind::Regular, ..version },
         };

@@ -8,7 +8,7 @@ use super::merge::ConflictHunk;
 use super::request::AttrSource;
 use super::working_tree::ObservedFile;
 use crate::changes::Selection;
-use crate::core::path::RepoPath;
+use crate::core::path::{EntryKind, RepoPath};
 
 /// The action of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,8 +78,13 @@ pub struct ConflictSides {
 impl ConflictSides {
     /// Returns whether both sides can be written between conflict markers.
     #[must_use]
-    pub fn is_text(&self) -> bool {
-        matches!(self.kind, ConflictKind::Lines | ConflictKind::EnginesDisagree)
+    pub fn can_have_markers(&self) -> bool {
+        let is_file = |side: &Option<EntryContent>| side.as_ref().is_some_and(|side| side.kind != EntryKind::Symlink);
+        match self.kind {
+            ConflictKind::Lines | ConflictKind::EnginesDisagree => true,
+            ConflictKind::AddAdd => is_file(&self.ours) && is_file(&self.theirs),
+            _ => false,
+        }
     }
 }
 

@@ -76,13 +76,13 @@ pub enum ApplyError {
         report: Box<Report>,
     },
     /// An operation failed, and so did the rollback.
-    #[error("{}{error}; rollback also failed: {}{then}", path_prefix(path.as_ref()), path_prefix(there.as_ref()))]
+    #[error("{}{error}; rollback also failed: {}{rollback_error}", path_prefix(path.as_ref()), path_prefix(rollback_path.as_ref()))]
     RollbackFailed {
         /// The path that failed.
         path: Option<RepoPath>,
         error: HostError,
-        then: HostError,
-        there: Option<RepoPath>,
+        rollback_error: HostError,
+        rollback_path: Option<RepoPath>,
     },
     /// The journal belongs to another working tree.
     #[error("the interrupted apply {} belongs to another working tree: {}", .0.display(), .1)]
@@ -168,7 +168,7 @@ pub fn recover_transaction(
     let prepared = PreparedTransaction { target, fs, tree, dir, journal, staging: &staging, same_boot };
     let mut report = Report { number: dir.sequence_number(), ..Report::default() };
     prepared.lock_index().map_err(|error| match error {
-        HostError::Git(lock) => ApplyError::Locked(lock),
+        HostError::IndexLocked(lock) => ApplyError::Locked(lock),
         error => ApplyError::NotStarted { path: None, error },
     })?;
     if mode == RecoveryMode::RollForward {
@@ -184,12 +184,12 @@ pub fn recover_transaction(
     match prepared.roll_back(&mut report) {
         Ok(()) => Ok(report),
         Err(Aborted { path, error }) => {
-            let then = error.unwrap_or(HostError::Interrupted);
+            let rollback_error = error.unwrap_or(HostError::Interrupted);
             Err(ApplyError::RollbackFailed {
                 path: path.clone(),
                 error: HostError::InterruptedApply,
-                then,
-                there: path,
+                rollback_error,
+                rollback_path: path,
             })
         }
     }
@@ -203,20 +203,20 @@ fn finish_rollback(prepared: &PreparedTransaction<'_>, aborted: Aborted, mut rep
         (Ok(()), Some(error)) => Err(ApplyError::RolledBack { path, error, report: Box::new(report) }),
         (Err(aborted), error) => {
             let error = error.unwrap_or(HostError::Interrupted);
-            let then = aborted.error.unwrap_or(HostError::Interrupted);
-            Err(ApplyError::RollbackFailed { path, error, then, there: aborted.path })
+            let rollback_error = aborted.error.unwrap_or(HostError::Interrupted);
+            Err(ApplyError::RollbackFailed { path, error, rollback_error, rollback_path: aborted.path })
         }
     }
 }
 
-type StagedTransaction<'a> = (Journal, Staging);
+type StagedTransaction = (Journal, Staging);
 
 /// Stages all files and creates the journal, without changing the working tree.
 fn stage_files<'a>(
     request: &ApplyRequest<'a>,
     plan: &Plan,
     dir: &TransactionDir,
-) -> Result<StagedTransaction<'a>, (Option<RepoPath>, HostError)> {
+) -> Result<StagedTransaction, (Option<RepoPath>, HostError)> {
     let id = random_id().map_err(|error| (None, HostError::Io { attempt: "failed to generate an ID", error }))?;
     let none = |error| (None, error);
     let mut staging = Staging::new();

@@ -28,7 +28,7 @@ use crate::core::path::RepoPath;
 
 /// A finished transaction.
 #[derive(Debug, Clone)]
-pub struct AppliedTransaction {
+pub struct FinishedTransaction {
     pub dir: TransactionDir,
     pub journal: Journal,
     pub outcome: TransactionOutcome,
@@ -40,7 +40,7 @@ pub struct AppliedTransaction {
 #[derive(Debug, Default)]
 pub struct ApplyHistory {
     /// Finished transactions, oldest first.
-    pub finished: Vec<AppliedTransaction>,
+    pub finished: Vec<FinishedTransaction>,
     /// Unfinished transactions.
     pub unfinished: Vec<(TransactionDir, Journal)>,
     /// The errors of transactions whose files are damaged.
@@ -60,7 +60,7 @@ impl ApplyHistory {
                 Ok(TransactionStatus::Staging) => {}
                 Ok(TransactionStatus::Prepared(journal)) => history.unfinished.push((dir, *journal)),
                 Ok(TransactionStatus::Finished(journal, outcome)) => {
-                    history.finished.push(AppliedTransaction { dir, journal: *journal, outcome, undone: false });
+                    history.finished.push(FinishedTransaction { dir, journal: *journal, outcome, undone: false });
                 }
                 Err(error) => history.damaged.push(error),
             }
@@ -83,15 +83,15 @@ impl ApplyHistory {
         &self,
         worktree: &WorktreeFingerprint,
         sandbox: Option<&str>,
-    ) -> Option<&AppliedTransaction> {
-        let matches = |p: &&AppliedTransaction| {
+    ) -> Option<&FinishedTransaction> {
+        let matches = |p: &&FinishedTransaction| {
             p.is_undoable() && p.is_in_worktree(worktree) && sandbox.is_none_or(|s| s == p.journal.sandbox)
         };
         self.finished.iter().rev().find(matches)
     }
 }
 
-impl AppliedTransaction {
+impl FinishedTransaction {
     /// Returns whether the transaction was in this working tree, which may have been moved since.
     #[must_use]
     pub fn is_in_worktree(&self, worktree: &WorktreeFingerprint) -> bool {
@@ -132,8 +132,8 @@ pub enum UndoError {
 
 impl Undo {
     /// Prepares the undo of an apply.
-    pub fn from_transaction(transaction: &AppliedTransaction, tree: &WorkingTree) -> Result<Self, UndoError> {
-        let AppliedTransaction { dir, journal, .. } = transaction;
+    pub fn from_transaction(transaction: &FinishedTransaction, tree: &WorkingTree) -> Result<Self, UndoError> {
+        let FinishedTransaction { dir, journal, .. } = transaction;
         let staging = Staging::open(&journal.staging_areas, dir, &journal.id, tree)?;
         let mut undo = Self {
             requests: Vec::new(),
@@ -161,7 +161,7 @@ impl Undo {
             alternate_bases: Vec::new(),
             superseded: Selection::default(),
             reapply: false,
-            if_fully_applied: Known::Unknown,
+            fully_applied_result: Known::Unknown,
             attrs_from_if_mode: None,
             selection: picks(path),
             attrs_from,

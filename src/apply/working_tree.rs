@@ -206,7 +206,7 @@ impl WorkingTree {
     /// # Errors
     /// The file has changed, or an I/O error.
     pub fn read_file(&self, path: &RepoPath, observed: &ObservedFile) -> Result<Vec<u8>, HostError> {
-        if observed.version.kind == EntryKind::Link {
+        if observed.version.kind == EntryKind::Symlink {
             return self.read_symlink(path)?.ok_or(HostError::Stale);
         }
         let Parent::Open(directory) = self.open_parent(path)? else { return Err(HostError::Stale) };
@@ -247,7 +247,7 @@ impl WorkingTree {
     ) -> Result<Option<&'static str>, HostError> {
         let Parent::Open(directory) = self.open_parent(path)? else { return Ok(None) };
         let file = match observed.version.kind {
-            EntryKind::Link => return Ok(None),
+            EntryKind::Symlink => return Ok(None),
             _ => attributes::open_entry(DirEntryRef::new(&directory, path.file_name()))
                 .map_err(system_error("failed to open the file"))?,
         };
@@ -452,7 +452,7 @@ pub(crate) fn observe_in(directory: impl AsFd, name: &OsStr) -> Result<PathState
         FileType::Symlink => {
             let target = rustix::fs::readlinkat(directory, name, Vec::new())
                 .map_err(system_error("failed to read the symlink"))?;
-            (EntryKind::Link, ContentHash::from_content(target.as_bytes()), stat)
+            (EntryKind::Symlink, ContentHash::from_content(target.as_bytes()), stat)
         }
         FileType::RegularFile => {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -103,7 +103,7 @@ pub(crate) async fn write_delta(
         batch.add_entry(directory, &Entry::Directory).await?;
     }
     for (path, (kind, content)) in present {
-        if *kind == EntryKind::Link {
+        if *kind == EntryKind::Symlink {
             batch.add_entry(path.as_bytes(), &Entry::Link(content)).await?;
             continue;
         }

@@ -145,7 +145,7 @@ fn write_files(
             path.clear();
             path.extend_from_slice(TREE);
             path.extend_from_slice(entry.path.as_bytes());
-            if entry.kind == EntryKind::Link {
+            if entry.kind == EntryKind::Symlink {
                 encoder.encode_entry(Root::Base, &path, &Entry::Link(content));
             } else {
                 let executable = entry.kind == EntryKind::Executable;

@@ -22,7 +22,7 @@ impl BaseEntries for BaseTree<'_> {
             return PathEntry::Directory;
         }
         match self.delta.get(path).map(|t| &t.side) {
-            Some(Some(side)) if side.kind == EntryKind::Link => {
+            Some(Some(side)) if side.kind == EntryKind::Symlink => {
                 self.store.get(&side.hash).map_or(PathEntry::File, PathEntry::Link)
             }
             Some(Some(_)) => PathEntry::File,
@@ -43,7 +43,7 @@ impl BaseEntries for BaseTree<'_> {
             self.committed.list_symlinks().unwrap_or_default().into_iter().collect();
         for entry in self.delta.entries_below(None) {
             links.remove(&entry.path);
-            if let Some(side) = entry.side.as_ref().filter(|s| s.kind == EntryKind::Link)
+            if let Some(side) = entry.side.as_ref().filter(|s| s.kind == EntryKind::Symlink)
                 && let Ok(target) = self.store.get(&side.hash)
             {
                 links.insert(entry.path.clone(), target);

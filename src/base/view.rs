@@ -68,7 +68,7 @@ impl BaseView<'_> {
             }
             let entry_kind = match entry.kind {
                 FileKind::Directory => BaseEntry::Directory(Some(entry.stat.ino)),
-                FileKind::Link => BaseEntry::File(EntryKind::Link, entry.stat, entry.target),
+                FileKind::Link => BaseEntry::File(EntryKind::Symlink, entry.stat, entry.target),
                 FileKind::Regular if entry.stat.mode & 0o100 != 0 => {
                     BaseEntry::File(EntryKind::Executable, entry.stat, Vec::new())
                 }
@@ -113,8 +113,8 @@ impl BaseView<'_> {
         let (kind, (hash, size)) = match entry {
             BaseEntry::Directory(_) => return Ok(None),
             BaseEntry::Delta(side) => return Ok(Some(side.clone())),
-            BaseEntry::File(EntryKind::Link, _, target) => {
-                (EntryKind::Link, (self.store.store_blob(target)?, target.len() as u64))
+            BaseEntry::File(EntryKind::Symlink, _, target) => {
+                (EntryKind::Symlink, (self.store.store_blob(target)?, target.len() as u64))
             }
             BaseEntry::File(kind, stat, _) => {
                 let volume_path = [TREE, path.as_bytes()].concat();

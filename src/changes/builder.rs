@@ -193,7 +193,7 @@ impl io::Write for HashWriter {
 
 /// Reads the targets of all new symlinks.
 fn read_link_targets(files: &[FileChange], store: &Quarantine) -> io::Result<BTreeMap<RepoPath, Vec<u8>>> {
-    let links = files.iter().filter_map(|f| Some((f, f.new.as_ref().filter(|s| s.kind == EntryKind::Link)?)));
+    let links = files.iter().filter_map(|f| Some((f, f.new.as_ref().filter(|s| s.kind == EntryKind::Symlink)?)));
     links.map(|(file, side)| Ok((file.path.clone(), store.get(&side.hash)?))).collect()
 }
 
@@ -291,7 +291,7 @@ mod tests {
         let store = Quarantine::open(folder.path().into()).expect("opened");
         let side = |content: &str| {
             let (kind, bytes) = match content.strip_prefix("->") {
-                Some(target) => (EntryKind::Link, target),
+                Some(target) => (EntryKind::Symlink, target),
                 None => (EntryKind::Regular, content),
             };
             let hash = store.store_blob(bytes.as_bytes()).expect("stored");

@@ -55,7 +55,7 @@ pub struct FileChange {
     pub old: Option<FileVersion>,
     /// The version in the result.
     pub new: Option<FileVersion>,
-    /// The path before a rename. If `old` is absent, the deletion of that path is a change of its own.
+    /// The path before a rename. If `old` is absent, the deletion of that path is a separate change.
     pub renamed_from: Option<RepoPath>,
     pub findings: Vec<Finding>,
 }
@@ -91,7 +91,9 @@ impl FileChange {
             _ if self.is_rename() => "renamed",
             (None, _) => "added",
             (_, None) => "deleted",
-            (Some(old), Some(new)) if (old.kind == EntryKind::Link) != (new.kind == EntryKind::Link) => "replaced",
+            (Some(old), Some(new)) if (old.kind == EntryKind::Symlink) != (new.kind == EntryKind::Symlink) => {
+                "replaced"
+            }
             (Some(old), Some(new)) if old.hash == new.hash => "mode",
             _ => "modified",
         }

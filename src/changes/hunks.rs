@@ -177,7 +177,7 @@ pub fn split_units(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Unit> {
     let before_kind = change.old.as_ref().map_or(EntryKind::Regular, |s| s.kind);
     let mut units = Vec::new();
     units.extend(change.is_rename().then(|| unit(UnitKind::Rename)));
-    if after.kind == EntryKind::Link || before_kind == EntryKind::Link {
+    if after.kind == EntryKind::Symlink || before_kind == EntryKind::Symlink {
         if units.is_empty() || change.old != change.new {
             units.push(unit(UnitKind::Whole));
         }

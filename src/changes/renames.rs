@@ -106,7 +106,7 @@ fn read_candidates(
     let mut found = Vec::new();
     for (index, file) in files.iter().enumerate().filter(|(_, file)| is_candidate(file)) {
         let Some(side) = file.new.as_ref().or(file.old.as_ref()) else { continue };
-        if side.kind == EntryKind::Link || side.size == 0 || side.size > MAX_TEXT || side.size > *left_bytes {
+        if side.kind == EntryKind::Symlink || side.size == 0 || side.size > MAX_TEXT || side.size > *left_bytes {
             continue;
         }
         let content = store.get(&side.hash)?;

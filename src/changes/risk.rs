@@ -80,7 +80,7 @@ pub fn find_risks(change: &FileChange, old: &[u8], new: &[u8], context: RiskCont
     let old_kind = change.old.as_ref().map(|s| s.kind);
     match change.new.as_ref().map(|s| s.kind) {
         None => {}
-        Some(EntryKind::Link) => {
+        Some(EntryKind::Symlink) => {
             if let Some(reason) = links::find_forbidden_reason(&change.path, new) {
                 findings.push(Finding::for_file("link-escape", Severity::Refused, reason));
             }
@@ -97,12 +97,12 @@ pub fn find_risks(change: &FileChange, old: &[u8], new: &[u8], context: RiskCont
             if kind == EntryKind::Executable && old_kind != Some(EntryKind::Executable) {
                 findings.push(Finding::for_file("executable", High, "gains the executable bit"));
             }
-            let old = if old_kind == Some(EntryKind::Link) { b"" } else { old };
+            let old = if old_kind == Some(EntryKind::Symlink) { b"" } else { old };
             findings.extend(content::find_content_risks(old, new));
             findings.extend(secrets::find_secrets(old, new));
         }
     }
-    if change.new.as_ref().is_none_or(|s| s.kind != EntryKind::Link) {
+    if change.new.as_ref().is_none_or(|s| s.kind != EntryKind::Symlink) {
         findings.extend(packages::find_package_risks(&change.path, old, new, context.manifests));
     }
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
@@ -145,7 +145,7 @@ mod tests {
         judge(at, None, Some((kind, content)), &[]).first().map(|(level, _)| *level)
     }
 
-    use EntryKind::{Executable, Link, Regular};
+    use EntryKind::{Executable, Regular, Symlink};
 
     #[test]
     fn add_modify_delete_and_rename_are_alike() {
@@ -163,14 +163,14 @@ mod tests {
         assert_eq!(judge("run", Some((Executable, b"x")), Some((Executable, b"y")), &[]), []);
         assert_eq!(judge("run", Some((Executable, b"x")), Some((Regular, b"y")), &[]), []);
         assert_eq!(judge("run", Some((Regular, b"x")), Some((Executable, b"x")), &[]), [(High, "executable".into())]);
-        assert_eq!(added("d/l", Link, b"../x"), Some(High));
-        assert_eq!(judge("d/l", Some((Link, b"y")), Some((Link, b"x")), &[]), [(High, "link".into())]);
-        assert_eq!(judge("d/l", Some((Link, b"y")), None, &[]), []);
+        assert_eq!(added("d/l", Symlink, b"../x"), Some(High));
+        assert_eq!(judge("d/l", Some((Symlink, b"y")), Some((Symlink, b"x")), &[]), [(High, "link".into())]);
+        assert_eq!(judge("d/l", Some((Symlink, b"y")), None, &[]), []);
         for target in ["/etc/passwd", "../../x", "a/../../../x", "../.git/config", ""] {
-            assert_eq!(added("d/l", Link, target.as_bytes()), Some(Severity::Refused), "{target}");
+            assert_eq!(added("d/l", Symlink, target.as_bytes()), Some(Severity::Refused), "{target}");
         }
         for name in [".gitmodules", "a/.GITattributes", ".gitignore", ".mailmap"] {
-            assert_eq!(added(name, Link, b"x"), Some(Severity::Refused), "{name}");
+            assert_eq!(added(name, Symlink, b"x"), Some(Severity::Refused), "{name}");
             assert_ne!(added(name, Regular, b"x\n"), Some(Severity::Refused), "{name}");
         }
     }
@@ -179,13 +179,13 @@ mod tests {
     fn contents_are_judged() {
         assert_eq!(added("a", Regular, "x\u{202e}y\n".as_bytes()), Some(High));
         assert_eq!(added("a", Regular, b"\xff"), Some(Medium));
-        assert_eq!(added("a", Link, "x\u{202e}".as_bytes()), Some(High), "a link's target is no content");
+        assert_eq!(added("a", Symlink, "x\u{202e}".as_bytes()), Some(High), "a link's target is no content");
         let key = format!("key = \"AKIA{}\"\n", "QWERTYUIOPASDFGH");
         assert_eq!(judge("a", None, Some((Regular, key.as_bytes())), &[]), [(High, "secret".into())]);
         assert_eq!(judge("package.json", None, Some((Regular, b"{\"scripts\":{\"a\":\"b\"}}")), &[]).len(), 1);
         assert_eq!(judge("package.json", Some((Regular, b"{\"scripts\":{\"a\":\"b\"}}")), None, &[]).len(), 1, "gone");
         // A symlink's target does not count as content of the base.
-        let was: Half<'_> = Some((Link, "x\u{202e}y\n".as_bytes()));
+        let was: Half<'_> = Some((Symlink, "x\u{202e}y\n".as_bytes()));
         assert_eq!(judge("a", was, Some((Regular, "x\u{202e}y\n".as_bytes())), &[]), [(High, "invisible".into())]);
     }
 

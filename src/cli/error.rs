@@ -85,12 +85,8 @@ impl CliError {
 
     /// Creates an error with the message of another one, which becomes its source.
     fn from_source(kind: ErrorKind, error: impl Error + Send + Sync + 'static) -> Self {
-        Self { source: Some(Box::new(error)), ..Self::new(kind, String::new()) }.with_source_message()
-    }
-
-    fn with_source_message(mut self) -> Self {
-        self.message = self.source.as_ref().map(ToString::to_string).unwrap_or_default();
-        self
+        let message = error.to_string();
+        Self { source: Some(Box::new(error)), ..Self::new(kind, message) }
     }
 
     /// Adds lines below the message.
@@ -283,7 +279,7 @@ fn host_error_kind(error: &HostError) -> ErrorKind {
     match error {
         HostError::Stale => ErrorKind::Stale,
         HostError::Interrupted => ErrorKind::Interrupted,
-        HostError::Io { .. } | HostError::Git(_) | HostError::InterruptedApply => ErrorKind::Failed,
+        HostError::Io { .. } | HostError::IndexLocked(_) | HostError::InterruptedApply => ErrorKind::Failed,
     }
 }
 
@@ -307,10 +303,11 @@ impl From<ApplyError> for CliError {
                 }
             }
             ApplyError::Interrupted(report) => Self::interrupted(format!("interrupted; {}", rollback_summary(report))),
-            ApplyError::RollbackFailed { path, error, then, there } => {
-                let there =
-                    there.as_ref().map_or_else(String::new, |p| format!("{}: ", String::from_utf8_lossy(p.as_bytes())));
-                Self::failed(format!("{}; rollback also failed: {there}{then}", text(path, error)))
+            ApplyError::RollbackFailed { path, error, rollback_error, rollback_path } => {
+                let rollback_path = rollback_path
+                    .as_ref()
+                    .map_or_else(String::new, |p| format!("{}: ", String::from_utf8_lossy(p.as_bytes())));
+                Self::failed(format!("{}; rollback also failed: {rollback_path}{rollback_error}", text(path, error)))
                     .with_hint("fix the problem, then run `airlock recover`; no data has been lost")
             }
             ApplyError::Locked(lock) => Self::failed(problem.to_string()).with_hint(format!(

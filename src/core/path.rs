@@ -25,7 +25,7 @@ pub enum EntryKind {
     /// A file with the executable bit.
     Executable,
     /// A symlink, with its target as content.
-    Link,
+    Symlink,
 }
 
 impl EntryKind {
@@ -35,7 +35,7 @@ impl EntryKind {
         match self {
             Self::Regular => "100644",
             Self::Executable => "100755",
-            Self::Link => "120000",
+            Self::Symlink => "120000",
         }
     }
 }
@@ -390,7 +390,7 @@ mod tests {
 
     #[test]
     fn kinds_are_gits_and_prints_are_escaped() {
-        let modes = [EntryKind::Regular, EntryKind::Executable, EntryKind::Link].map(EntryKind::git_mode);
+        let modes = [EntryKind::Regular, EntryKind::Executable, EntryKind::Symlink].map(EntryKind::git_mode);
         assert_eq!(modes, ["100644", "100755", "120000"]);
         let path = RepoPath::from_bytes(b"a\x1b\xff").expect("a path");
         assert_eq!(format!("{path:?}"), "\"a\\x1b\\xff\"");

@@ -44,7 +44,7 @@ impl FakeEngine {
             calls.push(call.clone());
         }
         if fails {
-            return Err(EngineError::Refused { attempt: call, message: "told to fail".into(), status: 500 });
+            return Err(EngineError::Refused { attempt: call, message: "simulated failure".into(), status: 500 });
         }
         Ok(())
     }

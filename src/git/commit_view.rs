@@ -55,7 +55,7 @@ impl HostRepo {
         kind: EntryKind,
         bytes: &[u8],
     ) -> Result<Vec<u8>, SnapshotError> {
-        if kind == EntryKind::Link {
+        if kind == EntryKind::Symlink {
             return Ok(bytes.to_vec());
         }
         let git = self.repository();

@@ -222,7 +222,7 @@ pub(crate) enum AttributeSource<'a> {
     Known(&'a [(Vec<u8>, Oid)]),
     /// The files of this tree, read when files of their directory are converted.
     Lazy(Oid),
-    /// The files of this tree, with these files in place of its own.
+    /// The files of this tree, with these files instead of those in the tree.
     Overridden(Oid, &'a AttributeFiles),
 }
 

@@ -111,7 +111,7 @@ impl Snapshot {
                 return Ok(None);
             }
             let content = match kind {
-                EntryKind::Link => blob.content().to_vec(),
+                EntryKind::Symlink => blob.content().to_vec(),
                 _ => {
                     let (content, stored) = converter.convert_to_worktree(&path, blob.content())?;
                     found.unconverted.record_outcome(&whole, stored);
@@ -171,7 +171,7 @@ impl Snapshot {
         };
         let blob = git.find_blob(entry.id()).map_err(|e| missing_object_error(e, path))?;
         Ok(Some(match kind_of(entry.filemode()) {
-            EntryKind::Link => (EntryKind::Link, blob.content().to_vec()),
+            EntryKind::Symlink => (EntryKind::Symlink, blob.content().to_vec()),
             kind => (kind, converter_at(&git, module)?.convert_to_worktree(inside, blob.content())?.0.into_owned()),
         }))
     }
@@ -180,7 +180,7 @@ impl Snapshot {
 /// Returns the kind of a blob with this mode.
 fn kind_of(mode: i32) -> EntryKind {
     match mode {
-        0o120_000 => EntryKind::Link,
+        0o120_000 => EntryKind::Symlink,
         mode if mode & 0o100 != 0 => EntryKind::Executable,
         _ => EntryKind::Regular,
     }

@@ -232,7 +232,7 @@ fn git_mode(kind: EntryKind) -> u32 {
     match kind {
         EntryKind::Regular => 0o100_644,
         EntryKind::Executable => 0o100_755,
-        EntryKind::Link => 0o120_000,
+        EntryKind::Symlink => 0o120_000,
     }
 }
 

@@ -81,14 +81,14 @@ impl Snapshot {
                 let inside = [directory.as_bytes(), entry.name_bytes()].concat();
                 let kind = match (entry.kind(), entry.filemode()) {
                     (Some(ObjectType::Tree), _) => return TreeWalkResult::Ok,
-                    (_, 0o120_000) => EntryKind::Link,
+                    (_, 0o120_000) => EntryKind::Symlink,
                     (_, mode) if mode & 0o100 != 0 => EntryKind::Executable,
                     _ => EntryKind::Regular,
                 };
                 match RepoPath::from_bytes(&module.path_in_worktree(&inside)) {
                     Ok(_) if entry.kind() == Some(ObjectType::Commit) => gitlinks.push((number, inside, entry.id())),
                     Ok(path) => {
-                        if entry.name_bytes() == b".gitattributes" && kind != EntryKind::Link {
+                        if entry.name_bytes() == b".gitattributes" && kind != EntryKind::Symlink {
                             attributes[number].push((directory.as_bytes().to_vec(), entry.id()));
                         }
                         let is_included = module.sparse.as_ref().is_none_or(|s| s.is_included(&inside));
@@ -156,7 +156,7 @@ impl Snapshot {
                 for entry in &rest[..CHUNK.min(rest.len())] {
                     let (odb, converter) = &mut readers[entry.module];
                     let blob = odb.read(entry.blob).map_err(|e| missing_object_error(e, &entry.path))?;
-                    if entry.kind == EntryKind::Link {
+                    if entry.kind == EntryKind::Symlink {
                         sink(Some((entry, blob.data())))?;
                         continue;
                     }

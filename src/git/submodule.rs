@@ -76,7 +76,7 @@ impl Submodule {
     }
 }
 
-/// How submodules are read.
+/// The options for reading submodules.
 #[derive(Clone, Copy)]
 struct ModuleOptions {
     /// All tracked files, despite sparse patterns.

@@ -170,7 +170,7 @@ fn read_entry(root: &OwnedFd, path: &RepoPath, budget: &mut ByteBudget) -> Resul
         let (kind, content) = match FileType::from_raw_mode(before.st_mode) {
             FileType::Directory => return no_content,
             FileType::Symlink => match rustix::fs::readlinkat(&directory, name, Vec::new()) {
-                Ok(target) => (EntryKind::Link, target.into_bytes()),
+                Ok(target) => (EntryKind::Symlink, target.into_bytes()),
                 Err(Errno::NOENT | Errno::INVAL) => continue,
                 Err(error) => return Err(failed(error)),
             },

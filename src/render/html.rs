@@ -27,7 +27,7 @@ const CONTEXT_LINES: usize = 3;
 const MAX_LINE_CHARS: usize = 20_000;
 /// Maximum number of changed lines of a file, and of lines of an edited hunk.
 const MAX_ROWS: usize = 20_000;
-/// Size of the page in bytes after which no more lines are shown, so that a browser can open it.
+/// Size of the page in bytes after which further lines are omitted, so that a browser can open it.
 const MAX_PAGE_BYTES: usize = 64 << 20;
 
 /// Renders the page of the sandbox `name`.

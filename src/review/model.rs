@@ -42,7 +42,7 @@ impl<'a> ReviewModel<'a> {
         let open = |change: &'a FileChange| {
             let (old, new) = change.read_contents(store)?;
             let units = split_units(change, &old, &new);
-            let is_link = change.new.as_ref().is_some_and(|s| s.kind == EntryKind::Link);
+            let is_link = change.new.as_ref().is_some_and(|s| s.kind == EntryKind::Symlink);
             let line_counts = count_lines(&units, &old);
             let is_collapsed = is_collapsed_by_default(change, &old, line_counts.0 + line_counts.1);
             let target = is_link.then_some(new);

@@ -97,7 +97,7 @@ async fn collect_without_timeout(collection: Collection<'_>) -> Result<Changeset
     let reads = stream::iter(changed).map(|(file, old)| async move {
         let _permit = memory.acquire_many(memory_permits(file.stat.size)).await.ok();
         let new = match file.kind {
-            EntryKind::Link => (stored.store_blob(&file.target)?, file.target.len() as u64),
+            EntryKind::Symlink => (stored.store_blob(&file.target)?, file.target.len() as u64),
             _ => match read_to_quarantine(guest, Root::Work, file.path.as_bytes(), file.stat.size, stored).await {
                 // The running agent has just removed the file.
                 Err(GuestError::Gone) if mode == CollectMode::Live => return Ok(None),
@@ -184,7 +184,7 @@ fn mode_bits_finding(file: &FoundFile) -> Option<Finding> {
     const SET_UID_OR_GID_OR_STICKY: u32 = 0o7000;
     const WRITABLE_FOR_ALL: u32 = 0o002;
     let dropped = file.stat.mode & (SET_UID_OR_GID_OR_STICKY | WRITABLE_FOR_ALL);
-    (file.kind != EntryKind::Link && dropped != 0).then(|| {
+    (file.kind != EntryKind::Symlink && dropped != 0).then(|| {
         let mode = file.stat.mode & 0o7777;
         Finding::for_file(
             "mode-bits",

@@ -13,7 +13,7 @@ use super::request::{RunRequest, RunResult};
 use super::resources::EngineResources;
 use super::run_agent::{RunError, record_post_run, run_agent};
 use super::store::{RECORD_VERSION, Sandbox, SandboxRecord, SandboxState, SandboxStore};
-use super::workspace::Workspace;
+use super::workspace::WorkspaceKind;
 use super::{CollectMode, CollectPolicy, SandboxError, start};
 use crate::base;
 use crate::base::RunContext;
@@ -62,7 +62,7 @@ pub fn create_sandbox(
         worktree_place: Some(host.worktree_place()),
         workspace: paths.workspace.clone(),
         workdir: paths.workdir.clone(),
-        workspace_kind: request.workspace.unwrap_or(Workspace::Overlay),
+        workspace_kind: request.workspace.unwrap_or(WorkspaceKind::Overlay),
         base_volume: prepared_base.base.clone(),
         manifest: prepared_base.manifest.clone(),
         includes: prepared_base.includes.clone(),
@@ -92,7 +92,7 @@ pub fn create_sandbox(
     Err(SandboxError::Io(std::io::Error::other("no free name was found; remove sandboxes with `airlock rm NAME`")))
 }
 
-/// Starts the sandbox, runs the agent to its end and collects its changes. `started` is called when the agent begins.
+/// Starts the sandbox, runs the agent to its end and collects its changes. `started` is called just before the agent starts.
 ///
 /// # Errors
 /// Before the agent starts, everything is removed. After that, the sandbox is kept and can be recovered.
@@ -135,7 +135,7 @@ pub async fn run_new_sandbox(
 }
 
 /// Runs an agent again in a sandbox whose agent has ended or was interrupted, over the same volumes. `started` is
-/// called when the agent begins.
+/// called just before the agent starts.
 ///
 /// # Errors
 /// Before the agent starts, the sandbox is unchanged. After that, it is kept and can be recovered.

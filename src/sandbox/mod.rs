@@ -28,7 +28,7 @@ pub(crate) use request::{RunRequest, RunResult};
 pub(crate) use resources::SANDBOX_LABEL;
 pub(crate) use store::{AgentConfig, AppliedPath, AppliedState};
 pub use store::{Sandbox, SandboxRecord, SandboxState, SandboxStore};
-pub use workspace::Workspace;
+pub use workspace::WorkspaceKind;
 
 use crate::base::BaseError;
 use crate::core::name::SandboxName;

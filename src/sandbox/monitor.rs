@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::limits::Limits;
 use super::resources::EngineResources;
-use super::workspace::Workspace;
+use super::workspace::WorkspaceKind;
 use crate::core::escape::Escaped;
 use crate::engine::Engine;
 use crate::guest_client::GuestClient;
@@ -28,8 +28,8 @@ pub(crate) const DEFAULT_INODES: u64 = 2_000_000;
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// The delay before the first disk check. A shorter run is not checked, because a check costs an exec.
 const FIRST_CHECK_DELAY: Duration = Duration::from_millis(1500);
-/// Ratio of the pause between two measurements to the duration of one. The pause ends regardless of the free space,
-/// because other processes may have freed what this agent wrote. A small tree is therefore measured at nearly every
+/// After a measurement that took some time, the next one follows at most this many times later, even if the free space has
+/// not changed: other processes may have freed what this agent wrote. A small tree is therefore measured at nearly every
 /// check.
 const PAUSE_RATIO: u32 = 100;
 /// The longest such pause, unless a measurement takes more than a twentieth of it.
@@ -181,7 +181,7 @@ impl ResourceMonitor<'_> {
         let Ok(guest) = self.resources.exec_guest(self.sidecar, "0:0").await else {
             return std::future::pending().await;
         };
-        let work = if self.resources.workspace == Workspace::Overlay { Root::Upper } else { Root::Work };
+        let work = if self.resources.workspace == WorkspaceKind::Overlay { Root::Upper } else { Root::Work };
         let (bytes, files) = self.initial_usage;
         let (disk, inodes) = (self.limits.disk.saturating_add(bytes), self.limits.inodes.saturating_add(files));
         let mut estimator = DiskEstimator::new(Limits { disk, inodes, ..self.limits });

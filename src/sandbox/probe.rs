@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
 use super::resources::{EngineResources, VolumeState};
-use super::workspace::Workspace;
+use super::workspace::WorkspaceKind;
 use super::{SANDBOX_LABEL, SandboxError};
 use crate::base::{BASE_LABEL, Base, OverlaySupport, REPOSITORY_LABEL, TREE, base_volumes};
 use crate::core::name::read_random_bytes;
@@ -97,7 +97,7 @@ async fn run_probe(engine: &dyn Engine, id: &str) -> Result<ProbeReport, Sandbox
     let space = guest.query_space(Root::Base).await.ok();
     drop(guest);
 
-    let resources = EngineResources::new(engine, Workspace::Overlay, id.into(), PROBE_REPOSITORY.into(), base);
+    let resources = EngineResources::new(engine, WorkspaceKind::Overlay, id.into(), PROBE_REPOSITORY.into(), base);
     let mounted = async {
         resources.create_volumes(&volume).await?;
         let (accept, _none) = mpsc::unbounded_channel();

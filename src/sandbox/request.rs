@@ -3,7 +3,7 @@
 use super::attach::DroppedSequences;
 use super::monitor::LimitExceeded;
 use super::store::{AgentConfig, Sandbox};
-use super::workspace::Workspace;
+use super::workspace::WorkspaceKind;
 use super::{CollectPolicy, SandboxError};
 use crate::changes::Changeset;
 use crate::core::name::SandboxName;
@@ -35,7 +35,7 @@ pub struct RunRequest {
     /// The limits and rules for collecting.
     pub policy: CollectPolicy,
     /// The kind of workspace; `None` for an overlay if the engine can mount one.
-    pub workspace: Option<Workspace>,
+    pub workspace: Option<WorkspaceKind>,
 }
 
 /// A sandbox whose agent has ended.

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::SandboxError;
 use super::store::SandboxRecord;
-use super::workspace::Workspace;
+use super::workspace::WorkspaceKind;
 use crate::base::{Base, REPOSITORY_LABEL, SEAL, TREE, base_volumes};
 use crate::engine::{Engine, EngineError, Labels, Mount, SIDECAR_MOUNTS, VolumeInfo, VolumeSpec, sidecar_spec};
 use crate::guest_client::GuestClient;
@@ -43,7 +43,7 @@ pub(crate) enum VolumeState {
 pub(crate) struct EngineResources<'a> {
     pub engine: &'a dyn Engine,
     /// The kind of workspace.
-    pub workspace: Workspace,
+    pub workspace: WorkspaceKind,
     id: String,
     repository: String,
     base: Base,
@@ -73,7 +73,7 @@ impl<'a> EngineResources<'a> {
     #[must_use]
     pub(crate) fn new(
         engine: &'a dyn Engine,
-        workspace: Workspace,
+        workspace: WorkspaceKind,
         id: String,
         repository: String,
         base: Base,
@@ -116,8 +116,8 @@ impl<'a> EngineResources<'a> {
         let home = self.plain_volume("home");
         let work = async {
             match self.workspace {
-                Workspace::Copy => self.engine.create_volume(&self.plain_volume("work")).await,
-                Workspace::Overlay => {
+                WorkspaceKind::Copy => self.engine.create_volume(&self.plain_volume("work")).await,
+                WorkspaceKind::Overlay => {
                     let upper = self.engine.create_volume(&self.plain_volume("upper")).await?;
                     self.engine.create_volume(&self.overlay_volume(base, &upper)).await
                 }
@@ -134,8 +134,8 @@ impl<'a> EngineResources<'a> {
         self.require_volume(&launcher).await?;
         self.require_volume(&self.plain_volume("home")).await?;
         match self.workspace {
-            Workspace::Copy => self.require_volume(&self.plain_volume("work")).await?,
-            Workspace::Overlay => {
+            WorkspaceKind::Copy => self.require_volume(&self.plain_volume("work")).await?,
+            WorkspaceKind::Overlay => {
                 let upper = self.require_volume(&self.plain_volume("upper")).await?;
                 self.require_volume(&self.overlay_volume(&base, &upper)).await?
             }
@@ -159,7 +159,7 @@ impl<'a> EngineResources<'a> {
             read_only,
             fill_from_image: fill,
         };
-        let overlay = self.workspace == Workspace::Overlay;
+        let overlay = self.workspace == WorkspaceKind::Overlay;
         let mut mounts = vec![
             mount(self.base.volume.clone(), SIDECAR_MOUNTS.base, true, false),
             // An overlay has the owner of its upper directory. That directory is initialized from the guest image when
@@ -197,7 +197,7 @@ impl<'a> EngineResources<'a> {
             }
         }
         let untouched = matches!(expect, VolumeState::Fresh | VolumeState::Unsealed);
-        if untouched && self.workspace == Workspace::Overlay && !inodes_agree(&guest).await? {
+        if untouched && self.workspace == WorkspaceKind::Overlay && !inodes_agree(&guest).await? {
             return Err(SandboxError::InodeMismatch);
         }
         Ok(Sidecar { container, guest })

@@ -9,7 +9,7 @@ use super::request::{RunRequest, RunResult};
 use super::resources::{EngineResources, Sidecar};
 use super::start::PreparedSandbox;
 use super::store::{Sandbox, SandboxRecord, SandboxState};
-use super::workspace::Workspace;
+use super::workspace::WorkspaceKind;
 use super::{SandboxError, claude_session, holdings};
 use crate::base::RunContext;
 use crate::changes::Changeset;
@@ -63,8 +63,8 @@ pub(crate) async fn run_agent(
         agent: &agent,
         limits: request.agent_config.limits,
         initial_usage: match sandbox.record.workspace_kind {
-            Workspace::Overlay => (0, 0),
-            Workspace::Copy => (sandbox.record.base_volume.bytes, sandbox.record.base_volume.files as u64),
+            WorkspaceKind::Overlay => (0, 0),
+            WorkspaceKind::Copy => (sandbox.record.base_volume.bytes, sandbox.record.base_volume.files as u64),
         },
         limits_hit: Mutex::default(),
     };
@@ -131,8 +131,8 @@ pub(crate) async fn record_post_run(guest: &GuestClient, record: &mut SandboxRec
 }
 
 /// Measures a sandbox partially. A full count of a million files would take too long.
-async fn measure_size(guest: &GuestClient, workspace: Workspace) -> Result<(u64, bool), SandboxError> {
-    let work = if workspace == Workspace::Overlay { Root::Upper } else { Root::Work };
+async fn measure_size(guest: &GuestClient, workspace: WorkspaceKind) -> Result<(u64, bool), SandboxError> {
+    let work = if workspace == WorkspaceKind::Overlay { Root::Upper } else { Root::Work };
     let (work, home) =
         (guest.measure_usage(work, MAX_MEASURED).await?, guest.measure_usage(Root::Home, MAX_MEASURED).await?);
     Ok((work.bytes + home.bytes, work.more || home.more))

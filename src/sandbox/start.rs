@@ -12,7 +12,7 @@ use super::home_files::home_files;
 use super::request::{MODEL_PORT, RunRequest};
 use super::resources::{EngineResources, Sidecar, VolumeState};
 use super::store::{Sandbox, SandboxRecord};
-use super::workspace::Workspace;
+use super::workspace::WorkspaceKind;
 use crate::base;
 use crate::base::RunContext;
 use crate::base::{BaseDelta, BaseError, BaseStore, OverlaySupport, PreparedBase};
@@ -48,8 +48,8 @@ pub(crate) async fn prepare_sandbox(
     let info = engine.engine_info().await?;
     let known = OverlaySupport::load_support(info);
     let first = request.workspace.unwrap_or(match &known {
-        Some(OverlaySupport::Copy(_)) => Workspace::Copy,
-        _ => Workspace::Overlay,
+        Some(OverlaySupport::Copy(_)) => WorkspaceKind::Copy,
+        _ => WorkspaceKind::Overlay,
     });
     let result = create_resources(context, prepared_base, sandbox, request, signals, first).await;
     let is_mount_failure =
@@ -58,12 +58,13 @@ pub(crate) async fn prepare_sandbox(
         // The first overlay on an engine serves as a probe.
         Err(error) if request.workspace.is_none() && known.is_none() && is_mount_failure(&error) => {
             EngineResources::from_record(engine, &sandbox.record).remove_all().await?;
-            let prepared = create_resources(context, prepared_base, sandbox, request, signals, Workspace::Copy).await?;
+            let prepared =
+                create_resources(context, prepared_base, sandbox, request, signals, WorkspaceKind::Copy).await?;
             OverlaySupport::Copy(error.to_string()).save_support(info);
             Ok(prepared)
         }
         Ok(prepared) => {
-            if first == Workspace::Overlay && known.is_none() {
+            if first == WorkspaceKind::Overlay && known.is_none() {
                 OverlaySupport::Overlay.save_support(info);
             }
             Ok(prepared)
@@ -90,7 +91,7 @@ async fn create_resources(
     sandbox: &mut Sandbox,
     request: &RunRequest,
     signals: &mut Signals,
-    workspace: Workspace,
+    workspace: WorkspaceKind,
 ) -> Result<PreparedSandbox, SandboxError> {
     let RunContext { engine, host, .. } = context;
     if sandbox.record.workspace_kind != workspace {
@@ -101,7 +102,7 @@ async fn create_resources(
     // The files of the git directory and the delta for collecting are prepared while the containers are created.
     let (snapshot_delta, store) = (Arc::clone(&prepared_base.delta), sandbox.open_quarantine()?);
     let delta = tokio::task::spawn_blocking(move || BaseDelta::from_snapshot_delta(&snapshot_delta, &store));
-    let git = (workspace == Workspace::Overlay && !prepared_base.is_unchanged())
+    let git = (workspace == WorkspaceKind::Overlay && !prepared_base.is_unchanged())
         .then(|| tokio::task::spawn_blocking(git_files_task(host, prepared_base, BTreeMap::new())));
     resources.create_volumes(&prepared_base.volume).await?;
     // The agent's container is created while the sidecar starts. Only the two starts are sequential.
@@ -112,7 +113,7 @@ async fn create_resources(
             .start_sidecar(resources.create_sidecar(&prepared_base.guest_image).await?, expect, accept)
             .await?;
         open_ports(&sidecar, request, connections).await?;
-        if workspace == Workspace::Copy || !prepared_base.is_unchanged() {
+        if workspace == WorkspaceKind::Copy || !prepared_base.is_unchanged() {
             let writer = resources.exec_guest(&sidecar.container, "1000:1000").await?;
             // A signal interrupts only the writing. Calls of the engine are always awaited, so that the engine creates
             // nothing after the cleanup.

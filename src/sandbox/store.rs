@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SandboxError;
 use super::limits::Limits;
-use super::workspace::Workspace;
+use super::workspace::WorkspaceKind;
 use crate::base::{Base, BaseDelta, DeltaEntry, Manifest};
 use crate::changes::{Changeset, ContentHash, Quarantine, Selection};
 use crate::core::atomic_file::{sync_and_persist, write_atomic};
@@ -52,7 +52,7 @@ pub struct SandboxRecord {
     /// The kind of workspace. (Records of version 1 lack this field and those below that have a default. Such a sandbox
     /// can only be reviewed and removed.)
     #[serde(default)]
-    pub workspace_kind: Workspace,
+    pub workspace_kind: WorkspaceKind,
     /// The base of the workspace.
     #[serde(default)]
     pub base_volume: Base,

@@ -17,7 +17,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::SandboxError;
 use super::collect_limits::{CollectLimits, CollectMode, MAX_CONCURRENT_REQUESTS, MAX_PATH_CHARS};
 use super::store::Sandbox;
-use super::workspace::Workspace;
+use super::workspace::WorkspaceKind;
 use crate::base::{BaseEntry, BaseView};
 use crate::changes::name_collisions::{EntryClass, find_collisions};
 use crate::changes::{Finding, IgnoredPath, IgnoredPaths, RefusedEntry, Severity};
@@ -137,8 +137,8 @@ impl<'a> Walk<'a> {
         mode: CollectMode,
     ) -> Result<Self, SandboxError> {
         let detector = match sandbox.record.workspace_kind {
-            Workspace::Overlay => ChangeDetector::Overlay,
-            Workspace::Copy => ChangeDetector::Copy(sandbox.read_seeded_stats()?),
+            WorkspaceKind::Overlay => ChangeDetector::Overlay,
+            WorkspaceKind::Copy => ChangeDetector::Copy(sandbox.read_seeded_stats()?),
         };
         Ok(Self {
             detector,
@@ -448,7 +448,7 @@ async fn read_dir_snapshot(
         Some(entry @ (BaseEntry::Delta(_) | BaseEntry::File(EntryKind::Regular | EntryKind::Executable, ..))) => {
             let path =
                 RepoPath::from_parent(directory, b".gitignore").map_err(|e| GuestError::Protocol(e.to_string()))?;
-            let side = base.read_version(&path, entry).await?.filter(|s| s.kind != EntryKind::Link);
+            let side = base.read_version(&path, entry).await?.filter(|s| s.kind != EntryKind::Symlink);
             side.map(|s| base.store.get(&s.hash)).transpose()?
         }
         _ => None,
@@ -465,7 +465,7 @@ fn entry_class(entry: &ListedEntry) -> EntryClass {
 }
 
 fn base_entry_class(entry: &BaseEntry) -> EntryClass {
-    let class_of = |kind: EntryKind| if kind == EntryKind::Link { EntryClass::Other } else { EntryClass::File };
+    let class_of = |kind: EntryKind| if kind == EntryKind::Symlink { EntryClass::Other } else { EntryClass::File };
     match entry {
         BaseEntry::Directory(_) => EntryClass::Directory,
         BaseEntry::File(kind, ..) => class_of(*kind),
@@ -477,7 +477,7 @@ fn entry_kind(entry: &ListedEntry) -> Option<EntryKind> {
     match entry.kind {
         FileKind::Regular if entry.stat.mode & 0o100 != 0 => Some(EntryKind::Executable),
         FileKind::Regular => Some(EntryKind::Regular),
-        FileKind::Link => Some(EntryKind::Link),
+        FileKind::Link => Some(EntryKind::Symlink),
         FileKind::Directory | FileKind::Special => None,
     }
 }

@@ -57,7 +57,7 @@ pub enum Command {
     Help,
 }
 
-/// The rows of the help: the name of a group, and its commands with their text.
+/// A row of the help: commands and their description.
 type HelpRow = (&'static [Command], &'static str);
 
 /// Each command with its name in the configuration and its default keys.
@@ -297,7 +297,7 @@ impl fmt::Display for KeymapError {
 impl std::error::Error for KeymapError {}
 
 impl KeymapError {
-    /// Returns the names of all commands, if the error is an unknown one.
+    /// Returns a hint, if there is one.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -356,6 +356,13 @@ impl Keymap {
     /// Returns the command of a key.
     #[must_use]
     pub fn command_of(&self, event: KeyEvent) -> Option<Command> {
+        // A key that is held with Alt or Super is none of these keys.
+        if event
+            .modifiers
+            .intersects(KeyModifiers::ALT | KeyModifiers::SUPER | KeyModifiers::META | KeyModifiers::HYPER)
+        {
+            return None;
+        }
         let key = Key::from_event(event);
         self.bindings.iter().find(|(bound, _)| *bound == key).map(|(_, command)| *command)
     }
@@ -438,6 +445,8 @@ mod tests {
         assert_eq!(press(&keymap, "x"), Some(Command::Accept));
         assert_eq!(press(&keymap, "Ctrl-y"), Some(Command::Accept));
         assert_eq!((press(&keymap, "y"), press(&keymap, "n")), (None, None));
+        let with_alt = KeyEvent::new(KeyCode::Char('x'), KeyModifiers::ALT);
+        assert_eq!(keymap.command_of(with_alt), None);
         // A key that gets another command loses its own.
         let keymap = Keymap::with_overrides(&overrides(&[("apply", &["s"])])).expect("valid");
         assert_eq!((press(&keymap, "s"), press(&keymap, "w")), (Some(Command::Apply), None));

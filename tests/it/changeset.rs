@@ -13,7 +13,7 @@ use airlock::changes::{BaseEntries, CancelToken, ChangesetBuilder, FileChange, F
 use airlock::core::name::read_random_bytes;
 use airlock::core::path::{EntryKind, RepoPath};
 use airlock::git::{CommittedEntry, CommittedTree, HostRepo, SnapshotOptions};
-use airlock::sandbox::{Sandbox, SandboxRecord, SandboxState, SandboxStore, Workspace};
+use airlock::sandbox::{Sandbox, SandboxRecord, SandboxState, SandboxStore, WorkspaceKind};
 
 use crate::support::TestRepo;
 
@@ -46,7 +46,7 @@ impl TestRepo {
                     worktree_place: Some(host.worktree_place()),
                     workspace: "/workspace".into(),
                     workdir: "/workspace".into(),
-                    workspace_kind: Workspace::Overlay,
+                    workspace_kind: WorkspaceKind::Overlay,
                     base_volume: Base::default(),
                     manifest: Manifest::default(),
                     includes: Vec::new(),
@@ -103,7 +103,7 @@ fn read_versions(root: &Path, store: &Quarantine) -> BTreeMap<RepoPath, FileVers
         let file: PathBuf = root.join(std::ffi::OsStr::from_bytes(name));
         let Ok(metadata) = file.symlink_metadata() else { continue };
         let (kind, content) = if metadata.is_symlink() {
-            (EntryKind::Link, fs::read_link(&file).expect("a symlink").into_os_string().into_encoded_bytes())
+            (EntryKind::Symlink, fs::read_link(&file).expect("a symlink").into_os_string().into_encoded_bytes())
         } else if metadata.is_dir() {
             continue;
         } else {

@@ -180,7 +180,7 @@ impl ApplyFixture {
         let (kind, content) = match entry {
             FixtureEntry::File(content, mode) if mode & 0o100 != 0 => (EntryKind::Executable, content),
             FixtureEntry::File(content, _) => (EntryKind::Regular, content),
-            FixtureEntry::Link(target) => (EntryKind::Link, target),
+            FixtureEntry::Link(target) => (EntryKind::Symlink, target),
         };
         EntryContent { kind, hash: self.store.store_blob(content).expect("stored") }
     }
@@ -199,7 +199,7 @@ impl ApplyFixture {
             alternate_bases: Vec::new(),
             superseded: Selection::default(),
             reapply: true,
-            if_fully_applied: Known::Unknown,
+            fully_applied_result: Known::Unknown,
             selection: Selection::default(),
             attrs_from: None,
             attrs_from_if_mode: None,

@@ -391,7 +391,7 @@ fn run_trusts_safe_directory_settings() {
     };
     set_owner("12345");
     repo.path = root.join("sub");
-    let hint = format!("git config --global --add safe.directory '{}'", root.display());
+    let hint = format!("git config --global --add safe.directory {}", root.display());
     repo.airlock(&["run", "--", "true"]).expect_failure(125, &["it is owned by another user", &hint]);
     let parent = format!("{}/*", root.parent().expect("it has a parent").display());
     CommandOutput::from_command(repo.command("git", &["config", "--global", "--add", "safe.directory", &parent])).ok();

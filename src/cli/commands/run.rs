@@ -26,7 +26,7 @@ use crate::core::name::SandboxName;
 use crate::engine::{Docker, Engine, ImageInfo};
 use crate::git::{History, HistoryChoice, HostRepo, SnapshotOptions, UncommittedScope};
 use crate::sandbox::gc::KEPT_BASES;
-use crate::sandbox::{RunRequest, SandboxError, Workspace, lifecycle};
+use crate::sandbox::{RunRequest, SandboxError, WorkspaceKind, lifecycle};
 use crate::terminal;
 use crate::terminal::Signals;
 
@@ -105,8 +105,8 @@ fn run_sandbox(
             policy,
             workspace: match settings.workspace.unwrap_or_default() {
                 WorkspaceMode::Auto => None,
-                WorkspaceMode::Overlay => Some(Workspace::Overlay),
-                WorkspaceMode::Copy => Some(Workspace::Copy),
+                WorkspaceMode::Overlay => Some(WorkspaceKind::Overlay),
+                WorkspaceMode::Copy => Some(WorkspaceKind::Copy),
             },
         };
         print_advisories(engine.engine_info().await?, output);

@@ -10,7 +10,7 @@ use crate::cli::ops::repo::{Repo, create_runtime, format_age, sandbox_status as 
 use crate::cli::output::{Output, print_stdout};
 use crate::core::escape::Escaped;
 use crate::engine::{Docker, Engine as _};
-use crate::sandbox::Workspace;
+use crate::sandbox::WorkspaceKind;
 
 pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Result<u8, CliError> {
     let repo = Repo::open(output)?;
@@ -42,13 +42,13 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
         format!("{}: {phrase}, created {} by airlock {}\n", record.name, format_age(record.created), record.verb);
     out += &format!("  commit     {} on {}\n", &record.base[..record.base.len().min(12)], Escaped::new(branch));
     out += &match record.workspace_kind {
-        Workspace::Overlay => {
+        WorkspaceKind::Overlay => {
             format!(
                 "  workspace  an overlay over base {}, delta of {} files\n",
                 record.base_volume.id, manifest.delta_files
             )
         }
-        Workspace::Copy => format!("  workspace  a copy of base {}{}\n", record.base_volume.id, copy_reason()),
+        WorkspaceKind::Copy => format!("  workspace  a copy of base {}{}\n", record.base_volume.id, copy_reason()),
     };
     out += &format!("  path       {}\n", Escaped::new(&record.workspace));
     for (at, note) in manifest.format_notes().iter().enumerate() {

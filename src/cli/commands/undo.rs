@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::apply::{
-    AppliedTransaction, ApplyHistory, ApplyRequest, Op, Plan, SelectionChange, StagedFile, StepAction, TransactionKind,
-    Undo, WorkingTree, run_transaction, staged_file_path,
+    ApplyHistory, ApplyRequest, FinishedTransaction, Op, Plan, SelectionChange, StagedFile, StepAction,
+    TransactionKind, Undo, WorkingTree, run_transaction, staged_file_path,
 };
 use crate::cli::args::UndoArgs;
 use crate::cli::error::{CONFLICT, CliError};
@@ -120,7 +120,7 @@ pub(crate) fn run_undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> 
 }
 
 /// Returns the paths that an apply replaced or deleted, with the locations of their backups.
-fn list_backups(transaction: &AppliedTransaction, tree: &WorkingTree) -> Vec<(RepoPath, PathBuf)> {
+fn list_backups(transaction: &FinishedTransaction, tree: &WorkingTree) -> Vec<(RepoPath, PathBuf)> {
     let backup_path =
         |slot: StagedFile, name: &str| staged_file_path(tree, &transaction.journal, &transaction.dir, slot, name);
     let find = |act: &Op| match act {
@@ -137,7 +137,7 @@ fn list_backups(transaction: &AppliedTransaction, tree: &WorkingTree) -> Vec<(Re
 fn no_apply_error(history: &ApplyHistory, args: &UndoArgs) -> CliError {
     let what = args.name.as_ref().map_or_else(String::new, |name| format!(" of `{name}`"));
     let failure = CliError::failed(format!("there is no apply{what} to undo in this working tree"));
-    if history.finished.iter().any(AppliedTransaction::is_undoable) {
+    if history.finished.iter().any(FinishedTransaction::is_undoable) {
         failure.with_hint("to list all applies, run `airlock undo --list`")
     } else {
         failure
@@ -146,14 +146,14 @@ fn no_apply_error(history: &ApplyHistory, args: &UndoArgs) -> CliError {
 
 fn list_applies(context: &ApplyContext<'_>, args: &UndoArgs, output: Output) -> Result<u8, CliError> {
     let history = read_history(&context.log)?;
-    let is_listed = |transaction: &&AppliedTransaction| {
+    let is_listed = |transaction: &&FinishedTransaction| {
         transaction.is_in_worktree(&context.target.fingerprint)
             && transaction.journal.kind == TransactionKind::Apply
             && transaction.outcome.committed
             && args.name.as_ref().is_none_or(|name| *name == transaction.journal.sandbox)
     };
-    let all: Vec<&AppliedTransaction> = history.finished.iter().rev().filter(is_listed).collect();
-    let files = |transaction: &AppliedTransaction| {
+    let all: Vec<&FinishedTransaction> = history.finished.iter().rev().filter(is_listed).collect();
+    let files = |transaction: &FinishedTransaction| {
         let touches = |act: &&Op| matches!(act, Op::Write { .. } | Op::Delete { .. });
         transaction.journal.ops.iter().filter(touches).map(|act| act.path().clone()).collect::<Vec<_>>()
     };

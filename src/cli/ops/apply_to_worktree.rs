@@ -191,7 +191,7 @@ pub(crate) struct PlanInputs<'a> {
     pub tree: &'a WorkingTree,
     pub model: &'a ReviewModel<'a>,
     pub options: &'a ApplyOptions,
-    /// What applies have written so far.
+    /// The state after earlier applies.
     pub before: &'a AppliedState,
     /// The rounds that wrote it, see `load_needed_rounds`.
     pub rounds: &'a [Changeset],
@@ -267,7 +267,7 @@ fn merge_edits_of_renamed_files(
             continue;
         };
         let Ok(PathState::File(seen)) = tree.observe_path(old_path) else { continue };
-        let is_file = [seen.version.kind, base.kind, theirs.kind].iter().all(|kind| *kind != EntryKind::Link);
+        let is_file = [seen.version.kind, base.kind, theirs.kind].iter().all(|kind| *kind != EntryKind::Symlink);
         if seen.version == *base || !is_file || seen.size() > MAX_TEXT || !is_text(old_path) || !is_text(new_path) {
             continue;
         }
@@ -302,7 +302,7 @@ pub(crate) fn merge_modes<'a>(
             let file = RepoPath::from_bytes(&[directory, b".gitattributes"].concat());
             if let Ok(file) = file
                 && let Ok(PathState::File(seen)) = tree.observe_path(&file)
-                && seen.version.kind != EntryKind::Link
+                && seen.version.kind != EntryKind::Symlink
                 && seen.size() <= MAX_TEXT
             {
                 attributes.insert(directory.to_vec(), Some(tree.read_file(&file, &seen)?));

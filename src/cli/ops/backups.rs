@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::apply_context::{ApplyContext, load_history};
 use super::repo::{Repo, format_age};
-use crate::apply::{AppliedTransaction, Op, TransactionKind, read_late_edits, remove_leftovers};
+use crate::apply::{FinishedTransaction, Op, TransactionKind, read_late_edits, remove_leftovers};
 use crate::cli::error::CliError;
 use crate::cli::output::{Output, format_count};
 use crate::config::{Settings, parse_duration};
@@ -50,7 +50,7 @@ pub(crate) fn expire_backups(
     // If an undo were removed before the apply that it reversed, that apply would count as applied again.
     let mut kept_ids: Vec<String> = Vec::new();
     for transaction in &all {
-        let AppliedTransaction { dir: folder, journal, outcome: end, .. } = transaction;
+        let FinishedTransaction { dir: folder, journal, outcome: end, .. } = transaction;
         // If a working tree no longer exists, nothing can be undone in it.
         let is_expirable = transaction.is_in_worktree(&context.target.fingerprint)
             || !std::path::Path::new(&journal.target.worktree).exists();

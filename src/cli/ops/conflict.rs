@@ -109,7 +109,7 @@ fn describe_side(version: Option<&EntryContent>, bytes: Option<&[u8]>) -> String
     let short: String = version.hash.to_string().chars().take(12).collect();
     let size = bytes.map_or(String::new(), |b| format!(", {} bytes", b.len()));
     match version.kind {
-        EntryKind::Link => format!("a symlink to {}", bytes.map_or(String::new(), |b| Escaped::new(b).to_string())),
+        EntryKind::Symlink => format!("a symlink to {}", bytes.map_or(String::new(), |b| Escaped::new(b).to_string())),
         EntryKind::Executable => format!("an executable file{size}, sha256 {short}…"),
         EntryKind::Regular => format!("a file{size}, sha256 {short}…"),
     }
@@ -132,7 +132,7 @@ pub(crate) fn resolution_hints(conflicts: &[Conflict], others: bool, markers: bo
         hints
             .push(format!("to separate it from its other hard links, run `cp -p -- {one} {new} && mv -- {new} {one}`"));
     }
-    if markers && conflicts.iter().any(|c| c.sides.as_ref().is_some_and(|c| c.is_text())) {
+    if markers && conflicts.iter().any(|c| c.sides.as_ref().is_some_and(|c| c.can_have_markers())) {
         hints.push("to write both sides between conflict markers, add `--on-conflict markers`".into());
     }
     if markers && conflicts.iter().any(|c| c.sides.as_ref().is_some_and(|sides| sides.git_merge.is_some())) {

@@ -36,7 +36,7 @@ pub(crate) struct PatchSide {
 pub(crate) fn git_patch(path: &RepoPath, old: Option<PatchSide>, new: Option<PatchSide>) -> Result<Vec<u8>, CliError> {
     // As in git, a symlink that became a file, or the reverse, is a deletion and a creation.
     match (old, new) {
-        (Some(old), Some(new)) if (old.kind == EntryKind::Link) != (new.kind == EntryKind::Link) => {
+        (Some(old), Some(new)) if (old.kind == EntryKind::Symlink) != (new.kind == EntryKind::Symlink) => {
             let gone = format_patch(path, Some(&old), None)?;
             Ok([gone, format_patch(path, None, Some(&new))?].concat())
         }
