@@ -221,6 +221,7 @@ impl Key {
                 "Esc" => KeyCode::Esc,
                 "Tab" => KeyCode::Tab,
                 "Backspace" => KeyCode::Backspace,
+                "Del" => KeyCode::Delete,
                 "Left" => KeyCode::Left,
                 "Right" => KeyCode::Right,
                 "Up" => KeyCode::Up,
@@ -248,6 +249,7 @@ impl Key {
             KeyCode::Down => arrow("↓", "Down"),
             KeyCode::PageUp => "PgUp".into(),
             KeyCode::PageDown => "PgDn".into(),
+            KeyCode::Delete => "Del".into(),
             KeyCode::F(n) => format!("F{n}"),
             other => format!("{other:?}"),
         };
