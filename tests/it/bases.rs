@@ -301,7 +301,7 @@ fn missing_or_foreign_base_is_not_used() {
     }
     args.push(third.clone());
     docker(&args.iter().map(String::as_str).collect::<Vec<_>>()).ok();
-    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["is no longer usable", "hint: try again"]);
+    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["is no longer usable", "hint: run the command again"]);
     assert_eq!(repo.engine_objects(), 0);
     assert_eq!(run_script(&repo, &[], "cat c.txt"), "gone\n");
     // A complete base with another seal.
@@ -325,7 +325,7 @@ fn missing_or_foreign_base_is_not_used() {
         .ok()
     };
     seal("echo another > /v/seal");
-    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["differs from its seal", "hint: try again"]);
+    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["differs from its seal", "hint: run the command again"]);
     assert_eq!(repo.engine_objects(), 0);
     assert_eq!(run_script(&repo, &[], "cat c.txt"), "gone\n");
 }
@@ -420,7 +420,7 @@ fn workspace_is_copied_without_overlay_support() {
     assert_eq!(run_script(&repo, &[], "cat a.txt"), "one\ntwo\n");
     assert_eq!(asked.load(Ordering::SeqCst), 1, "the overlay is not tried again");
     repo.set("AIRLOCK_WORKSPACE", "overlay");
-    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["failed to mount the workspace", "hint: set workspace"]);
+    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["failed to mount the workspace", "hint: set `workspace"]);
     repo.unset("AIRLOCK_WORKSPACE");
     repo.airlock(&["rm", "c"]).ok();
     assert_eq!(repo.engine_objects(), 0);
@@ -445,7 +445,7 @@ fn records_of_version_1_are_read() {
     assert_snapshot!(repo.airlock(&["gc"]), @"
     status: 1
     ----- stderr -----
-    error: failed to keep the sandbox's record: the record of bad is damaged: missing field `schema_version` at line 1 column 2; to go on without it, move [TMP]/repo/.git/airlock/sandboxes/bad away; airlock gc removes its volumes
+    error: failed to access the sandbox's record: the record of `bad` is damaged: missing field `schema_version` at line 1 column 2; to continue without it, move [TMP]/repo/.git/airlock/sandboxes/bad away, then run `airlock gc`
     ");
     assert_eq!(repo.changes("old"), to_owned_pairs(&[("a.txt", "modified")]));
     std::fs::remove_dir_all(damaged).expect("removed");

@@ -301,7 +301,7 @@ fn unusual_repositories_run_or_fail_with_a_hint() {
     status: 125
     ----- stderr -----
     error: [TMP]/sha256 uses SHA-256 object names, which Airlock does not support yet
-    hint: clone it into a repository with `--object-format=sha1` and work there
+    hint: Airlock needs a repository that names its objects by SHA-1
     ");
     for at in [&shallow, &partial] {
         let mut swept = repo.command(AIRLOCK, &["gc"]);

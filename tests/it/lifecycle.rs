@@ -37,7 +37,7 @@ async fn failed_base_build_leaves_nothing() {
     let repo = TestRepo::new();
     for fail_at in ["create volume", "create container", "attach", "start"] {
         let (error, calls) = fail_base_build(&repo, fail_at).await;
-        assert!(error.to_string().contains("told to fail"), "{fail_at}: {error}");
+        assert!(error.to_string().contains("simulated failure"), "{fail_at}: {error}");
         let failed = calls.iter().position(|c| c.starts_with(fail_at)).expect("the call was made");
         let after = &calls[failed + 1..];
         assert!(after.iter().any(|c| c.starts_with("list containers")), "{fail_at}: {after:?}");

@@ -466,6 +466,7 @@ fn apply_with_pasted_reject_hint_uses_review() {
     airlock: 1 conflict; nothing was written
     airlock: to skip them, add `--reject=$'$(touch PWNED)'`
     airlock: to write everything except conflicts, add `--on-conflict skip`
+    airlock: to write both sides between conflict markers, add `--on-conflict markers`
     ");
     let hint = ran.stderr.lines().find_map(|l| l.split_once("add ")).expect("a hint").1.trim_matches('`').to_owned();
     let script = format!("{AIRLOCK} apply q {hint}");

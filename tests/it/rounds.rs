@@ -201,7 +201,7 @@ fn resume_continues_interrupted_sandbox() {
     status: 125
     ----- stderr -----
     error: the sandbox `i` is in use by another airlock process
-    hint: end the agent first, or look on: airlock diff i
+    hint: end the agent first, or run `airlock diff i` to look at its changes
     ");
     child.kill().expect("the process exists");
     child.wait().expect("it ends");
