@@ -35,6 +35,12 @@ pub enum ConflictKind {
     /// The working tree deleted a file that the accepted side changed.
     #[error("you have deleted it in the working tree")]
     DeleteModify,
+    /// The accepted side renames a file to a path at which the working tree has another one.
+    #[error("a different file already exists there")]
+    RenameAdd,
+    /// The accepted side renames a file that the working tree does not have.
+    #[error("the file to rename was deleted or moved in the working tree")]
+    RenameDelete,
     /// The accepted side deletes a file that the working tree changed.
     #[error("it would be deleted, but you have changed it in the working tree")]
     ModifyDelete,

@@ -59,10 +59,10 @@ impl Plan {
             let Some(target) = target(step) else { continue };
             let link_target = resolve_symlink(&step.path, &target, &mut budget, entry_at);
             if let Some(error) = failed.take() {
-                conflicts.push(Conflict { path: step.path.clone(), reason: error.to_string(), sides: None });
+                conflicts.push(Conflict::new(step.path.clone(), error.to_string()));
             } else if let LinkTarget::Outside(reason) = link_target {
                 let reason = format!("as a symlink in your working tree, it {reason}");
-                conflicts.push(Conflict { path: step.path.clone(), reason, sides: None });
+                conflicts.push(Conflict::new(step.path.clone(), reason));
             }
         }
         self.conflicts.extend(conflicts);

@@ -114,7 +114,7 @@ impl OpExecutor<'_> {
             }
             Op::CaseRename { from, to } => self.rename_case(from, to),
             Op::Delete { path, slot, before } => self.delete_file(path, *slot, before),
-            Op::Write { path, slot, before, after } => {
+            Op::Write { path, slot, before, after, .. } => {
                 let parent = self.open_parent_dir(path)?;
                 let at = DirEntryRef::new(&parent, path.file_name());
                 match before {
@@ -366,11 +366,11 @@ impl OpExecutor<'_> {
                 }
                 self.restore_backup(path, self.staging.entry_ref(*slot, &name))
             }
-            Op::Write { path, slot, before: None, after } => self.revert_write(path, *slot, after),
-            Op::Write { path, slot, before: Some(_), after } if self.staging.can_exchange(*slot) => {
+            Op::Write { path, slot, before: None, after, .. } => self.revert_write(path, *slot, after),
+            Op::Write { path, slot, before: Some(_), after, .. } if self.staging.can_exchange(*slot) => {
                 self.revert_exchange(path, *slot, after)
             }
-            Op::Write { path, slot, before: Some(_), after } => {
+            Op::Write { path, slot, before: Some(_), after, .. } => {
                 let name = slot.backup_name();
                 if self.is_entry_absent(*slot, &name)? {
                     return Ok(RevertOutcome::NotApplied);

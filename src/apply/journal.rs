@@ -52,6 +52,16 @@ pub struct Journal {
     pub selection: Vec<SelectionChange>,
 }
 
+impl Journal {
+    /// Returns the paths of the files that the transaction changed; of a renamed file, the new one.
+    #[must_use]
+    pub fn changed_files(&self) -> Vec<&RepoPath> {
+        let sources: Vec<&RepoPath> = self.ops.iter().filter_map(Op::moved_from).collect();
+        let files = self.ops.iter().filter(|op| matches!(op, Op::Write { .. } | Op::Delete { .. })).map(Op::path);
+        files.filter(|path| !sources.contains(path)).collect()
+    }
+}
+
 /// The kind of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -166,6 +176,8 @@ pub enum Op {
         slot: StagedFile,
         before: Option<FileIdentity>,
         after: FileIdentity,
+        /// The path that the file is moved from. Its deletion is an operation of its own.
+        moved_from: Option<RepoPath>,
     },
     /// The move of a file or symlink to the staging directory.
     Delete { path: RepoPath, slot: StagedFile, before: FileIdentity },
@@ -174,6 +186,14 @@ pub enum Op {
 }
 
 impl Op {
+    /// Returns the path that the operation's file is moved from.
+    fn moved_from(&self) -> Option<&RepoPath> {
+        match self {
+            Self::Write { moved_from, .. } => moved_from.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Returns the path that the operation changes.
     #[must_use]
     pub fn path(&self) -> &RepoPath {

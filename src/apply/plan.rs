@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::collisions::{DirCache, NameCollision};
+use super::entry_merge::ConflictKind;
 use super::host_error::HostError;
 use super::names::IN_TREE_DIR;
 use super::request::{AttrSource, BlobStore, PathRequest};
-use super::resolve::Resolver;
-use super::step::{Conflict, MergeMode, Step, StepAction};
+use super::resolve::{ExistingFile, Resolver};
+use super::step::{Conflict, MergeMode, MovedFile, Step, StepAction};
 use super::working_tree::{ObservedFile, PathState, WorkingTree};
+use crate::changes::{EmbeddedRepoRule, Selection, has_folded_path};
 use crate::core::on_conflict::OnConflict;
-
-use crate::changes::{EmbeddedRepoRule, has_folded_path};
 use crate::core::path::{EntryKind, RepoPath};
 
 /// Options for building a plan.
@@ -84,14 +84,23 @@ impl Plan {
     /// Accepted content is damaged.
     pub fn build(
         tree: &WorkingTree,
-        requests: Vec<PathRequest>,
+        mut requests: Vec<PathRequest>,
         blobs: &dyn BlobStore,
         options: PlanOptions,
     ) -> io::Result<Self> {
         let mut plan = Self { dir_attrs: options.dir_attrs, ..Self::default() };
-        let is_deletion = |w: &&PathRequest| w.theirs.is_none();
-        let deleted_paths: BTreeSet<RepoPath> = requests.iter().filter(is_deletion).map(|w| w.path.clone()).collect();
         let mut dir_cache = DirCache::new(tree);
+        let mut moved_files: BTreeMap<RepoPath, MovedFile> = BTreeMap::new();
+        let requested: BTreeSet<RepoPath> = requests.iter().map(|request| request.path.clone()).collect();
+        for request in &mut requests {
+            request.sources.retain(|path| !requested.contains(path));
+            let moved = find_moved_file(tree, &mut dir_cache, request).map_err(io::Error::other)?;
+            moved_files.extend(moved.map(|file| (request.path.clone(), file)));
+        }
+        let is_deletion = |w: &&PathRequest| w.theirs.is_none();
+        let mut deleted_paths: BTreeSet<RepoPath> =
+            requests.iter().filter(is_deletion).map(|w| w.path.clone()).collect();
+        deleted_paths.extend(moved_files.values().map(|file| file.path.clone()));
         let resolver = Resolver { tree, blobs, on_conflict: options.on_conflict, merge_modes: &options.merge_modes };
         for request in requests {
             let availability =
@@ -100,32 +109,20 @@ impl Plan {
                     Err(error) if error.is_path_error() => PathAvailability::Blocked(error.to_string()),
                     Err(error) => return Err(io::Error::other(format!("{:?}: {error}", request.path))),
                 };
-            let conflict =
-                |reason: String, conflict_sides| Conflict { path: request.path.clone(), reason, sides: conflict_sides };
-            let (observed, case_renamed_from, colliding_path) = match availability {
-                PathAvailability::Free { observed: seen, case_renamed_from: respells, colliding_path: twin } => {
-                    (seen, respells, twin)
+            match availability {
+                PathAvailability::Free { observed, case_renamed_from, colliding_path } => {
+                    let site = PathSite {
+                        moved: moved_files.remove(&request.path),
+                        observed,
+                        case_renamed_from,
+                        colliding_path,
+                    };
+                    plan.add_request(request, site, &resolver)?;
                 }
-                PathAvailability::Blocked(reason) => {
-                    plan.conflicts.push(conflict(reason, None));
-                    continue;
-                }
-            };
-            match resolver.resolve_request(&request, observed.as_ref(), case_renamed_from.is_some())? {
-                Ok((action, result)) => plan.steps.push(Step {
-                    path: request.path,
-                    action,
-                    selection: request.selection,
-                    superseded: request.superseded,
-                    base: request.base,
-                    expected: observed,
-                    result,
-                    attrs_from: request.attrs_from,
-                    attrs_from_if_mode: request.attrs_from_if_mode,
-                    case_renamed_from,
-                    colliding_path,
+                PathAvailability::Blocked(reason) => plan.conflicts.push(Conflict {
+                    renamed_from: request.sources.first().cloned(),
+                    ..Conflict::new(request.path, reason)
                 }),
-                Err((reason, conflict_sides)) => plan.conflicts.push(conflict(reason, conflict_sides)),
             }
         }
         // A path that is the source of a case-only rename is not deleted.
@@ -157,9 +154,112 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Resolves a request, and adds its steps or its conflict.
+    fn add_request(&mut self, request: PathRequest, site: PathSite, resolver: &Resolver<'_>) -> io::Result<()> {
+        let PathSite { moved, observed, case_renamed_from, colliding_path } = site;
+        let old_path = request.sources.first().cloned();
+        let conflict =
+            |(reason, sides)| Conflict { path: request.path.clone(), renamed_from: old_path.clone(), reason, sides };
+        let at = |path, observed| ExistingFile { path, observed };
+        let here = observed.as_ref().map(|observed| at(&request.path, observed));
+        // A case-only rename changes the name of the file that it was observed as.
+        let there = moved.as_ref().and_then(|file| Some(at(&file.path, file.observed.as_ref()?)));
+        let is_occupied = there.is_some() && here.is_some() && case_renamed_from.is_none();
+        let resolved = match (old_path.is_some(), there) {
+            (false, _) => resolver.resolve_request(&request, here.filter(|_| case_renamed_from.is_none()))?,
+            (true, Some(there)) => match here.filter(|_| is_occupied) {
+                Some(occupant) => resolver.resolve_occupied_move(&request, occupant, there)?,
+                None => resolver.resolve_request(&request, Some(there))?,
+            },
+            (true, None) if here.is_some() => resolver.resolve_request(&request, here)?,
+            (true, None) => {
+                Err(resolver.describe_conflict(ConflictKind::RenameDelete, &request, request.base.as_ref(), None)?)
+            }
+        };
+        let (action, result) = match resolved {
+            Ok(resolved) => resolved,
+            Err(details) => {
+                self.conflicts.push(conflict(details));
+                return Ok(());
+            }
+        };
+        let moves_content = there.is_some() && !is_occupied;
+        let action = match action {
+            StepAction::Unchanged | StepAction::Replace if moves_content => StepAction::Create,
+            action => action,
+        };
+        let has_edits = moves_content
+            && !matches!(action, StepAction::Merge(_) | StepAction::WriteConflictMarkers(_))
+            && result.as_ref().map(|v| &v.hash) != request.theirs.as_ref().map(|v| &v.hash)
+            && resolver.merge_mode(&request.path) != MergeMode::Filtered;
+        let moved = old_path.map(|old_path| match moved {
+            Some(file) => MovedFile { has_edits, ..file },
+            None => MovedFile { path: old_path, observed: None, has_edits: false },
+        });
+        for (index, path) in request.sources.iter().enumerate() {
+            let observed = moved.as_ref().filter(|file| file.path == *path).and_then(|file| file.observed.clone());
+            self.steps.push(Step {
+                path: path.clone(),
+                action: if observed.is_some() { StepAction::Delete } else { StepAction::Unchanged },
+                selection: if index == 0 { request.selection.clone() } else { Selection::default() },
+                superseded: request.superseded.clone(),
+                base: request.base.clone(),
+                expected: observed,
+                result: None,
+                attrs_from: None,
+                attrs_from_if_mode: None,
+                moved_from: None,
+                moved_to: Some(request.path.clone()),
+                case_renamed_from: None,
+                colliding_path: None,
+            });
+        }
+        self.steps.push(Step {
+            path: request.path,
+            action,
+            selection: request.selection,
+            superseded: request.superseded,
+            base: request.base,
+            expected: observed,
+            result,
+            attrs_from: request.attrs_from,
+            attrs_from_if_mode: request.attrs_from_if_mode,
+            moved_from: moved,
+            moved_to: None,
+            case_renamed_from,
+            colliding_path,
+        });
+        Ok(())
+    }
+
     fn drop_conflicting_steps(&mut self) {
-        let conflicts: BTreeSet<RepoPath> = self.conflicts.iter().map(|c| c.path.clone()).collect();
-        self.steps.retain(|s| !conflicts.contains(&s.path));
+        for conflict in &mut self.conflicts {
+            if let Some(step) = self.steps.iter().find(|step| step.path == conflict.path) {
+                conflict.renamed_from = step.renamed_from().cloned();
+            }
+        }
+        let conflict_paths = self.conflict_paths();
+        let is_dropped = |step: &Step| {
+            [Some(&step.path), step.moved_to.as_ref()].into_iter().flatten().any(|path| conflict_paths.contains(path))
+        };
+        self.steps.retain(|step| !is_dropped(step));
+    }
+
+    /// Returns the paths that the conflicts are about.
+    fn conflict_paths(&self) -> BTreeSet<RepoPath> {
+        self.conflicts.iter().flat_map(Conflict::paths).cloned().collect()
+    }
+
+    /// Returns the number of files that the plan is about. A rename is one.
+    #[must_use]
+    pub fn count_files(&self) -> usize {
+        self.steps.iter().filter(|step| step.moved_to.is_none()).count()
+    }
+
+    /// Returns the number of files that the plan changes.
+    #[must_use]
+    pub fn count_written_files(&self) -> usize {
+        self.steps.iter().filter(|step| step.moved_to.is_none() && step.is_written()).count()
     }
 
     /// Returns whether the plan has no operations.
@@ -279,14 +379,14 @@ impl Plan {
         for path in &written {
             if let Some(directory) = rule.find_enclosing_repo(path, &mut has) {
                 let reason = format!("git would open {directory:?} as a repository");
-                self.conflicts.push(Conflict { path: (*path).clone(), reason, sides: None });
+                self.conflicts.push(Conflict::new((*path).clone(), reason));
             }
         }
     }
 
     /// Adds a conflict for steps if they depend on the deletion of a path that is a conflict itself, or is skipped.
     fn reject_dependents(&mut self, tree: &WorkingTree) {
-        let conflict_paths: BTreeSet<RepoPath> = self.conflicts.iter().map(|c| c.path.clone()).collect();
+        let conflict_paths = self.conflict_paths();
         if conflict_paths.is_empty() {
             return;
         }
@@ -303,11 +403,44 @@ impl Plan {
             let blocked = blocked.or_else(|| relies_on.find(|path| conflict_paths.contains(*path)).cloned());
             if let Some(above) = blocked {
                 let reason = format!("{above:?} is not deleted and blocks this path");
-                conflicts.push(Conflict { path: step.path.clone(), reason, sides: None });
+                conflicts.push(Conflict::new(step.path.clone(), reason));
             }
         }
         self.conflicts.extend(conflicts);
     }
+}
+
+/// The file that a request is about, in the working tree.
+struct PathSite {
+    /// The file to move to the path.
+    moved: Option<MovedFile>,
+    /// The file at the path.
+    observed: Option<ObservedFile>,
+    case_renamed_from: Option<RepoPath>,
+    colliding_path: Option<RepoPath>,
+}
+
+/// Finds the file that a request moves: the first of its sources that exists.
+fn find_moved_file(
+    tree: &WorkingTree,
+    dir_cache: &mut DirCache<'_>,
+    request: &PathRequest,
+) -> Result<Option<MovedFile>, HostError> {
+    for path in &request.sources {
+        // The file has been renamed already, on a file system that treats both names as the same.
+        if let Ok(NameCollision::Same(_)) = dir_cache.find_collision(path, EntryKind::Regular) {
+            continue;
+        }
+        match tree.observe_path(path) {
+            Ok(PathState::File(observed)) => {
+                return Ok(Some(MovedFile { path: path.clone(), observed: Some(observed), has_edits: false }));
+            }
+            Ok(_) => {}
+            Err(error) if error.is_path_error() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 /// Checks whether a path can be written, given the paths that the plan deletes.

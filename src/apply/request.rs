@@ -9,8 +9,7 @@ use super::entry_content::EntryContent;
 use super::host_fs::DirEntryRef;
 use super::merge::{Sides, merge_content};
 use crate::changes::{
-    ContentHash, FileChange, Quarantine, SelectedContent, Selection, Unit, UnitKind, UnitSelection, apply_selection,
-    split_units,
+    ContentHash, FileChange, Quarantine, SelectedContent, Selection, Unit, UnitSelection, apply_selection, split_units,
 };
 use crate::core::known::Known;
 use crate::core::path::{EntryKind, RepoPath};
@@ -19,8 +18,8 @@ use crate::core::path::{EntryKind, RepoPath};
 #[derive(Debug)]
 pub struct SelectedChange<'a> {
     pub change: &'a FileChange,
-    /// The path that the request is about.
-    pub side: ChangeSide,
+    /// The path that is written.
+    pub target: ChangeTarget,
     /// The accepted units; not empty.
     pub selection: Selection,
     /// The units that earlier applies wrote.
@@ -29,28 +28,20 @@ pub struct SelectedChange<'a> {
     pub last_result: Known<EntryContent>,
     /// Whether the user named the path in this command; otherwise it was accepted in a review.
     pub is_named: bool,
-    /// Applied units of earlier rounds' changes of this path that are not part of the present change.
+    /// Applied units of earlier rounds' changes of this file that are not part of the present change.
     pub prior_rounds: Vec<PriorRoundChange<'a>>,
 }
 
-/// The path of a change that a request is about. A rename is two requests: one for each path.
+/// The path that a request writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ChangeSide {
+pub enum ChangeTarget {
+    /// The path of the change.
     #[default]
     Path,
-    /// The path before a rename.
+    /// The path before a rename, which is not selected.
     OldPath,
-}
-
-impl ChangeSide {
-    /// Returns the path of this side of a change.
-    #[must_use]
-    pub fn path_of(self, change: &FileChange) -> &RepoPath {
-        match self {
-            Self::Path => &change.path,
-            Self::OldPath => change.old_path().unwrap_or(&change.path),
-        }
-    }
+    /// The path of a rename. The file is moved there.
+    Move,
 }
 
 /// Applied units of an earlier round's change that are not part of the present change.
@@ -58,10 +49,10 @@ impl ChangeSide {
 pub struct PriorRoundChange<'a> {
     /// The change in that round.
     pub change: &'a FileChange,
-    /// The path of the change that the request is about.
-    pub side: ChangeSide,
     /// The units that were applied.
     pub selection: Selection,
+    /// The path to which the file was renamed, if the rename is among these units.
+    pub renamed_to: Option<&'a RepoPath>,
 }
 
 impl PriorRoundChange<'_> {
@@ -96,6 +87,11 @@ impl PriorRoundChange<'_> {
 #[derive(Debug)]
 pub struct PathRequest {
     pub path: RepoPath,
+    /// The paths that the file may be moved from: that before the rename, then those of renames in earlier applies. Empty if
+    /// it is not moved.
+    pub sources: Vec<RepoPath>,
+    /// The path to which an apply of an earlier round renamed the file.
+    pub renamed_to: Option<RepoPath>,
     /// The merge base; `None` if the path is absent.
     pub base: Option<EntryContent>,
     /// The desired content if the working tree is unchanged.
@@ -171,10 +167,33 @@ impl BlobStore for Quarantine {
 }
 
 impl SelectedChange<'_> {
-    /// Returns the path that the request is about.
+    /// Returns the path that the request writes.
     #[must_use]
     pub fn path(&self) -> &RepoPath {
-        self.side.path_of(self.change)
+        match self.target {
+            ChangeTarget::Path | ChangeTarget::Move => &self.change.path,
+            ChangeTarget::OldPath => self.change.old_path().unwrap_or(&self.change.path),
+        }
+    }
+
+    /// Returns the path, and that before a move.
+    pub fn paths(&self) -> impl Iterator<Item = &RepoPath> {
+        let old_path = self.change.old_path().filter(|_| self.target == ChangeTarget::Move);
+        std::iter::once(self.path()).chain(old_path)
+    }
+
+    /// Returns the paths that the file may be moved from.
+    fn sources(&self) -> Vec<RepoPath> {
+        let Some(old_path) = self.change.old_path().filter(|_| self.target == ChangeTarget::Move) else {
+            return Vec::new();
+        };
+        let mut sources = vec![old_path.clone()];
+        for path in self.prior_rounds.iter().filter_map(|prior| prior.renamed_to) {
+            if path != self.path() && !sources.contains(path) {
+                sources.push(path.clone());
+            }
+        }
+        sources
     }
 
     /// Creates the request for this selection, or returns the reason why the selection cannot be applied.
@@ -185,7 +204,7 @@ impl SelectedChange<'_> {
         let change = self.change;
         let (old, new) = change.read_contents(store)?;
         let all = split_units(change, &old, &new);
-        let version = |picks: &Selection| selected_content(store, (change, self.side), (&old, &new), &all, picks);
+        let version = |picks: &Selection| selected_content(store, change, (&old, &new), picks);
         let picks = self.applied.union(&self.selection).restricted_to(&all);
         let Some(theirs) = version(&picks)? else {
             return Ok(Err("none of the accepted parts creates the file; accept its content as well"));
@@ -200,11 +219,14 @@ impl SelectedChange<'_> {
         for prior in &self.prior_rounds {
             let (old, new) = prior.change.read_contents(store)?;
             let prior_units = split_units(prior.change, &old, &new);
+            // A file that was added separately has no base in common with the rename of another one.
+            if prior.change.old != change.old {
+                continue;
+            }
             let picks = prior.superseded_units(&prior_units, &all, &self.selection, &picks);
             if !picks.is_empty() {
                 superseded = superseded.union(&picks);
-                let prior_change = (prior.change, prior.side);
-                applied_contents.push(selected_content(store, prior_change, (&old, &new), &prior_units, &picks)?);
+                applied_contents.push(selected_content(store, prior.change, (&old, &new), &picks)?);
             }
         }
         if let Some(applied_contents) =
@@ -222,6 +244,8 @@ impl SelectedChange<'_> {
         let if_fully_applied = if is_applied { self.last_result.clone() } else { Known::Unknown };
         Ok(Ok(PathRequest {
             path: self.path().clone(),
+            sources: self.sources(),
+            renamed_to: self.prior_rounds.iter().find_map(|prior| prior.renamed_to).cloned(),
             base,
             theirs,
             last_applied,
@@ -237,22 +261,14 @@ impl SelectedChange<'_> {
     }
 }
 
-/// Returns a path's content with some units of a change applied. `Some(None)` is an absent path; the result is `None` if the
+/// Returns a file's content with some units of a change applied. `Some(None)` is an absent path; the result is `None` if the
 /// units do not form a complete file.
 fn selected_content(
     store: &Quarantine,
-    (change, side): (&FileChange, ChangeSide),
+    change: &FileChange,
     (old, new): (&[u8], &[u8]),
-    units: &[Unit],
     picks: &Selection,
 ) -> io::Result<Option<Option<EntryContent>>> {
-    // A rename moves the file, with whatever else is selected of it, from the one path to the other.
-    if let Some(rename) = units.iter().find(|unit| unit.kind == UnitKind::Rename) {
-        let is_here = picks.get(&rename.id).is_some() == (side == ChangeSide::Path);
-        if !is_here {
-            return Ok(Some(None));
-        }
-    }
     if picks.is_empty() {
         return Ok(Some(change.old.as_ref().map(|s| EntryContent { kind: s.kind, hash: s.hash.clone() })));
     }

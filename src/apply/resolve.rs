@@ -23,6 +23,22 @@ pub(crate) struct Resolver<'a> {
     pub(crate) merge_modes: &'a BTreeMap<RepoPath, MergeMode>,
 }
 
+/// A file in the working tree that a request is about.
+#[derive(Clone, Copy)]
+pub(crate) struct ExistingFile<'a> {
+    pub(crate) path: &'a RepoPath,
+    pub(crate) observed: &'a ObservedFile,
+}
+
+/// What happens to an existing file.
+#[derive(Clone, Copy)]
+struct Replacement {
+    /// It is removed from its path.
+    deletes: bool,
+    /// A file with its attributes is written.
+    writes: bool,
+}
+
 /// The reason why a file with several hard links is not replaced.
 pub(crate) const HARD_LINK_REASON: &str = "it has other hard links, which replacing it would detach";
 
@@ -35,42 +51,93 @@ pub(crate) type ConflictDetails = (String, Option<ConflictSides>);
 type ResolvedStep = Result<StepOutcome, ConflictDetails>;
 
 impl Resolver<'_> {
-    /// Resolves a request against the observed file.
+    /// Resolves a request against the existing file: the one at the path, or the one that is moved there.
     ///
     /// # Errors
     /// Accepted content is damaged.
     pub(crate) fn resolve_request(
         &self,
         request: &PathRequest,
-        observed: Option<&ObservedFile>,
-        is_case_rename: bool,
+        existing: Option<ExistingFile<'_>>,
     ) -> io::Result<ResolvedStep> {
+        let resolution = self.resolve_content(request, existing)?;
+        let (Ok((action, _)), Some(existing)) = (&resolution, existing) else { return Ok(resolution) };
+        let is_moved = *existing.path != request.path;
+        if *action == StepAction::Unchanged {
+            if !is_moved {
+                return Ok(resolution);
+            }
+            // The content is written at the new path.
+            match self.tree.read_file(existing.path, existing.observed) {
+                Ok(content) => self.blobs.write_blob(&content)?,
+                Err(error) => return Ok(Err((error.to_string(), None))),
+            };
+        }
+        let (deletes, writes) = (is_moved || *action == StepAction::Delete, *action != StepAction::Delete);
+        Ok(match self.find_obstacle(existing, Replacement { deletes, writes }) {
+            Some(reason) => Err((reason, None)),
+            None => resolution,
+        })
+    }
+
+    /// Resolves a move to a path at which another file exists. That file must have the requested content already.
+    ///
+    /// # Errors
+    /// A blob cannot be read or written.
+    pub(crate) fn resolve_occupied_move(
+        &self,
+        request: &PathRequest,
+        occupant: ExistingFile<'_>,
+        moved: ExistingFile<'_>,
+    ) -> io::Result<ResolvedStep> {
+        let ours = Some(&occupant.observed.version);
+        let done = request.fully_applied_result.as_option();
+        let is_done = [Some(request.theirs.as_ref()), done].into_iter().flatten().any(|v| self.is_equal(v, ours));
+        if !is_done {
+            return Ok(Err(self.describe_conflict(ConflictKind::RenameAdd, request, None, Some(occupant))?));
+        }
+        let unmodified = [&request.base, &request.last_applied, &request.pristine];
+        if unmodified.into_iter().all(|v| !self.is_equal(v.as_ref(), Some(&moved.observed.version))) {
+            let (kind, base) = (ConflictKind::ModifyDelete, request.base.as_ref());
+            let (reason, sides) = self.describe_conflict(kind, request, base, Some(moved))?;
+            return Ok(Err((reason, sides.map(|sides| ConflictSides { theirs: None, ..sides }))));
+        }
+        Ok(match self.find_obstacle(moved, Replacement { deletes: true, writes: false }) {
+            Some(reason) => Err((reason, None)),
+            None => Ok((StepAction::Unchanged, ours.cloned())),
+        })
+    }
+
+    /// Returns whether two versions are equal, as far as the file system supports kinds.
+    fn is_equal(&self, a: Option<&EntryContent>, b: Option<&EntryContent>) -> bool {
         let capabilities = self.tree.fs_capabilities();
-        // If the file is case-renamed, the request for its other spelling covers its old content.
-        let ours = observed.map(|s| &s.version).filter(|_| !is_case_rename);
         let normalize = |v: Option<&EntryContent>| {
             v.map(|v| EntryContent { kind: capabilities.normalize_kind(v.kind), hash: v.hash.clone() })
         };
-        if request.fully_applied_result.as_option().is_some_and(|done| normalize(ours) == normalize(done)) {
+        normalize(a) == normalize(b)
+    }
+
+    /// Resolves the content that the path is to have.
+    fn resolve_content(&self, request: &PathRequest, existing: Option<ExistingFile<'_>>) -> io::Result<ResolvedStep> {
+        let ours = existing.map(|file| &file.observed.version);
+        if request.fully_applied_result.as_option().is_some_and(|done| self.is_equal(ours, done)) {
             return Ok(Ok((StepAction::Unchanged, ours.cloned())));
         }
         // The path is unchanged since the last apply, so its content is the exact base and no merge is needed.
-        let untouched = normalize(ours) == normalize(request.last_applied.as_ref());
+        let untouched = self.is_equal(ours, request.last_applied.as_ref());
         let (first, second) = match () {
             () if untouched => (&request.last_applied, None),
             // Units that were applied before stay applied, unless the user has reverted all of them.
-            () if !request.reapply && normalize(ours) != normalize(request.pristine.as_ref()) => {
-                (&request.last_applied, None)
-            }
+            () if !request.reapply && !self.is_equal(ours, request.pristine.as_ref()) => (&request.last_applied, None),
             // The user named the path: its units are applied again, unless the user has built on them.
             () => (&request.base, Some(&request.last_applied).filter(|last| **last != request.base)),
         };
         // Conflict markers are used only if no base resolves the conflict.
         let without_markers = Resolver { on_conflict: OnConflict::Abort, ..*self };
-        let mut resolution = without_markers.resolve_with_base(request, first.as_ref(), observed, ours)?;
+        let mut resolution = without_markers.resolve_with_base(request, first.as_ref(), existing)?;
         for other in second.into_iter().chain(&request.alternate_bases) {
             if let Err((_, Some(_))) = &resolution
-                && let Ok(other) = without_markers.resolve_with_base(request, other.as_ref(), observed, ours)?
+                && let Ok(other) = without_markers.resolve_with_base(request, other.as_ref(), existing)?
             {
                 resolution = Ok(other);
             }
@@ -84,19 +151,18 @@ impl Resolver<'_> {
                 OnConflict::GitMerge => Some(first),
             };
             if let Some(base) = base {
-                resolution = self.resolve_with_base(request, base.as_ref(), observed, ours)?;
+                resolution = self.resolve_with_base(request, base.as_ref(), existing)?;
             }
         }
-        let Some(observed) =
-            observed.filter(|_| matches!(&resolution, Ok((verb, _)) if *verb != StepAction::Unchanged))
-        else {
-            return Ok(resolution);
-        };
-        Ok(match self.find_replace_obstacle(request, observed, matches!(resolution, Ok((StepAction::Delete, _)))) {
-            Ok(None) => resolution,
-            Ok(Some(reason)) => Err((reason.into(), None)),
-            Err(error) => Err((error.to_string(), None)),
-        })
+        Ok(resolution)
+    }
+
+    /// Returns the reason why a file cannot be replaced, deleted or moved, if any.
+    fn find_obstacle(&self, existing: ExistingFile<'_>, replacement: Replacement) -> Option<String> {
+        match self.check_replacement(existing, replacement) {
+            Ok(reason) => reason.map(str::to_owned),
+            Err(error) => Some(error.to_string()),
+        }
     }
 
     /// Resolves a request with one merge base.
@@ -104,28 +170,29 @@ impl Resolver<'_> {
         &self,
         request: &PathRequest,
         base: Option<&EntryContent>,
-        observed: Option<&ObservedFile>,
-        ours: Option<&EntryContent>,
+        existing: Option<ExistingFile<'_>>,
     ) -> io::Result<ResolvedStep> {
-        let theirs = request.theirs.as_ref();
+        let (ours, theirs) = (existing.map(|file| &file.observed.version), request.theirs.as_ref());
         Ok(match merge_entry(base, ours, theirs, self.tree.fs_capabilities()) {
             Resolution::Unchanged => Ok((StepAction::Unchanged, ours.cloned())),
             Resolution::Delete => Ok((StepAction::Delete, None)),
             Resolution::Write(version) => {
                 // The result may be the user's own content with a different executable bit.
                 if theirs.is_none_or(|a| a.hash != version.hash)
-                    && let Some(observed) = observed
+                    && let Some(existing) = existing
                 {
-                    match self.tree.read_file(&request.path, observed) {
+                    match self.tree.read_file(existing.path, existing.observed) {
                         Ok(content) => self.blobs.write_blob(&content)?,
                         Err(error) => return Ok(Err((error.to_string(), None))),
                     };
                 }
                 Ok((if ours.is_none() { StepAction::Create } else { StepAction::Replace }, Some(version)))
             }
-            Resolution::Merge(kind) => self.merge_by_line(request, base, observed, kind)?,
-            Resolution::Conflict(ConflictKind::ModifyDelete) if self.merge_mode(request) == MergeMode::Filtered => {
-                Err(self.describe_conflict(ConflictKind::FilteredDeletion, request, base, observed)?)
+            Resolution::Merge(kind) => self.merge_by_line(request, base, existing, kind)?,
+            Resolution::Conflict(ConflictKind::ModifyDelete)
+                if self.merge_mode(&request.path) == MergeMode::Filtered =>
+            {
+                Err(self.describe_conflict(ConflictKind::FilteredDeletion, request, base, existing)?)
             }
             Resolution::Conflict(conflict_kind) => {
                 let is_file = |v: Option<&EntryContent>| v.is_some_and(|v| v.kind != EntryKind::Symlink);
@@ -134,32 +201,32 @@ impl Resolver<'_> {
                     && is_file(ours)
                     && is_file(theirs)
                 {
-                    self.merge_by_line(request, base, observed, ours.map_or(EntryKind::Regular, |v| v.kind))?
+                    self.merge_by_line(request, base, existing, ours.map_or(EntryKind::Regular, |v| v.kind))?
                 } else {
-                    Err(self.describe_conflict(conflict_kind, request, base, observed.filter(|_| ours.is_some()))?)
+                    Err(self.describe_conflict(conflict_kind, request, base, existing)?)
                 }
             }
         })
     }
 
-    fn merge_mode(&self, request: &PathRequest) -> MergeMode {
-        self.merge_modes.get(&request.path).copied().unwrap_or_default()
+    pub(crate) fn merge_mode(&self, path: &RepoPath) -> MergeMode {
+        self.merge_modes.get(path).copied().unwrap_or_default()
     }
 
     /// Creates the description of a conflict, and stores the user's content so that it can be shown.
-    fn describe_conflict(
+    pub(crate) fn describe_conflict(
         &self,
         conflict_kind: ConflictKind,
         request: &PathRequest,
         base: Option<&EntryContent>,
-        observed: Option<&ObservedFile>,
+        existing: Option<ExistingFile<'_>>,
     ) -> io::Result<ConflictDetails> {
-        if let Some(observed) = observed.filter(|s| s.size() <= MAX_TEXT)
-            && let Ok(content) = self.tree.read_file(&request.path, observed)
+        if let Some(ExistingFile { path, observed }) = existing.filter(|file| file.observed.size() <= MAX_TEXT)
+            && let Ok(content) = self.tree.read_file(path, observed)
         {
             self.blobs.write_blob(&content)?;
         }
-        let ours = observed.map(|s| s.version.clone());
+        let ours = existing.map(|file| file.observed.version.clone());
         let theirs = request.theirs.clone();
         let conflict_sides = ConflictSides {
             kind: conflict_kind,
@@ -169,7 +236,11 @@ impl Resolver<'_> {
             hunks: Vec::new(),
             git_merge: None,
         };
-        Ok((conflict_kind.to_string(), Some(conflict_sides)))
+        let reason = match (conflict_kind, &request.renamed_to) {
+            (ConflictKind::DeleteModify, Some(path)) => format!("an earlier apply renamed it to {path:?}"),
+            _ => conflict_kind.to_string(),
+        };
+        Ok((reason, Some(conflict_sides)))
     }
 
     /// Merges the content of three files.
@@ -177,17 +248,17 @@ impl Resolver<'_> {
         &self,
         request: &PathRequest,
         base: Option<&EntryContent>,
-        observed: Option<&ObservedFile>,
+        existing: Option<ExistingFile<'_>>,
         kind: EntryKind,
     ) -> io::Result<ResolvedStep> {
-        let (Some(observed), Some(theirs)) = (observed, &request.theirs) else {
-            return Ok(Err(self.describe_conflict(ConflictKind::DeleteModify, request, base, observed)?));
+        let (Some(existing), Some(theirs)) = (existing, &request.theirs) else {
+            return Ok(Err(self.describe_conflict(ConflictKind::DeleteModify, request, base, existing)?));
         };
-        let large = || self.describe_conflict(ConflictKind::Large, request, base, Some(observed)).map(Err);
-        if observed.size() > MAX_TEXT {
+        let large = || self.describe_conflict(ConflictKind::Large, request, base, Some(existing)).map(Err);
+        if existing.observed.size() > MAX_TEXT {
             return large();
         }
-        let ours = match self.tree.read_file(&request.path, observed) {
+        let ours = match self.tree.read_file(existing.path, existing.observed) {
             Ok(content) => content,
             Err(error) => return Ok(Err((error.to_string(), None))),
         };
@@ -206,14 +277,18 @@ impl Resolver<'_> {
             return large();
         }
         let sides = Sides { base: &old, ours: &ours, theirs: &new };
-        let mode = self.merge_mode(request);
+        let mode = match (self.merge_mode(&request.path), self.merge_mode(existing.path)) {
+            (new, old) if new == old => new,
+            // The attributes of the two paths of a rename differ.
+            _ => MergeMode::NotByLine,
+        };
         let forbidden = match mode {
             MergeMode::NotByLine => Some(ConflictKind::NotByLine),
             MergeMode::Driver => Some(ConflictKind::Driver),
             MergeMode::Text | MergeMode::Union | MergeMode::Filtered => None,
         };
         if let Some(conflict_kind) = forbidden {
-            return Ok(Err(self.describe_conflict(conflict_kind, request, base, Some(observed))?));
+            return Ok(Err(self.describe_conflict(conflict_kind, request, base, Some(existing))?));
         }
         let store_content =
             |content: &[u8]| Ok::<_, io::Error>(EntryContent { kind, hash: self.blobs.write_blob(content)? });
@@ -229,7 +304,7 @@ impl Resolver<'_> {
             Ok(_) if base.is_none() => (ConflictKind::AddAdd, Vec::new()),
             Ok(merged) => {
                 let result = store_content(&merged.content)?;
-                let action = if result == observed.version {
+                let action = if result == existing.observed.version {
                     StepAction::Unchanged
                 } else {
                     StepAction::Merge(merged.own_lines)
@@ -242,7 +317,12 @@ impl Resolver<'_> {
                 match merge_with_git(sides) {
                     Some(merged) => {
                         let result = store_content(&merged.content)?;
-                        return Ok(Ok((StepAction::Merge(merged.own_lines), Some(result))));
+                        let action = if result == existing.observed.version {
+                            StepAction::Unchanged
+                        } else {
+                            StepAction::Merge(merged.own_lines)
+                        };
+                        return Ok(Ok((action, Some(result))));
                     }
                     None => (ConflictKind::EnginesDisagree, Vec::new()),
                 }
@@ -263,27 +343,28 @@ impl Resolver<'_> {
         let is_offered = conflict_kind == ConflictKind::EnginesDisagree && mode == MergeMode::Text && base.is_some();
         let git_merge = is_offered.then(|| merge_with_git(sides)).flatten();
         let git_merge = git_merge.map(|merged| store_content(&merged.content)).transpose()?;
-        let (reason, conflict_sides) = self.describe_conflict(conflict_kind, request, base, Some(observed))?;
+        let (reason, conflict_sides) = self.describe_conflict(conflict_kind, request, base, Some(existing))?;
         Ok(Err((reason, conflict_sides.map(|sides| ConflictSides { hunks: regions, git_merge, ..sides }))))
     }
 
-    /// Returns the reason why a file cannot be replaced or deleted, if any.
-    fn find_replace_obstacle(
+    fn check_replacement(
         &self,
-        request: &PathRequest,
-        observed: &ObservedFile,
-        deletes: bool,
+        existing: ExistingFile<'_>,
+        replacement: Replacement,
     ) -> Result<Option<&'static str>, HostError> {
+        let ExistingFile { path, observed } = existing;
         if observed.link_count() > 1 {
             return Ok(Some(HARD_LINK_REASON));
         }
-        if let Some(reason) = self.tree.immutability_reason(&request.path)? {
+        if let Some(reason) = self.tree.immutability_reason(path)? {
             return Ok(Some(reason));
         }
-        if deletes {
+        if replacement.deletes {
             let is_owner = observed.uid == rustix::process::geteuid().as_raw() || rustix::process::geteuid().is_root();
-            return Ok((!is_owner).then_some("it is owned by another user, so an undo could not fully restore it"));
+            if !is_owner {
+                return Ok(Some("it is owned by another user, so an undo could not fully restore it"));
+            }
         }
-        self.tree.untransferable_reason(&request.path, observed)
+        if replacement.writes { self.tree.untransferable_reason(path, observed) } else { Ok(None) }
     }
 }

@@ -45,9 +45,10 @@ pub(crate) struct StagingContext<'a> {
 /// A file to stage.
 pub(crate) struct FileToStage<'a> {
     pub(crate) path: &'a RepoPath,
-    /// The current path of the file to replace.
+    /// The current path of the file that is replaced or moved, and whose attributes are copied.
     pub(crate) replaced: &'a RepoPath,
     pub(crate) result: &'a EntryContent,
+    /// That file as the plan observed it.
     pub(crate) expected: Option<&'a ObservedFile>,
     /// File to copy the attributes from if no file is replaced.
     pub(crate) attrs_from: Option<DirEntryRef<'a>>,

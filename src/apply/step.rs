@@ -44,20 +44,68 @@ pub struct Step {
     pub attrs_from: Option<AttrSource>,
     /// Mode of the existing file for which `attrs_from` is also used when the file is replaced.
     pub attrs_from_if_mode: Option<u32>,
+    /// The file that is moved to the path.
+    pub moved_from: Option<MovedFile>,
+    /// The path that the file is moved to. The two steps of a rename are both executed, or neither.
+    pub moved_to: Option<RepoPath>,
     /// The same file under another spelling that the plan deletes. The file is renamed instead, so that it always exists.
     pub(crate) case_renamed_from: Option<RepoPath>,
     /// Another spelling that must not coexist with the path and that the plan deletes.
     pub(crate) colliding_path: Option<RepoPath>,
 }
 
+/// The file of the working tree that a rename moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MovedFile {
+    pub path: RepoPath,
+    /// The file as observed there; `None` if it is at the new path already.
+    pub observed: Option<ObservedFile>,
+    /// Whether the result has edits of the user besides the accepted content.
+    pub has_edits: bool,
+}
+
 /// A path that cannot be written in the current state of the working tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
     pub path: RepoPath,
+    /// The other path, if a rename is the conflict.
+    pub renamed_from: Option<RepoPath>,
     /// The reason, for messages; names in it are escaped.
     pub reason: String,
     /// The sides, if they are the reason for the conflict.
     pub sides: Option<ConflictSides>,
+}
+
+impl Conflict {
+    /// Creates a conflict without sides.
+    pub(crate) fn new(path: RepoPath, reason: impl Into<String>) -> Self {
+        Self { path, renamed_from: None, reason: reason.into(), sides: None }
+    }
+
+    /// Returns the path, and the other path of a rename.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &RepoPath> {
+        std::iter::once(&self.path).chain(&self.renamed_from)
+    }
+}
+
+impl Step {
+    /// Returns whether the step moves a file to the path.
+    #[must_use]
+    pub fn moves_file(&self) -> bool {
+        self.moved_from.as_ref().is_some_and(|file| file.observed.is_some())
+    }
+
+    /// Returns whether the step, or that at the old path of a rename, changes the working tree.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        self.action != StepAction::Unchanged || self.moves_file()
+    }
+
+    /// Returns the old path, if the step is the one at the new path of a rename.
+    #[must_use]
+    pub fn renamed_from(&self) -> Option<&RepoPath> {
+        self.moved_from.as_ref().map(|file| &file.path)
+    }
 }
 
 /// The three sides of a conflict.

@@ -259,9 +259,12 @@ fn stage_files<'a>(
             PlannedOp::Write(step) => {
                 let Some(result) = &step.result else { continue };
                 let slot = reserve(&step.path).map_err(named)?;
-                let expected = step.expected.as_ref();
+                // A moved file keeps its attributes, as a replaced one does.
+                let moved = step.moved_from.as_ref().filter(|_| step.expected.is_none());
+                let moved = moved.and_then(|file| Some((&file.path, file.observed.as_ref()?)));
+                let expected = moved.map(|(_, observed)| observed).or(step.expected.as_ref());
                 let attrs_from = step.attrs_from.as_ref().map(AttrSource::entry_ref);
-                let replaced = step.case_renamed_from.as_ref().unwrap_or(&step.path);
+                let replaced = moved.map(|(path, _)| path).or(step.case_renamed_from.as_ref()).unwrap_or(&step.path);
                 let attrs_from_if_mode = step.attrs_from_if_mode;
                 files.push((
                     FileToStage { path: &step.path, replaced, result, expected, attrs_from, attrs_from_if_mode },
@@ -291,7 +294,9 @@ fn stage_files<'a>(
         staging.stage_files(&files, request.fs, request.tree, &content).map_err(|(path, error)| (Some(path), error))?;
     for (((at, step), after), (_, slot)) in pending_writes.into_iter().zip(staged).zip(&files) {
         let before = step.expected.as_ref().map(FileIdentity::from);
-        ops[at] = Op::Write { path: step.path.clone(), slot: *slot, before, after };
+        let moved = step.moved_from.as_ref().filter(|file| before.is_none() && file.observed.is_some());
+        let moved_from = moved.map(|file| file.path.clone());
+        ops[at] = Op::Write { path: step.path.clone(), slot: *slot, before, after, moved_from };
     }
     index_lock::stage_lock(request.target, request.fs, dir, &id)
         .map_err(system_error("failed to create the lock of git's index"))

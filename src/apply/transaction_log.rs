@@ -319,7 +319,13 @@ mod tests {
             },
             modules: Vec::new(),
             staging_areas: vec![StagingArea { in_tree: None, can_exchange: true, has_stable_inodes: true }],
-            ops: vec![Op::Write { path: path.clone(), slot, before: Some(held.clone()), after: held }],
+            ops: vec![Op::Write {
+                path: path.clone(),
+                slot,
+                before: Some(held.clone()),
+                after: held,
+                moved_from: None,
+            }],
             selection: vec![super::super::journal::SelectionChange {
                 path,
                 before: crate::changes::Selection::default(),

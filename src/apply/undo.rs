@@ -13,7 +13,8 @@ use rustix::fs::{Mode, OFlags};
 use super::entry_content::EntryContent;
 use super::host_error::HostError;
 use super::journal::{
-    Journal, JournalError, Op, StagedFile, TransactionKind, TransactionOutcome, TransactionStatus, WorktreeFingerprint,
+    FileIdentity, Journal, JournalError, Op, StagedFile, TransactionKind, TransactionOutcome, TransactionStatus,
+    WorktreeFingerprint,
 };
 use super::names::CONTENTS_DIR;
 use super::plan::PlanOptions;
@@ -154,6 +155,8 @@ impl Undo {
                             theirs: Option<EntryContent>,
                             attrs_from: Option<AttrSource>| PathRequest {
             path: path.clone(),
+            sources: Vec::new(),
+            renamed_to: None,
             base: base.cloned(),
             theirs,
             last_applied: base.cloned(),
@@ -172,8 +175,16 @@ impl Undo {
                 _ => None,
             })
             .collect();
+        let moved: BTreeMap<&RepoPath, (&RepoPath, &FileIdentity)> = (journal.ops.iter())
+            .filter_map(|op| match op {
+                Op::Write { path, after, moved_from: Some(from), .. } => Some((from, (path, after))),
+                _ => None,
+            })
+            .collect();
         for op in &journal.ops {
             match op {
+                // Moved back by the request for its old path.
+                Op::Write { moved_from: Some(_), .. } => {}
                 Op::MakeDirectory { path, .. } => {
                     undo.options.removable_dirs.get_or_insert_default().insert(path.clone());
                 }
@@ -184,7 +195,7 @@ impl Undo {
                 Op::Write { path, before: None, after, .. } => {
                     undo.requests.push(make_request(path, Some(&after.version), None, None));
                 }
-                Op::Write { path, slot, before: Some(before), after } => {
+                Op::Write { path, slot, before: Some(before), after, .. } => {
                     let name = if staging.can_exchange(*slot) { slot.file_name() } else { slot.backup_name() };
                     let old = undo.find_backup(&staging, *slot, &name, path, &before.version)?;
                     match case_renames.get(path) {
@@ -206,12 +217,16 @@ impl Undo {
                 }
                 Op::Delete { path, slot, before } => {
                     let old = undo.find_backup(&staging, *slot, &slot.file_name(), path, &before.version)?;
-                    undo.requests.push(make_request(
-                        path,
-                        None,
-                        Some(old),
-                        Some(attr_source(&staging, *slot, slot.file_name())),
-                    ));
+                    let attrs_from = Some(attr_source(&staging, *slot, slot.file_name()));
+                    let request = match moved.get(path) {
+                        None => make_request(path, None, Some(old), attrs_from),
+                        Some((new_path, after)) => PathRequest {
+                            sources: vec![(*new_path).clone()],
+                            attrs_from_if_mode: Some(after.mode),
+                            ..make_request(path, Some(&after.version), Some(old), attrs_from)
+                        },
+                    };
+                    undo.requests.push(request);
                 }
             }
         }

@@ -14,7 +14,7 @@ use super::quarantine::to_hex;
 use super::renames::pair_renames;
 use super::{
     Changeset, EmbeddedRepoRule, FileChange, Finding, IgnoredPaths, PackageManifests, Quarantine, RefusedEntry,
-    RiskContext, RuleSet, Severity, find_risks, has_folded_path,
+    RenameFindings, RiskContext, RuleSet, Severity, find_risks, has_folded_path,
 };
 use crate::core::escape::escape_lossy;
 use crate::core::path::{EntryKind, RepoPath};
@@ -81,44 +81,48 @@ impl ChangesetBuilder {
         self.ignored_by_agent_rules.sort();
         self.ignored_by_agent_rules.dedup();
         if self.files.is_empty() {
-            return Ok(self.assign_id());
+            return Ok(self.assign_id(Vec::new()));
         }
         pair_renames(&mut self.files, store, cancel_token)?;
         let targets = read_link_targets(&self.files, store)?;
-        self.add_findings(store, rules, base, &targets, cancel_token)?;
+        let changed = self.files.iter().map(|f| f.path.clone()).collect();
+        let (aliases, manifests) = (find_aliases(base, &targets, &changed), PackageManifests::from_paths(&changed));
+        let context = RiskContext { rules, manifests: &manifests, aliases: &aliases };
+        self.add_findings(store, context, cancel_token)?;
         refuse_embedded_repos(&mut self.files, |path| base.has_repo_marker(path));
         refuse_prefixes(&mut self.files);
         self.check_symlinks(base, &targets, cancel_token)?;
         for file in &mut self.files {
             file.findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
         }
-        Ok(self.assign_id())
+        let rename_findings = find_rename_findings(&self.files, store, context, cancel_token)?;
+        Ok(self.assign_id(rename_findings))
     }
 
-    fn assign_id(self) -> Changeset {
+    fn assign_id(self, rename_findings: Vec<RenameFindings>) -> Changeset {
         let Self { base, files, refused, ignored_by_agent_rules: hidden, ignored } = self;
         let mut hash = HashWriter(Sha256::new());
         // Serialization cannot fail: the writer accepts all bytes, and all maps have string keys.
-        let _ = serde_json::to_writer(&mut hash, &(&base, &files, &refused, &hidden));
+        let _ = serde_json::to_writer(&mut hash, &(&base, &files, &rename_findings, &refused, &hidden));
         let id = to_hex(&hash.0.finalize());
-        Changeset { schema_version: 1, id, base, files, refused, ignored_by_agent_rules: hidden, ignored }
+        Changeset {
+            schema_version: 1,
+            id,
+            base,
+            files,
+            rename_findings,
+            refused,
+            ignored_by_agent_rules: hidden,
+            ignored,
+        }
     }
 
     fn add_findings(
         &mut self,
         store: &Quarantine,
-        rules: &RuleSet,
-        base: &impl BaseEntries,
-        targets: &BTreeMap<RepoPath, Vec<u8>>,
+        context: RiskContext<'_>,
         cancel_token: &CancelToken,
     ) -> io::Result<()> {
-        let changed: BTreeSet<RepoPath> = self.files.iter().map(|f| f.path.clone()).collect();
-        let unchanged_links = base.list_symlinks().into_iter().filter(|(link, _)| !changed.contains(link));
-        let aliases = LinkAliases::from_links(
-            unchanged_links.chain(targets.iter().map(|(link, target)| (link.clone(), target.clone()))),
-        );
-        let manifests = PackageManifests::from_paths(&changed);
-        let context = RiskContext { rules, manifests: &manifests, aliases: &aliases };
         for file in &mut self.files {
             cancel_token.check_canceled()?;
             let (old, new) = file.read_contents(store)?;
@@ -195,6 +199,53 @@ impl io::Write for HashWriter {
 fn read_link_targets(files: &[FileChange], store: &Quarantine) -> io::Result<BTreeMap<RepoPath, Vec<u8>>> {
     let links = files.iter().filter_map(|f| Some((f, f.new.as_ref().filter(|s| s.kind == EntryKind::Symlink)?)));
     links.map(|(file, side)| Ok((file.path.clone(), store.get(&side.hash)?))).collect()
+}
+
+/// Returns the other names that symlinks give to paths in the resulting tree.
+fn find_aliases(
+    base: &impl BaseEntries,
+    targets: &BTreeMap<RepoPath, Vec<u8>>,
+    changed: &BTreeSet<RepoPath>,
+) -> LinkAliases {
+    let unchanged_links = base.list_symlinks().into_iter().filter(|(link, _)| !changed.contains(link));
+    let new_links = targets.iter().map(|(link, target)| (link.clone(), target.clone()));
+    LinkAliases::from_links(unchanged_links.chain(new_links))
+}
+
+/// Computes the findings of each rename. What the old file had already is not new; and its content can be applied without the
+/// rename, at the old path.
+fn find_rename_findings(
+    files: &[FileChange],
+    store: &Quarantine,
+    context: RiskContext<'_>,
+    cancel_token: &CancelToken,
+) -> io::Result<Vec<RenameFindings>> {
+    let mut renames = Vec::new();
+    for added in files.iter().filter(|file| file.old.is_none()) {
+        let source = added.renamed_from.as_ref().and_then(|from| files.binary_search_by(|f| f.path.cmp(from)).ok());
+        let Some(deleted) = source.map(|at| &files[at]) else { continue };
+        cancel_token.check_canceled()?;
+        let joined = FileChange { old: deleted.old.clone(), ..added.clone() };
+        let in_place = FileChange { path: deleted.path.clone(), renamed_from: None, ..joined.clone() };
+        let (old, new) = joined.read_contents(store)?;
+        let separate = [find_risks(added, &[], &new, context), find_risks(deleted, &old, &[], context)].concat();
+        let mut findings = find_risks(&joined, &old, &new, context);
+        if joined.old != joined.new {
+            findings.extend(find_risks(&in_place, &old, &new, context));
+        }
+        // Other findings are about the tree, or about the collected entry.
+        let others = added.findings.iter().chain(&deleted.findings).filter(|finding| !separate.contains(finding));
+        findings.extend(others.cloned());
+        findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
+        let mut unique: Vec<Finding> = Vec::new();
+        for finding in findings {
+            if !unique.contains(&finding) {
+                unique.push(finding);
+            }
+        }
+        renames.push(RenameFindings { path: added.path.clone(), findings: unique });
+    }
+    Ok(renames)
 }
 
 /// Returns whether any of these paths is below a directory.

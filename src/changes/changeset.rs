@@ -16,12 +16,15 @@ pub(crate) const MAX_TEXT: u64 = 16 << 20;
 pub struct Changeset {
     /// The version of this format.
     pub schema_version: u32,
-    /// The hash of `base`, `files`, `refused` and `ignored_by_agent_rules`.
+    /// The hash of `base`, `files`, `rename_findings`, `refused` and `ignored_by_agent_rules`.
     pub id: String,
     /// The commit that the sandbox was seeded with.
     pub base: String,
     /// The changes, sorted by path.
     pub files: Vec<FileChange>,
+    /// The findings of renames that are joined into one change.
+    #[serde(default)]
+    pub rename_findings: Vec<RenameFindings>,
     /// Entries that cannot be accepted.
     pub refused: Vec<RefusedEntry>,
     /// New files and directories that were excluded because rules which the agent added ignore them.
@@ -57,6 +60,14 @@ pub struct FileChange {
     pub new: Option<FileVersion>,
     /// The path before a rename. If `old` is absent, the deletion of that path is a separate change.
     pub renamed_from: Option<RepoPath>,
+    pub findings: Vec<Finding>,
+}
+
+/// The findings of a rename: of its content at both paths, compared with the old content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenameFindings {
+    /// The new path.
+    pub path: RepoPath,
     pub findings: Vec<Finding>,
 }
 

@@ -29,7 +29,7 @@ pub(crate) use aliases::LinkAliases;
 pub use builder::{BaseEntries, ChangesetBuilder};
 pub use cancel::CancelToken;
 pub use changeset::{Changeset, FileChange, FileVersion, RefusedEntry};
-pub(crate) use changeset::{IgnoredPath, IgnoredPaths, MAX_TEXT};
+pub(crate) use changeset::{IgnoredPath, IgnoredPaths, MAX_TEXT, RenameFindings};
 pub(crate) use diff::{ContextHunk, ContextLine, build_context_hunks};
 pub(crate) use embedded_repos::{EmbeddedRepoRule, has_folded_path};
 pub(crate) use hunks::{

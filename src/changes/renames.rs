@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 
 use super::cancel::CancelToken;
@@ -13,85 +14,117 @@ use crate::core::path::{EntryKind, RepoPath};
 
 /// Minimum share of bytes in common lines, in percent of the larger file, as in `git diff --find-renames`.
 const MIN_SIMILARITY: u64 = 50;
-/// Maximum number of pairs that are compared. Beyond it, only files with the same name are.
+/// Maximum number of pairs that are compared. If there are more, only files with the same name are.
 const MAX_PAIRS: usize = 40_000;
-/// Maximum number of lines that are looked up, over all pairs: hostile input must not keep the user waiting.
-const MAX_LOOKUPS: usize = 20_000_000;
+/// Maximum number of distinct lines that are compared, over all pairs: hostile input must not keep the user waiting.
+const MAX_COMPARED_LINES: usize = 20_000_000;
+/// Maximum number of lines of all files that are read for comparison.
+const MAX_READ_LINES: usize = 2_000_000;
 /// Maximum size in bytes of all files that are read for comparison.
-const MAX_COMPARED_BYTES: u64 = 64 << 20;
+const MAX_READ_BYTES: u64 = 64 << 20;
 
 /// Sets `renamed_from` of added files: first where content and mode are those of a deleted file, then where at least half of
-/// the content is.
+/// the content is. Of several files, one with the same name is preferred.
 ///
 /// # Errors
 /// Fails if the quarantine is damaged, or with the errors of the token.
 pub(crate) fn pair_renames(files: &mut [FileChange], store: &Quarantine, cancel_token: &CancelToken) -> io::Result<()> {
-    let mut deleted: HashMap<(ContentHash, &'static str), VecDeque<RepoPath>> = HashMap::new();
-    for file in files.iter().filter(|f| f.new.is_none()) {
-        if let Some(old) = file.old.as_ref().filter(|s| s.size > 0) {
-            deleted.entry((old.hash.clone(), old.kind.git_mode())).or_default().push_back(file.path.clone());
-        }
-    }
-    let mut taken = BTreeSet::new();
-    for file in files.iter_mut().filter(|f| f.old.is_none()) {
-        let Some(new) = &file.new else { continue };
-        if let Some(paths) = deleted.get_mut(&(new.hash.clone(), new.kind.git_mode())) {
-            file.renamed_from = paths.pop_front();
-            taken.extend(file.renamed_from.clone());
-        }
-    }
-    pair_similar_files(files, &taken, store, cancel_token)
+    let taken = pair_equal_files(files);
+    pair_similar_files(files, taken, store, cancel_token)
 }
 
-/// The content of a file that may be one side of a rename.
+/// Pairs files with the same content and mode. Returns the indexes of the deleted ones.
+fn pair_equal_files(files: &mut [FileChange]) -> BTreeSet<usize> {
+    let mut deleted: HashMap<(ContentHash, &'static str), Vec<usize>> = HashMap::new();
+    for (index, file) in files.iter().enumerate().filter(|(_, f)| f.new.is_none()) {
+        if let Some(old) = file.old.as_ref().filter(|s| s.size > 0) {
+            deleted.entry((old.hash.clone(), old.kind.git_mode())).or_default().push(index);
+        }
+    }
+    let mut added: HashMap<(ContentHash, &'static str), Vec<usize>> = HashMap::new();
+    for (index, file) in files.iter().enumerate().filter(|(_, f)| f.old.is_none()) {
+        let Some(new) = &file.new else { continue };
+        let key = (new.hash.clone(), new.kind.git_mode());
+        if deleted.contains_key(&key) {
+            added.entry(key).or_default().push(index);
+        }
+    }
+    let mut pairs = Vec::new();
+    for (key, added) in added {
+        let mut by_name: HashMap<&[u8], VecDeque<usize>> = HashMap::new();
+        for old in &deleted[&key] {
+            by_name.entry(files[*old].path.file_name()).or_default().push_back(*old);
+        }
+        let mut same_name = |new: &usize| by_name.get_mut(files[*new].path.file_name()).and_then(VecDeque::pop_front);
+        let (named, others): (Vec<_>, Vec<_>) =
+            added.iter().map(|new| (*new, same_name(new))).partition(|(_, old)| old.is_some());
+        pairs.extend(named.into_iter().filter_map(|(new, old)| Some((new, old?))));
+        let left: BTreeSet<usize> = by_name.into_values().flatten().collect();
+        pairs.extend(others.into_iter().map(|(new, _)| new).zip(left));
+    }
+    let mut taken = BTreeSet::new();
+    for (new, old) in pairs {
+        files[new].renamed_from = Some(files[old].path.clone());
+        taken.insert(old);
+    }
+    taken
+}
+
+/// The lines of a file that may be one side of a rename.
 struct Candidate {
     index: usize,
-    content: Vec<u8>,
+    size: u64,
+    /// The hash of each distinct line, and the number of bytes in lines with this hash; sorted.
+    lines: Vec<(u64, u64)>,
+}
+
+/// What may still be read and compared.
+struct Budget {
+    bytes: u64,
+    lines: usize,
+    comparisons: usize,
 }
 
 fn pair_similar_files(
     files: &mut [FileChange],
-    taken: &BTreeSet<RepoPath>,
+    mut taken: BTreeSet<usize>,
     store: &Quarantine,
     cancel_token: &CancelToken,
 ) -> io::Result<()> {
-    let is_deleted = |file: &FileChange| file.new.is_none() && !taken.contains(&file.path);
-    let is_added = |file: &FileChange| file.old.is_none() && file.renamed_from.is_none();
-    if !files.iter().any(is_deleted) || !files.iter().any(is_added) {
+    let is_deleted = |index: usize, file: &FileChange| file.new.is_none() && !taken.contains(&index);
+    let is_added = |_, file: &FileChange| file.old.is_none() && file.renamed_from.is_none();
+    let has =
+        |is_candidate: &dyn Fn(usize, &FileChange) -> bool| files.iter().enumerate().any(|(n, f)| is_candidate(n, f));
+    if !has(&is_deleted) || !has(&is_added) {
         return Ok(());
     }
-    let mut left_bytes = MAX_COMPARED_BYTES;
-    let deleted = read_candidates(files, is_deleted, store, &mut left_bytes)?;
-    let added = read_candidates(files, is_added, store, &mut left_bytes)?;
+    let mut budget = Budget { bytes: MAX_READ_BYTES, lines: MAX_READ_LINES, comparisons: MAX_COMPARED_LINES };
+    // Random keys: the agent cannot choose lines with the same hash.
+    let hasher = RandomState::new();
+    let deleted = read_candidates(files, is_deleted, (store, &hasher), &mut budget, cancel_token)?;
+    let added = read_candidates(files, is_added, (store, &hasher), &mut budget, cancel_token)?;
+    let name = |candidate: &Candidate| files[candidate.index].path.file_name();
     let has_many = deleted.len().saturating_mul(added.len()) > MAX_PAIRS;
-    let mut lookups = MAX_LOOKUPS;
+    let mut by_name: HashMap<&[u8], Vec<&Candidate>> = HashMap::new();
+    for old in &deleted {
+        by_name.entry(if has_many { name(old) } else { b"" }).or_default().push(old);
+    }
+    let pairs = added.iter().flat_map(|new| {
+        let olds = by_name.get(if has_many { name(new) } else { b"" });
+        olds.into_iter().flatten().map(move |old| (new, *old))
+    });
     let mut scored = Vec::new();
-    for new in &added {
+    for (new, old) in pairs.take(MAX_PAIRS) {
         cancel_token.check_canceled()?;
-        let mut bytes_by_line: HashMap<&[u8], u64> = HashMap::new();
-        for line in split_lines(&new.content) {
-            *bytes_by_line.entry(line).or_default() += line.len() as u64;
-        }
-        for old in &deleted {
-            let has_same_name = files[old.index].path.file_name() == files[new.index].path.file_name();
-            if has_many && !has_same_name {
-                continue;
-            }
-            let Some(score) = measure_similarity(&old.content, &new.content, &bytes_by_line, &mut lookups) else {
-                continue;
-            };
-            if score >= MIN_SIMILARITY {
-                scored.push((Reverse(score), !has_same_name, new.index, old.index));
-            }
+        let Some(score) = measure_similarity(old, new, &mut budget.comparisons) else { continue };
+        if score >= MIN_SIMILARITY {
+            scored.push((Reverse(score), name(old) != name(new), new.index, old.index));
         }
     }
     scored.sort_unstable();
-    let (mut used_old, mut used_new) = (BTreeSet::new(), BTreeSet::new());
     for (_, _, new, old) in scored {
-        if !used_new.contains(&new) && !used_old.contains(&old) {
+        if files[new].renamed_from.is_none() && taken.insert(old) {
             files[new].renamed_from = Some(files[old].path.clone());
-            used_new.insert(new);
-            used_old.insert(old);
         }
     }
     Ok(())
@@ -99,41 +132,53 @@ fn pair_similar_files(
 
 fn read_candidates(
     files: &[FileChange],
-    is_candidate: impl Fn(&FileChange) -> bool,
-    store: &Quarantine,
-    left_bytes: &mut u64,
+    is_candidate: impl Fn(usize, &FileChange) -> bool,
+    (store, hasher): (&Quarantine, &RandomState),
+    budget: &mut Budget,
+    cancel_token: &CancelToken,
 ) -> io::Result<Vec<Candidate>> {
     let mut found = Vec::new();
-    for (index, file) in files.iter().enumerate().filter(|(_, file)| is_candidate(file)) {
+    for (index, file) in files.iter().enumerate().filter(|(index, file)| is_candidate(*index, file)) {
         let Some(side) = file.new.as_ref().or(file.old.as_ref()) else { continue };
-        if side.kind == EntryKind::Symlink || side.size == 0 || side.size > MAX_TEXT || side.size > *left_bytes {
+        if side.kind == EntryKind::Symlink || side.size == 0 || side.size > MAX_TEXT || side.size > budget.bytes {
             continue;
         }
+        cancel_token.check_canceled()?;
+        budget.bytes -= side.size;
         let content = store.get(&side.hash)?;
-        if is_text(&content) {
-            *left_bytes -= side.size;
-            found.push(Candidate { index, content });
+        let line_count = memchr::memchr_iter(b'\n', &content).count() + 1;
+        if line_count > budget.lines || !is_text(&content) {
+            continue;
         }
+        budget.lines -= line_count;
+        let mut all: Vec<(u64, u64)> =
+            split_lines(&content).into_iter().map(|line| (hasher.hash_one(line), line.len() as u64)).collect();
+        all.sort_unstable();
+        let mut lines: Vec<(u64, u64)> = Vec::new();
+        for (hash, len) in all {
+            match lines.last_mut().filter(|last| last.0 == hash) {
+                Some(last) => last.1 += len,
+                None => lines.push((hash, len)),
+            }
+        }
+        found.push(Candidate { index, size: side.size, lines });
     }
     Ok(found)
 }
 
 /// Returns the share of bytes in common lines, in percent of the larger content, or `None` if the sizes differ too much or
-/// `lookups` is used up.
-fn measure_similarity(old: &[u8], new: &[u8], new_lines: &HashMap<&[u8], u64>, lookups: &mut usize) -> Option<u64> {
-    let (smaller, larger) = (old.len().min(new.len()) as u64, old.len().max(new.len()) as u64);
+/// `left` is used up.
+fn measure_similarity(old: &Candidate, new: &Candidate, left: &mut usize) -> Option<u64> {
+    let (smaller, larger) = (old.size.min(new.size), old.size.max(new.size));
     if smaller * 100 < larger * MIN_SIMILARITY {
         return None;
     }
-    let mut used: HashMap<&[u8], u64> = HashMap::new();
-    let mut common = 0;
-    for line in split_lines(old) {
-        *lookups = lookups.checked_sub(1)?;
-        let Some(available) = new_lines.get(line) else { continue };
-        let used = used.entry(line).or_default();
-        if *used < *available {
-            *used += line.len() as u64;
-            common += line.len() as u64;
+    *left = left.checked_sub(old.lines.len() + new.lines.len())?;
+    let (mut common, mut others) = (0, new.lines.iter().peekable());
+    for (hash, bytes) in &old.lines {
+        while others.next_if(|(other, _)| other < hash).is_some() {}
+        if let Some((_, other_bytes)) = others.next_if(|(other, _)| other == hash) {
+            common += bytes.min(other_bytes);
         }
     }
     Some(common * 100 / larger)
@@ -173,10 +218,10 @@ impl Changeset {
         for file in files.iter_mut().filter(|file| file.old.is_none() && !separate.contains(&file.path)) {
             let Some(source) = file.renamed_from.as_ref().and_then(|from| deleted.remove(from)) else { continue };
             file.old = source.old;
-            let new_findings = source.findings.into_iter().filter(|finding| !file.findings.contains(finding));
-            let new_findings: Vec<_> = new_findings.collect();
-            file.findings.extend(new_findings);
-            file.findings.sort_by_key(|f| Reverse(f.severity));
+            match self.rename_findings.binary_search_by(|rename| rename.path.cmp(&file.path)) {
+                Ok(at) => file.findings.clone_from(&self.rename_findings[at].findings),
+                Err(_) => file.findings.extend(source.findings),
+            }
         }
         self.files = files;
         self
@@ -230,6 +275,7 @@ mod tests {
             id: "id".into(),
             base: "base".into(),
             files: files.to_vec(),
+            rename_findings: Vec::new(),
             refused: Vec::new(),
             ignored_by_agent_rules: Vec::new(),
             ignored: Default::default(),
@@ -245,12 +291,43 @@ mod tests {
     }
 
     #[test]
+    fn equal_files_are_paired_by_name_first() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Quarantine::open(folder.path().into()).expect("opened");
+        let mut files = vec![
+            change(&store, "new/a", None, Some("same\n")),
+            change(&store, "new/y", None, Some("same\n")),
+            change(&store, "new/z", None, Some("same\n")),
+            change(&store, "old/x", Some("same\n"), None),
+            change(&store, "old/y", Some("same\n"), None),
+            change(&store, "old/z", Some("same\n"), None),
+        ];
+        pair_renames(&mut files, &store, &CancelToken::default()).expect("paired");
+        let from: Vec<_> = files.iter().filter_map(|f| f.renamed_from.as_ref()).map(|p| p.as_bytes()).collect();
+        assert_eq!(from, [b"old/x", b"old/y", b"old/z"]);
+    }
+
+    #[test]
     fn comparison_is_bounded() {
-        let mut lookups = 3;
-        let content = numbered(0, 10);
-        let lines = split_lines(content.as_bytes()).into_iter().map(|line| (line, line.len() as u64)).collect();
-        assert_eq!(measure_similarity(content.as_bytes(), content.as_bytes(), &lines, &mut lookups), None);
-        let mut lookups = 10;
-        assert_eq!(measure_similarity(content.as_bytes(), content.as_bytes(), &lines, &mut lookups), Some(100));
+        let candidate = |index| Candidate { index, size: 20, lines: (0..10).map(|n| (n, 2)).collect() };
+        let mut left = 19;
+        assert_eq!(measure_similarity(&candidate(0), &candidate(1), &mut left), None);
+        let mut left = 20;
+        assert_eq!(measure_similarity(&candidate(0), &candidate(1), &mut left), Some(100));
+        assert_eq!(left, 0);
+    }
+
+    /// The worst inputs that an agent can make: many files, all similar, all with the same name, each line different.
+    #[test]
+    fn hostile_files_are_compared_in_bounded_steps() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Quarantine::open(folder.path().into()).expect("opened");
+        let text = |n: usize| format!("{}{n}\n", numbered(0, 200));
+        let mut files: Vec<FileChange> =
+            (0..1000).map(|n| change(&store, &format!("new/{n:03}/f"), None, Some(&text(n)))).collect();
+        files.extend((0..1000).map(|n| change(&store, &format!("old/{n:03}/f"), Some(&text(1000 + n)), None)));
+        pair_renames(&mut files, &store, &CancelToken::default()).expect("paired");
+        let paired = files.iter().filter(|f| f.renamed_from.is_some()).count();
+        assert!((1..=MAX_PAIRS / 1000).contains(&paired), "{paired} of a million pairs were not cut off");
     }
 }

@@ -103,6 +103,8 @@ pub fn find_risks(change: &FileChange, old: &[u8], new: &[u8], context: RiskCont
         }
     }
     if change.new.as_ref().is_none_or(|s| s.kind != EntryKind::Symlink) {
+        // A manifest takes effect at its new path, whatever was at the old one.
+        let old = if change.is_rename() { b"" } else { old };
         findings.extend(packages::find_package_risks(&change.path, old, new, context.manifests));
     }
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));

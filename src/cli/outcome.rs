@@ -35,43 +35,6 @@ pub(super) fn units_by_path<'a>(model: &'a ReviewModel<'_>) -> UnitsByPath<'a> {
     model.files_by_path().into_iter().map(|(path, file)| (path, file.units.as_slice())).collect()
 }
 
-/// A rename in a plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PlannedRename {
-    pub new_path: RepoPath,
-    /// Whether both paths are already as requested.
-    pub is_unchanged: bool,
-    /// Whether edits of the user in the old file are merged into the new one.
-    pub has_edits: bool,
-}
-
-impl PlannedRename {
-    /// Returns the note on the step at the new path, with that on the rename.
-    pub(super) fn join_note(&self, note: &str) -> String {
-        let edits = self.has_edits.then_some("with your own edits");
-        Some(note).filter(|note| !note.is_empty()).into_iter().chain(edits).collect::<Vec<_>>().join(", ")
-    }
-}
-
-/// The renames in a plan, by old path.
-pub(super) type PlannedRenames = BTreeMap<RepoPath, PlannedRename>;
-
-/// Finds the renames of which a plan has both paths.
-pub(super) fn find_renames(plan: &Plan, model: &ReviewModel<'_>) -> PlannedRenames {
-    let steps: BTreeMap<&RepoPath, &Step> = plan.steps.iter().map(|step| (&step.path, step)).collect();
-    let renames = model.files.iter().filter_map(|file| {
-        let (old_path, new_path) = (file.change.old_path()?, &file.change.path);
-        let (old, new) = (*steps.get(old_path)?, *steps.get(new_path)?);
-        let is_unchanged = old.action == StepAction::Unchanged && new.action == StepAction::Unchanged;
-        let is_written = old.action == StepAction::Delete && new.action != StepAction::Unchanged;
-        let base_hash = old.base.as_ref().map(|base| &base.hash);
-        let has_edits = is_written && base_hash != file.change.old.as_ref().map(|side| &side.hash);
-        let rename = PlannedRename { new_path: new_path.clone(), is_unchanged, has_edits };
-        (is_unchanged || is_written).then(|| (old_path.clone(), rename))
-    });
-    renames.collect()
-}
-
 /// The mode in which a plan is described.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OutcomeMode {
@@ -86,35 +49,23 @@ pub(super) enum OutcomeMode {
 impl Outcome {
     /// Creates the outcomes of a plan.
     pub(super) fn from_plan(plan: &Plan, units_by_path: &UnitsByPath<'_>, mode: OutcomeMode) -> Self {
-        let mut lines: Vec<OutcomeLine> = (plan.steps.iter())
+        let mut lines: Vec<OutcomeLine> = (plan.steps.iter().filter(|step| step.moved_to.is_none()))
             .map(|s| OutcomeLine {
                 path: s.path.clone(),
-                renamed_from: None,
-                outcome: action_label(&s.action, mode),
+                renamed_from: s.renamed_from().cloned(),
+                outcome: step_label(s, mode),
                 reason: step_note(s, units_by_path),
             })
             .collect();
         let line = |c: &Conflict, outcome| OutcomeLine {
             path: c.path.clone(),
-            renamed_from: None,
+            renamed_from: c.renamed_from.clone(),
             outcome,
             reason: c.reason.clone(),
         };
         lines.extend(plan.conflicts.iter().map(|c| line(c, "conflict")));
         lines.extend(plan.skipped.iter().map(|c| line(c, "skipped")));
         Self { lines, plan: plan_to_json(plan) }
-    }
-
-    /// Joins the two lines of each rename.
-    pub(super) fn join_renames(&mut self, renames: &PlannedRenames) {
-        self.lines.retain(|line| !renames.contains_key(&line.path));
-        for (old_path, rename) in renames {
-            for line in self.lines.iter_mut().filter(|line| line.path == rename.new_path) {
-                line.outcome = rename_label(line.outcome);
-                line.renamed_from = Some(old_path.clone());
-                line.reason = rename.join_note(&line.reason);
-            }
-        }
     }
 
     /// Adds a path that is not in the plan.
@@ -149,7 +100,7 @@ impl Outcome {
 
     /// Marks all steps that write as skipped.
     pub(super) fn mark_skipped(&mut self, plan: &Plan, reason: &str) {
-        for step in plan.steps.iter().filter(|s| s.action != StepAction::Unchanged) {
+        for step in plan.steps.iter().filter(|s| s.is_written()) {
             self.set_outcome(&step.path, "skipped", reason);
         }
     }
@@ -203,16 +154,17 @@ impl OutcomeLine {
     }
 }
 
-/// Returns the label of a rename, given that of the step at the new path.
-pub(super) fn rename_label(outcome: &'static str) -> &'static str {
-    match outcome {
-        "created" | "applied" => "renamed",
-        "create" | "apply" => "rename",
-        other => other,
+/// Returns the label of a step; that of a rename for a file that is moved.
+pub(super) fn step_label(step: &Step, mode: OutcomeMode) -> &'static str {
+    match mode {
+        _ if !step.moves_file() => action_label(&step.action, mode),
+        OutcomeMode::Planned => "rename",
+        OutcomeMode::Applied => "renamed",
+        OutcomeMode::Undone => "restored",
     }
 }
 
-pub(super) fn action_label(action: &StepAction, mode: OutcomeMode) -> &'static str {
+fn action_label(action: &StepAction, mode: OutcomeMode) -> &'static str {
     match (action, mode) {
         (StepAction::Unchanged, _) => "unchanged",
         (StepAction::Create, OutcomeMode::Applied) => "created",
@@ -247,6 +199,7 @@ pub(super) fn step_note(step: &Step, units_by_path: &UnitsByPath<'_>) -> String 
         StepAction::WriteConflictMarkers(places) => {
             Some(format!("{} between markers", format_count(*places, "conflict")))
         }
+        _ if step.moved_from.as_ref().is_some_and(|file| file.has_edits) => Some("with your edits".into()),
         _ => None,
     };
     part.into_iter().chain(more).collect::<Vec<_>>().join(", ")

@@ -420,7 +420,8 @@ fn workspace_is_copied_without_overlay_support() {
     assert_eq!(run_script(&repo, &[], "cat a.txt"), "one\ntwo\n");
     assert_eq!(asked.load(Ordering::SeqCst), 1, "the overlay is not tried again");
     repo.set("AIRLOCK_WORKSPACE", "overlay");
-    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["failed to mount the workspace", "hint: set `workspace"]);
+    repo.airlock(&["run", "--", "true"])
+        .expect_failure(125, &["failed to mount the workspace", "hint: set `workspace"]);
     repo.unset("AIRLOCK_WORKSPACE");
     repo.airlock(&["rm", "c"]).ok();
     assert_eq!(repo.engine_objects(), 0);

@@ -60,6 +60,7 @@ fn render_hostile_page() -> String {
         id: ATTACKS[0].into(),
         base: ATTACKS[0].into(),
         files: Vec::new(),
+        rename_findings: Vec::new(),
         refused: refused.into(),
         ignored_by_agent_rules: vec![hidden],
         ignored: Default::default(),

@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Command;
 
 use airlock::apply::{
-    ChangeSide, ConflictKind, EntryContent, HostFs, Plan, PlanOptions, PriorRoundChange, SelectedChange, Sides,
+    ChangeTarget, ConflictKind, EntryContent, HostFs, Plan, PlanOptions, PriorRoundChange, SelectedChange, Sides,
     StepAction, merge_content, merge_with_markers,
 };
 use airlock::changes::{
@@ -82,7 +82,7 @@ impl Case {
 
     fn plan(&self, picks: &Selection, prior: &Selection) -> Plan {
         let choice = SelectedChange {
-            side: ChangeSide::Path,
+            target: ChangeTarget::Path,
             change: &self.change,
             selection: picks.clone(),
             applied: prior.clone(),
@@ -416,12 +416,12 @@ fn second_round_changes_only_accepted_lines() {
         let gone: Selection = applied.iter().filter(is_gone).map(|(id, pick)| (id.to_owned(), pick.clone())).collect();
         let has_earlier = !gone.is_empty();
         let earlier = if has_earlier {
-            vec![PriorRoundChange { change: &before.change, side: ChangeSide::Path, selection: gone }]
+            vec![PriorRoundChange { change: &before.change, selection: gone, renamed_to: None }]
         } else {
             Vec::new()
         };
         let choice = |earlier| SelectedChange {
-            side: ChangeSide::Path,
+            target: ChangeTarget::Path,
             change: &now.change,
             selection: selected.clone(),
             applied: prior.clone(),

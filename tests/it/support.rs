@@ -215,6 +215,18 @@ impl TestRepo {
             || names("sandboxes").iter().any(|name| !self.directory().join("work").join(name).exists())
     }
 
+    /// Returns the permissions of a file.
+    pub fn mode(&self, path: &str) -> u32 {
+        use std::os::unix::fs::PermissionsExt;
+        fs::metadata(self.path.join(path)).expect("it is there").permissions().mode() & 0o7777
+    }
+
+    /// Sets the permissions of a file.
+    pub fn set_mode(&self, path: &str, mode: u32) {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(self.path.join(path), fs::Permissions::from_mode(mode)).expect("set");
+    }
+
     /// Returns the inode of a file.
     pub fn inode(&self, path: &str) -> u64 {
         self.path.join(path).symlink_metadata().expect("the entry exists").ino()

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::apply::{
-    ApplyHistory, ApplyRequest, FinishedTransaction, Op, Plan, SelectionChange, StagedFile, StepAction,
-    TransactionKind, Undo, WorkingTree, run_transaction, staged_file_path,
+    ApplyHistory, ApplyRequest, FinishedTransaction, Op, Plan, SelectionChange, StagedFile, TransactionKind, Undo,
+    WorkingTree, run_transaction, staged_file_path,
 };
 use crate::cli::args::UndoArgs;
 use crate::cli::error::{CONFLICT, CliError};
@@ -39,8 +39,12 @@ pub(crate) fn run_undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> 
     let tree = context.open_tree(&transaction.journal.modules)?;
     let undo = Undo::from_transaction(transaction, &tree)?;
     let Undo { requests, mut options, blobs, late_edits } = undo;
-    options.merge_modes =
-        merge_modes(&repo.host, &tree, "HEAD", requests.iter().map(|path_request| &path_request.path))?;
+    options.merge_modes = merge_modes(
+        &repo.host,
+        &tree,
+        "HEAD",
+        requests.iter().flat_map(|request| request.sources.iter().chain([&request.path])),
+    )?;
     let plan = Plan::build(&tree, requests, &blobs, options)?;
     let mode = if args.dry_run { OutcomeMode::Planned } else { OutcomeMode::Undone };
     let mut outcome = Outcome::from_plan(&plan, &BTreeMap::new(), mode);
@@ -98,7 +102,7 @@ pub(crate) fn run_undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> 
     if let Err(failure) = context.record_applied(&sandbox) {
         output.print_status(&format!("failed to update the record of {sandbox}: {}", failure.escaped_message()));
     }
-    let written = plan.steps.iter().filter(|s| s.action != StepAction::Unchanged).count();
+    let written = plan.count_written_files();
     outcome.print_outcome(args.json, more(written))?;
     print_report(&report, output);
     if !args.json {
@@ -153,17 +157,13 @@ fn list_applies(context: &ApplyContext<'_>, args: &UndoArgs, output: Output) -> 
             && args.name.as_ref().is_none_or(|name| *name == transaction.journal.sandbox)
     };
     let all: Vec<&FinishedTransaction> = history.finished.iter().rev().filter(is_listed).collect();
-    let files = |transaction: &FinishedTransaction| {
-        let touches = |act: &&Op| matches!(act, Op::Write { .. } | Op::Delete { .. });
-        transaction.journal.ops.iter().filter(touches).map(|act| act.path().clone()).collect::<Vec<_>>()
-    };
     if args.json {
         let tree = context.open_tree(&[])?;
         let rows: Vec<_> = (all.iter())
             .map(|p| {
                 json!({
                     "number": p.dir.sequence_number(), "sandbox": p.journal.sandbox, "at": p.outcome.at, "undone": p.undone,
-                    "files": files(p).iter().map(path_text).collect::<Vec<_>>(),
+                    "files": p.journal.changed_files().into_iter().map(path_text).collect::<Vec<_>>(),
                     "backups": list_backups(p, &tree).iter()
                         .map(|(path, file)| json!({"path": path_text(path), "file": file.to_string_lossy()}))
                         .collect::<Vec<_>>(),
@@ -181,7 +181,7 @@ fn list_applies(context: &ApplyContext<'_>, args: &UndoArgs, output: Output) -> 
             "{:>4}  {:width$}  {:>12}  {:>16}  {state}",
             transaction.dir.sequence_number(),
             Escaped::new(&transaction.journal.sandbox).to_string(),
-            format_count(files(transaction).len(), "file"),
+            format_count(transaction.journal.changed_files().len(), "file"),
             format_age(transaction.outcome.at),
         );
         out += line.trim_end();

@@ -1,6 +1,6 @@
 //! Applies a selection to the working tree: builds the plan, checks its risks, executes it and prints the next steps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::json;
@@ -9,19 +9,18 @@ use super::apply_context::{ApplyContext, print_report, report_apply_error, warn_
 use super::apply_options::ApplyOptions;
 use super::holdings::{describe_holdings, ignored_files_hint};
 use super::policy::{CONFIGURED, configured_rules};
-use super::risk_check::RiskChecker;
+use super::risk_check::{RiskChecker, WrittenContent};
 use super::selected_changes::{applied_selection, load_needed_rounds, retired_selection, select_changes};
 use super::sending::{send_hint, send_obstacle};
 use super::{conflict, draft};
 use crate::apply::{
-    ApplyRequest, ChangeSide, Conflict, EntryContent, MergeMode, PathRequest, PathState, Plan, PlanOptions,
-    SelectedChange, SelectionChange, Sides, Step, StepAction, TransactionKind, WorkingTree, merge_content,
-    run_transaction,
+    ApplyRequest, Conflict, MergeMode, PathState, Plan, PlanOptions, SelectedChange, SelectionChange, Step, StepAction,
+    TransactionKind, WorkingTree, run_transaction,
 };
 use crate::changes::{Changeset, MAX_TEXT, Quarantine, Selection, Unit, UnitSelection};
 use crate::cli::error::{CONFLICT, CliError};
 use crate::cli::interrupt::Interrupt;
-use crate::cli::outcome::{Outcome, OutcomeMode, find_renames, units_by_path};
+use crate::cli::outcome::{Outcome, OutcomeMode, units_by_path};
 use crate::cli::output::{Output, format_count, print_stdout};
 use crate::cli::shell_word::quote_shell_word;
 use crate::core::escape::Escaped;
@@ -69,14 +68,15 @@ pub(crate) fn apply_to_worktree(
     let inputs =
         PlanInputs { repo, commit, tree: &tree, model, options, before: &before, rounds: &rounds, store: &store };
     let plan = build_plan(&inputs)?;
-    check_refused_and_risky(model, plan.steps.iter().map(|step| &step.path), options)?;
+    // A path that only an earlier round renamed a file to belongs to the change that moves the file on.
+    let known_path = |step: &'_ Step| step.moved_to.clone().unwrap_or_else(|| step.path.clone());
+    let known_paths: Vec<RepoPath> = plan.steps.iter().map(known_path).collect();
+    check_refused_and_risky(model, known_paths.iter(), options)?;
     let written = plan.steps.iter().filter(|step| step.action != StepAction::Unchanged).map(|step| &step.path);
     check_configured(repo, &modules, model, written, options)?;
     check_partial_risks(repo, sandbox, model, &plan, options, output)?;
-    let renames = find_renames(&plan, model);
     let mode = if options.dry_run { OutcomeMode::Planned } else { OutcomeMode::Applied };
     let mut outcome = Outcome::from_plan(&plan, &units_by_path(model), mode);
-    outcome.join_renames(&renames);
     for (paths, reason) in [
         (&options.selection.skipped_high_risk, "high finding: needs --allow-risky"),
         (&options.selection.rejected, "rejected in the review: name it to accept it"),
@@ -145,8 +145,7 @@ pub(crate) fn apply_to_worktree(
     if let Err(error) = sandbox.write_applied(&after) {
         output.print_status(&format!("failed to update the record of {name}: {}", Escaped::new(&error.to_string())));
     }
-    let written = plan.steps.iter().filter(|s| s.action != StepAction::Unchanged).count();
-    let written = written - renames.values().filter(|rename| !rename.is_unchanged).count();
+    let written = plan.count_written_files();
     if let Err(failure) = outcome.print_outcome(options.json, more(written)) {
         let were = if written == 1 { "was" } else { "were" };
         let done = format!("{} {were} applied, but the outcome could not be printed", format_count(written, "file"));
@@ -160,14 +159,7 @@ pub(crate) fn apply_to_worktree(
     let settled = is_decided(model, &sandbox.record, &state, &after);
     if !options.json {
         let send = send_hint(&sandbox.record, model, &state);
-        print_result(
-            &plan,
-            sandbox,
-            total,
-            (written, plan.steps.len() - renames.len()),
-            (!settled).then_some(send),
-            output,
-        );
+        print_result(&plan, sandbox, total, (written, plan.count_files()), (!settled).then_some(send), output);
         let ignored = sandbox.read_changeset()?.map(|changes| changes.ignored).unwrap_or_default();
         if let Some(holds) = describe_holdings(&sandbox.record, &ignored, false) {
             output
@@ -202,86 +194,19 @@ pub(crate) struct PlanInputs<'a> {
 pub(crate) fn build_plan(inputs: &PlanInputs<'_>) -> Result<Plan, CliError> {
     let PlanInputs { repo, commit, tree, model, options, before, rounds, store } = *inputs;
     let selected = select_changes(model, options, before, (rounds, store));
-    let modes = merge_modes(repo, tree, commit, selected.iter().map(SelectedChange::path))?;
-    let (mut conflicts, mut left_out) = (Vec::new(), BTreeSet::new());
-    loop {
-        let mut requests = Vec::new();
-        for change in &selected {
-            if left_out.contains(change.path()) {
-                continue;
-            }
-            match change.build_request(store)? {
-                Ok(request) => requests.push(request),
-                Err(reason) => {
-                    left_out.insert(change.path().clone());
-                    conflicts.push(Conflict { path: change.path().clone(), reason: reason.into(), sides: None });
-                }
-            }
-        }
-        merge_edits_of_renamed_files(tree, &selected, &modes, &mut requests, store)?;
-        let plan_options =
-            PlanOptions { on_conflict: options.on_conflict, merge_modes: modes.clone(), ..PlanOptions::default() };
-        let mut plan = Plan::build(tree, requests, store, plan_options)?;
-        // Half of a rename would be a copy, or a lost file.
-        let halves: Vec<(Conflict, RepoPath)> = (plan.skipped.iter().chain(&conflicts))
-            .filter_map(|c| Some((c.clone(), find_rename_partner(&selected, &c.path)?)))
-            .filter(|(_, partner)| plan.steps.iter().any(|step| step.path == *partner))
-            .collect();
-        if halves.is_empty() {
-            let into = if options.on_conflict == OnConflict::Skip { &mut plan.skipped } else { &mut plan.conflicts };
-            into.extend(conflicts);
-            return Ok(plan);
-        }
-        for (conflict, partner) in halves {
-            left_out.extend([conflict.path.clone(), partner.clone()]);
-            let reason = "the other path of its rename is skipped".to_owned();
-            conflicts.retain(|known: &Conflict| known.path != conflict.path);
-            conflicts.extend([conflict, Conflict { path: partner, reason, sides: None }]);
+    let modes = merge_modes(repo, tree, commit, selected.iter().flat_map(SelectedChange::paths))?;
+    let (mut requests, mut conflicts) = (Vec::new(), Vec::new());
+    for change in &selected {
+        match change.build_request(store)? {
+            Ok(request) => requests.push(request),
+            Err(reason) => conflicts.push(Conflict::new(change.path().clone(), reason)),
         }
     }
-}
-
-/// Returns the other path of a selected rename.
-fn find_rename_partner(selected: &[SelectedChange<'_>], path: &RepoPath) -> Option<RepoPath> {
-    let change = selected.iter().find(|change| change.path() == path)?.change;
-    let partner = change.affected_paths().find(|other| *other != path)?;
-    selected.iter().any(|other| other.path() == partner).then(|| partner.clone())
-}
-
-/// Moves the user's edits of a renamed file to its new path, if they merge cleanly with the accepted content. Otherwise the
-/// requests are unchanged, and the deletion of the edited file is a conflict.
-fn merge_edits_of_renamed_files(
-    tree: &WorkingTree,
-    selected: &[SelectedChange<'_>],
-    modes: &BTreeMap<RepoPath, MergeMode>,
-    requests: &mut [PathRequest],
-    store: &Quarantine,
-) -> Result<(), CliError> {
-    let is_text = |path: &RepoPath| modes.get(path).is_none_or(|mode| *mode == MergeMode::Text);
-    for change in selected.iter().filter(|change| change.side == ChangeSide::OldPath) {
-        let (new_path, old_path) = (&change.change.path, change.path());
-        let position = |path: &RepoPath| requests.iter().position(|request| request.path == *path);
-        let (Some(old), Some(new)) = (position(old_path), position(new_path)) else { continue };
-        let (Some(base), None, Some(theirs)) = (&requests[old].base, &requests[old].theirs, &requests[new].theirs)
-        else {
-            continue;
-        };
-        let Ok(PathState::File(seen)) = tree.observe_path(old_path) else { continue };
-        let is_file = [seen.version.kind, base.kind, theirs.kind].iter().all(|kind| *kind != EntryKind::Symlink);
-        if seen.version == *base || !is_file || seen.size() > MAX_TEXT || !is_text(old_path) || !is_text(new_path) {
-            continue;
-        }
-        let (base_text, theirs_text) = (store.get(&base.hash)?, store.get(&theirs.hash)?);
-        let ours_text = tree.read_file(old_path, &seen)?;
-        let Ok(merged) = merge_content(Sides { base: &base_text, ours: &ours_text, theirs: &theirs_text }) else {
-            continue;
-        };
-        let kind = if theirs.kind == base.kind { seen.version.kind } else { theirs.kind };
-        let merged = EntryContent { kind, hash: store.store_blob(&merged.content)? };
-        requests[new].theirs = Some(merged);
-        requests[old].base = Some(seen.version);
-    }
-    Ok(())
+    let plan_options = PlanOptions { on_conflict: options.on_conflict, merge_modes: modes, ..PlanOptions::default() };
+    let mut plan = Plan::build(tree, requests, store, plan_options)?;
+    let into = if options.on_conflict == OnConflict::Skip { &mut plan.skipped } else { &mut plan.conflicts };
+    into.extend(conflicts);
+    Ok(plan)
 }
 
 /// Reads the merge modes of paths from git's attributes: those of the working tree, or of the commit if the working tree
@@ -290,10 +215,11 @@ pub(crate) fn merge_modes<'a>(
     repo: &HostRepo,
     tree: &WorkingTree,
     commit: &str,
-    paths: impl Iterator<Item = &'a RepoPath> + Clone,
+    paths: impl Iterator<Item = &'a RepoPath>,
 ) -> Result<BTreeMap<RepoPath, MergeMode>, CliError> {
     let mut attributes = AttributeFiles::new();
-    for path in paths.clone() {
+    let paths: Vec<&RepoPath> = paths.collect();
+    for path in &paths {
         let cuts = path.as_bytes().iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1);
         for directory in std::iter::once(0).chain(cuts).map(|cut| &path.as_bytes()[..cut]) {
             if attributes.contains_key(directory) {
@@ -317,7 +243,7 @@ pub(crate) fn merge_modes<'a>(
         MergeAttribute::Filtered => MergeMode::Filtered,
     };
     Ok(repo
-        .merge_attributes(commit, &attributes, paths)?
+        .merge_attributes(commit, &attributes, paths.into_iter())?
         .into_iter()
         .map(|(path, attribute)| (path, mode(attribute)))
         .collect())
@@ -332,6 +258,9 @@ fn selection_changes(plan: &Plan, before: &AppliedState, model: &ReviewModel<'_>
         let retired = retired_selection(&old, files.get(&step.path).copied().unwrap_or_default());
         let kept = retired.iter().filter(|(id, _)| step.superseded.get(id).is_none());
         let kept: Selection = kept.map(|(id, pick)| (id.to_owned(), pick.clone())).collect();
+        // The file was moved on from a path of an earlier round.
+        let is_left = step.moved_to.is_some() && step.selection.is_empty();
+        let kept = if is_left { Selection::default() } else { kept };
         SelectionChange { path: step.path.clone(), before: old, after: step.selection.union(&kept) }
     };
     plan.steps.iter().map(row).collect()
@@ -410,11 +339,13 @@ fn check_partial_risks(
     let is_other = |step: &&Step| match step.action {
         StepAction::Merge(_) | StepAction::WriteConflictMarkers(_) => true,
         StepAction::Create | StepAction::Replace => files.get(&step.path).is_some_and(|f| {
-            // A rename can carry edits of the user.
+            // A moved file can have edits of the user.
             let is_shown = step.result.as_ref().map(|r| &r.hash) == f.change.new.as_ref().map(|new| &new.hash);
-            !step.selection.covers_all(&f.units) || (f.change.is_rename() && !is_shown)
+            !step.selection.covers_all(&f.units) || (step.moved_from.is_some() && !is_shown)
         }),
-        StepAction::Delete | StepAction::Unchanged => false,
+        // A path to which an earlier round renamed the file is not among the changes.
+        StepAction::Delete => !files.contains_key(&step.path),
+        StepAction::Unchanged => false,
     };
     let others: Vec<&Step> = plan.steps.iter().filter(is_other).collect();
     if others.is_empty() {
@@ -423,10 +354,18 @@ fn check_partial_risks(
     let checker = RiskChecker::new(repo, sandbox, model, output)?;
     let store = sandbox.open_quarantine()?;
     for step in others {
-        let (Some(file), Some(result)) = (files.get(&step.path), &step.result) else { continue };
-        let content = store.get(&result.hash)?;
-        let ours = step.expected.as_ref().and_then(|seen| store.get(&seen.version.hash).ok()).unwrap_or_default();
-        if let Some(worst) = checker.worsened_finding(file, result.kind, &ours, &content) {
+        let Some(file) = files.get(step.moved_to.as_ref().unwrap_or(&step.path)) else { continue };
+        let content = step.result.as_ref().map_or(Ok(Vec::new()), |result| store.get(&result.hash))?;
+        let moved = step.moved_from.as_ref().and_then(|moved| moved.observed.as_ref());
+        let ours = step.expected.as_ref().or(moved).and_then(|seen| store.get(&seen.version.hash).ok());
+        let written = WrittenContent {
+            path: &step.path,
+            moved_from: step.moved_from.as_ref().filter(|_| moved.is_some()).map(|moved| &moved.path),
+            result: step.result.as_ref(),
+            old: &ours.unwrap_or_default(),
+            new: &content,
+        };
+        if let Some(worst) = checker.worsened_finding(file, &written) {
             RiskChecker::report_finding(&worst, &step.path, options.allow_risky, output)?;
         }
     }
@@ -526,6 +465,7 @@ mod tests {
             id: String::new(),
             base: String::new(),
             files,
+            rename_findings: Vec::new(),
             refused: Vec::new(),
             ignored_by_agent_rules: Vec::new(),
             ignored: Default::default(),

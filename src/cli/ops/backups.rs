@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::apply_context::{ApplyContext, load_history};
 use super::repo::{Repo, format_age};
-use crate::apply::{FinishedTransaction, Op, TransactionKind, read_late_edits, remove_leftovers};
+use crate::apply::{FinishedTransaction, TransactionKind, read_late_edits, remove_leftovers};
 use crate::cli::error::CliError;
 use crate::cli::output::{Output, format_count};
 use crate::config::{Settings, parse_duration};
@@ -82,11 +82,10 @@ pub(crate) fn expire_backups(
             kept_ids.push(journal.id.clone());
             continue;
         }
-        let files = journal.ops.iter().filter(|act| matches!(act, Op::Write { .. } | Op::Delete { .. })).count();
         let text = format!(
             "the backups of apply {number} ({}, {}, {}), which can then no longer be undone",
             Escaped::new(&journal.sandbox),
-            format_count(files, "file"),
+            format_count(journal.changed_files().len(), "file"),
             format_age(end.at),
         );
         let bytes = dir_usage(&folder.staging_path());

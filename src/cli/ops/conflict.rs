@@ -27,7 +27,12 @@ pub(crate) fn format_conflicts(conflicts: &[Conflict], labels: MarkerLabels, blo
     let mut text = String::new();
     for conflict in conflicts {
         let Some(conflict_sides) = &conflict.sides else { continue };
-        let _ = writeln!(text, "\n{}: {}", Escaped::new(conflict.path.as_bytes()), Escaped::new(&conflict.reason));
+        let path = Escaped::new(conflict.path.as_bytes());
+        let path = match &conflict.renamed_from {
+            Some(from) => format!("{} → {path}", Escaped::new(from.as_bytes())),
+            None => path.to_string(),
+        };
+        let _ = writeln!(text, "\n{path}: {}", Escaped::new(&conflict.reason));
         format_sides(&mut text, conflict_sides, labels, blobs);
     }
     text

@@ -15,7 +15,7 @@ use crate::cli::ops::draft::{DRAFT_FILE, draft_error, join_renames, open_draft};
 use crate::cli::ops::risk_check::RiskChecker;
 use crate::cli::ops::selected_changes::load_needed_rounds;
 use crate::cli::ops::settings::{load_keymap, load_settings};
-use crate::cli::outcome::{OutcomeMode, action_label, find_renames, rename_label, step_note, units_by_path};
+use crate::cli::outcome::{OutcomeMode, step_label, step_note, units_by_path};
 use crate::cli::output::Output;
 use crate::config::{Preselect, ThemeMode};
 use crate::core::on_conflict::OnConflict;
@@ -90,24 +90,19 @@ impl CliReviewHost<'_> {
             rounds: &rounds,
             store: &store,
         })?;
-        let (units, renames) = (units_by_path(self.model), find_renames(&plan, self.model));
-        let line = |step: &Step| {
-            let outcome = action_label(&step.action, OutcomeMode::Planned);
-            let rename = renames.iter().find(|(_, rename)| rename.new_path == step.path);
-            let note = step_note(step, &units);
-            PreviewLine {
-                path: step.path.clone(),
-                outcome: rename.map_or(outcome, |_| rename_label(outcome)),
-                renamed_from: rename.map(|(old_path, _)| old_path.clone()),
-                reason: rename.map_or_else(|| note.clone(), |(_, rename)| rename.join_note(&note)),
-                is_conflict: false,
-                sides: Vec::new(),
-                has_git_merge: false,
-            }
+        let units = units_by_path(self.model);
+        let line = |step: &Step| PreviewLine {
+            path: step.path.clone(),
+            outcome: step_label(step, OutcomeMode::Planned),
+            renamed_from: step.renamed_from().cloned(),
+            reason: step_note(step, &units),
+            is_conflict: false,
+            sides: Vec::new(),
+            has_git_merge: false,
         };
         let conflict = |c: &Conflict| PreviewLine {
             path: c.path.clone(),
-            renamed_from: None,
+            renamed_from: c.renamed_from.clone(),
             outcome: "conflict",
             reason: c.reason.clone(),
             is_conflict: true,
@@ -121,7 +116,7 @@ impl CliReviewHost<'_> {
         let mut lines: Vec<PreviewLine> = plan
             .steps
             .iter()
-            .filter(|step| !renames.contains_key(&step.path))
+            .filter(|step| step.moved_to.is_none())
             .map(line)
             .chain(plan.conflicts.iter().map(conflict))
             .collect();

@@ -1,15 +1,30 @@
 //! Checks the risks of contents that differ from those of the changeset: parts of a change, merges and edits.
 
 use super::policy::collect_policy;
-use crate::changes::{FileChange, Finding, LinkAliases, PackageManifests, RiskContext, RuleSet, Severity, find_risks};
+use crate::apply::EntryContent;
+use crate::changes::{
+    FileChange, FileVersion, Finding, LinkAliases, PackageManifests, RiskContext, RuleSet, Severity, find_risks,
+};
 use crate::cli::error::CliError;
 use crate::cli::ops::settings::load_settings;
 use crate::cli::output::Output;
 use crate::core::escape::Escaped;
-use crate::core::path::{EntryKind, RepoPath};
+use crate::core::path::RepoPath;
 use crate::git::HostRepo;
 use crate::review::{ReviewFile, ReviewModel};
 use crate::sandbox::Sandbox;
+
+/// Content that a part of a change, or a merge with it, writes at a path.
+pub(crate) struct WrittenContent<'a> {
+    pub path: &'a RepoPath,
+    /// The path that the file is moved from.
+    pub moved_from: Option<&'a RepoPath>,
+    /// `None` if the path is deleted.
+    pub result: Option<&'a EntryContent>,
+    /// The content before, and after.
+    pub old: &'a [u8],
+    pub new: &'a [u8],
+}
 
 /// The risk rules for a sandbox's changes.
 pub(crate) struct RiskChecker {
@@ -34,20 +49,24 @@ impl RiskChecker {
             output.without_status(),
         )?
         .rules;
-        let manifests = PackageManifests::from_paths(model.files.iter().map(|f| &f.change.path));
+        let paths = model.files.iter().flat_map(|f| f.change.affected_paths());
+        let manifests = PackageManifests::from_paths(paths);
         Ok(Self { rules, manifests, aliases: LinkAliases::default() })
     }
 
     /// Returns the worst finding of a part of a file's change, or of a merge with it, if it is at least medium and more
     /// severe than the findings of the whole change.
-    pub(crate) fn worsened_finding(
-        &self,
-        file: &ReviewFile<'_>,
-        kind: EntryKind,
-        old: &[u8],
-        new: &[u8],
-    ) -> Option<Finding> {
-        let found = self.content_findings(&file.change.with_result(kind, new), old, new);
+    pub(crate) fn worsened_finding(&self, file: &ReviewFile<'_>, written: &WrittenContent<'_>) -> Option<Finding> {
+        let WrittenContent { path, moved_from, result, old, new } = *written;
+        let new_version =
+            result.map(|result| FileVersion { kind: result.kind, hash: result.hash.clone(), size: new.len() as u64 });
+        let change = FileChange {
+            path: path.clone(),
+            new: new_version,
+            renamed_from: moved_from.cloned(),
+            ..file.change.clone()
+        };
+        let found = self.content_findings(&change, old, new);
         found
             .into_iter()
             .next()

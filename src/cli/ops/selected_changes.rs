@@ -3,15 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::apply_options::ApplyOptions;
-use crate::apply::{ChangeSide, EntryContent, PriorRoundChange, SelectedChange};
+use crate::apply::{ChangeTarget, EntryContent, PriorRoundChange, SelectedChange};
 use crate::changes::{Changeset, FileChange, Quarantine, Selection, Unit, UnitKind, split_units};
 use crate::cli::error::CliError;
-use crate::core::path::RepoPath;
+use crate::core::known::Known;
 use crate::review::{ReviewFile, ReviewModel};
 use crate::sandbox::{AppliedState, Sandbox};
 
-/// Returns the selected units of each file, with those that earlier applies wrote. A rename is one change for each path that it
-/// writes.
+/// Returns the selected units of each file, with those that earlier applies wrote.
 pub(crate) fn select_changes<'a>(
     model: &'a ReviewModel<'_>,
     options: &ApplyOptions,
@@ -27,33 +26,31 @@ pub(crate) fn select_changes<'a>(
         }
         let written = applied_selection(before, file.change);
         let (applied, retired) = (written.restricted_to(&file.units), retired_selection(&written, &file.units));
-        for side in written_sides(file, &selection, &applied) {
-            let path = side.path_of(file.change);
-            let last_result = before.paths.get(path).map(|state| state.result.clone()).unwrap_or_default();
-            selected.push(SelectedChange {
-                change: file.change,
-                side,
-                selection: selection.clone(),
-                applied: applied.clone(),
-                last_result: last_result.map(|(kind, hash)| EntryContent { kind, hash }),
-                is_named: options.is_named,
-                prior_rounds: find_prior_changes(rounds, store, path, retired.clone()),
-            });
-        }
+        let mut change = SelectedChange {
+            change: file.change,
+            target: find_target(file, &selection, &applied),
+            selection,
+            applied,
+            last_result: Known::Unknown,
+            is_named: options.is_named,
+            prior_rounds: find_prior_changes(rounds, store, file.change, retired),
+        };
+        let last_result = before.paths.get(change.path()).map(|state| state.result.clone()).unwrap_or_default();
+        change.last_result = last_result.map(|(kind, hash)| EntryContent { kind, hash });
+        selected.push(change);
     }
     selected
 }
 
-/// Returns the paths that a selection writes: without a rename, the only one; with a rename that is selected, both; else the
-/// one at which the file is.
-fn written_sides(file: &ReviewFile<'_>, selection: &Selection, applied: &Selection) -> Vec<ChangeSide> {
+/// Returns the path that a selection writes: of a rename, the new one if the rename is selected or was applied.
+fn find_target(file: &ReviewFile<'_>, selection: &Selection, applied: &Selection) -> ChangeTarget {
     let Some(rename) = file.units.iter().find(|unit| unit.kind == UnitKind::Rename) else {
-        return vec![ChangeSide::Path];
+        return ChangeTarget::Path;
     };
     match (selection.get(&rename.id), applied.get(&rename.id)) {
-        (Some(_), _) => vec![ChangeSide::Path, ChangeSide::OldPath],
-        (None, Some(_)) => vec![ChangeSide::Path],
-        (None, None) => vec![ChangeSide::OldPath],
+        (Some(_), _) => ChangeTarget::Move,
+        (None, Some(_)) => ChangeTarget::Path,
+        (None, None) => ChangeTarget::OldPath,
     }
 }
 
@@ -90,12 +87,12 @@ pub(crate) fn load_needed_rounds(
 fn find_prior_changes<'a>(
     rounds: &'a [Changeset],
     store: &Quarantine,
-    path: &RepoPath,
+    current: &FileChange,
     mut selection: Selection,
 ) -> Vec<PriorRoundChange<'a>> {
     let mut found = Vec::new();
-    let find = |round: &'a Changeset| round.files.iter().find(|f| f.affected_paths().any(|p| p == path));
-    for change in rounds.iter().filter_map(find) {
+    let is_same_file = |prior: &&FileChange| prior.affected_paths().any(|p| current.affected_paths().any(|q| p == q));
+    for change in rounds.iter().flat_map(|round| &round.files).filter(is_same_file) {
         if selection.is_empty() {
             break;
         }
@@ -105,9 +102,10 @@ fn find_prior_changes<'a>(
         let in_round: Selection = (selection.iter().filter(|(id, _)| rest.get(id).is_none()))
             .map(|(id, pick)| (id.to_owned(), pick.clone()))
             .collect();
+        let is_renamed = units.iter().any(|unit| unit.kind == UnitKind::Rename && in_round.get(&unit.id).is_some());
         if !in_round.is_empty() {
-            let side = if change.path == *path { ChangeSide::Path } else { ChangeSide::OldPath };
-            found.push(PriorRoundChange { change, side, selection: in_round });
+            let renamed_to = is_renamed.then_some(&change.path);
+            found.push(PriorRoundChange { change, selection: in_round, renamed_to });
         }
         selection = rest;
     }

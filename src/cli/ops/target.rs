@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::apply_options::ApplyOptions;
 use super::patch::{PatchSide, git_patch};
-use super::risk_check::RiskChecker;
+use super::risk_check::{RiskChecker, WrittenContent};
 use super::selected_changes::select_changes;
 use crate::apply::{BranchChange, BranchError, EntryContent, SelectedChange, check_branch, commit_on_branch};
 use crate::changes::Quarantine;
@@ -71,8 +71,8 @@ pub(crate) fn export_selection(
     let store = sandbox.open_quarantine()?;
     let nothing_before = crate::sandbox::AppliedState::default();
     let choices = select_changes(model, options, &nothing_before, (&[], &store));
-    super::apply_to_worktree::check_refused_and_risky(model, choices.iter().map(SelectedChange::path), options)?;
-    let written = choices.iter().map(SelectedChange::path);
+    super::apply_to_worktree::check_refused_and_risky(model, choices.iter().flat_map(SelectedChange::paths), options)?;
+    let written = choices.iter().flat_map(SelectedChange::paths);
     super::apply_to_worktree::check_configured(repo, &sandbox.record.manifest.submodules, model, written, options)?;
     let mut accepted = Vec::new();
     let checker = RiskChecker::new(repo, sandbox, model, output)?;
@@ -86,11 +86,24 @@ pub(crate) fn export_selection(
         let file = files.get(path).copied();
         if let (Some(file), Some(new)) = (file.filter(|f| !request.selection.covers_all(&f.units)), &request.theirs) {
             let old = request.base.as_ref().map_or(Ok(Vec::new()), |old| store.get(&old.hash))?;
-            if let Some(worst) = checker.worsened_finding(file, new.kind, &old, &store.get(&new.hash)?) {
+            let written = WrittenContent {
+                path,
+                moved_from: request.sources.first(),
+                result: Some(new),
+                old: &old,
+                new: &store.get(&new.hash)?,
+            };
+            if let Some(worst) = checker.worsened_finding(file, &written) {
                 RiskChecker::report_finding(&worst, path, options.allow_risky, output)?;
             }
         }
-        accepted.push(AcceptedFile { path, old: request.base, new: request.theirs });
+        match choice.paths().nth(1) {
+            None => accepted.push(AcceptedFile { path, old: request.base, new: request.theirs }),
+            Some(old_path) => accepted.extend([
+                AcceptedFile { path, old: None, new: request.theirs },
+                AcceptedFile { path: old_path, old: request.base, new: None },
+            ]),
+        }
     }
     let skipped: Vec<&RepoPath> = options
         .selection
