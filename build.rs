@@ -1,4 +1,4 @@
-//! Compiles the guest once more, statically, and hands it to the library: see `ARCHITECTURE.md`, "The guest".
+//! Compiles the guest as a separate static program, which the library embeds.
 #![expect(clippy::disallowed_macros, reason = "cargo reads standard output")]
 
 use std::env;

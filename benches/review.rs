@@ -1,6 +1,6 @@
-//! The full screen on large changesets: how long until the first frame, how long a key takes, how much memory.
+//! Benchmarks of the full screen with large changesets: time to the first frame, time per key, and memory.
 //!
-//! `cargo bench --bench review`. Each case runs in a process of its own, so that its memory is its own.
+//! `cargo bench --bench review`. Each case runs in a separate process, so that its memory is measured separately.
 
 #![expect(
     clippy::disallowed_methods,
@@ -22,14 +22,14 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
-/// Name, files, lines of each, and which of them are changed: every nth.
+/// The name, the number of files, the lines of each, and the interval of changed lines.
 const CASES: [(&str, usize, usize, usize); 4] = [
     ("500 files, 100,000 changed lines", 500, 400, 4),
     ("1 file, 500,000 lines, every 10th changed", 1, 500_000, 10),
     ("1 new file of 500,000 lines", 1, 500_000, 0),
     ("1 file of 500,000 lines, all changed", 1, 500_000, 1),
 ];
-/// What is pressed, over and over: decide, move, single lines, undo.
+/// The keys that are pressed repeatedly: decide, move, single lines, undo.
 const KEYS: &str = "yynj jlyjnhuu]][>><<";
 const PRESSED: usize = 2000;
 
@@ -37,7 +37,7 @@ struct Desk;
 
 impl ReviewHost for Desk {
     fn save_events(&mut self, events: &[Event]) -> io::Result<()> {
-        // What is written is part of a key.
+        // Writing the frame is part of handling a key.
         events.iter().try_for_each(|e| serde_json::to_writer(io::sink(), e).map_err(io::Error::from))
     }
     fn edit_text(&mut self, _: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
@@ -95,7 +95,7 @@ fn run(case: usize) {
     let folder = tempfile::tempdir().expect("a folder");
     let store = Quarantine::open(folder.path().into()).expect("opened");
     let (changes, bytes) = changes(&store, files, lines, every);
-    // From here on its peak counts (see proc(5), `clear_refs`).
+    // Reset the peak memory (see proc(5), `clear_refs`).
     std::fs::write("/proc/self/clear_refs", "5").expect("Linux");
     let before = memory("VmRSS:");
     let start = Instant::now();
@@ -125,7 +125,7 @@ fn run(case: usize) {
     let used = memory("VmHWM:").saturating_sub(before);
     let ms = |d: Duration| format!("{:.1} ms", d.as_secs_f64() * 1000.0);
     let longest = times[PRESSED - 1];
-    #[expect(clippy::cast_precision_loss, reason = "a ratio for a person")]
+    #[expect(clippy::cast_precision_loss, reason = "a ratio for display")]
     let ratio = used as f64 / bytes as f64;
     println!(
         "{name:44} {:>9} {:>9} {:>9} {:>9} {:>8} MB {ratio:>7.1}",
@@ -137,7 +137,7 @@ fn run(case: usize) {
     );
 }
 
-/// Reads a number of bytes from the kernel's account of this process.
+/// Reads a number of bytes from this process's `/proc` status.
 fn memory(field: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("it is there");

@@ -1,6 +1,6 @@
-//! The parts of a start and of a first seed that read the host repository, on a repository of 5,000 files:
+//! Benchmarks of the parts of a start and of a base build that read the host repository, with 5,000 files:
 //! `cargo bench`. Whole commands are measured by `scripts/bench`.
-#![expect(clippy::disallowed_methods, reason = "it makes a repository of its own")]
+#![expect(clippy::disallowed_methods, reason = "it creates its own repository")]
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +15,7 @@ struct Fixture {
     first: String,
 }
 
-/// One commit of 5,000 files of 4 KiB, and one that changes a hundred of them.
+/// A repository with a commit of 5,000 files of 4 KiB, and a commit that changes 100 of them.
 static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
@@ -56,14 +56,14 @@ fn main() {
     divan::main();
 }
 
-/// What every start does: it must not depend on the number of files.
+/// The work of every start, which must not depend on the number of files.
 #[divan::bench]
 fn name_a_snapshot(bencher: divan::Bencher<'_, '_>) {
     host();
     bencher.bench(|| snapshot().base_key());
 }
 
-/// What a start does when HEAD has moved by 100 files.
+/// The work of a start after HEAD has changed 100 files.
 #[divan::bench]
 fn difference_of_100_files(bencher: divan::Bencher<'_, '_>) {
     let snapshot = snapshot();
@@ -72,14 +72,14 @@ fn difference_of_100_files(bencher: divan::Bencher<'_, '_>) {
     });
 }
 
-/// What a first seed does before it reads: the listing.
+/// The listing of a base build.
 #[divan::bench]
 fn list_5000_files(bencher: divan::Bencher<'_, '_>) {
     let snapshot = snapshot();
     bencher.bench(|| snapshot.list_files().expect("listed"));
 }
 
-/// What a first seed does: reading and converting, without a place to write to.
+/// Reading and converting for a base build, without writing.
 #[divan::bench(args = [1, 2])]
 fn read_and_convert_5000_files(bencher: divan::Bencher<'_, '_>, threads: usize) {
     let snapshot = snapshot();
@@ -87,7 +87,7 @@ fn read_and_convert_5000_files(bencher: divan::Bencher<'_, '_>, threads: usize) 
     bencher.bench(|| snapshot.read_all(&listing, threads, |_| |_| Ok(())).expect("read"));
 }
 
-/// What `--uncommitted` does where nothing is.
+/// The work of `--uncommitted` without uncommitted changes.
 #[divan::bench]
 fn look_for_uncommitted_work(bencher: divan::Bencher<'_, '_>) {
     let (host, snapshot) = (host(), snapshot());

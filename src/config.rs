@@ -294,16 +294,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_misspelt_key_is_an_error_with_the_right_one() {
-        let error = Settings::parse("memry = \"4g\"", "config.toml").expect_err("unknown");
+    fn misspelled_key_is_an_error_with_suggestion() {
+        let error = Settings::parse("memry = \"4g\"", "config.toml").expect_err("unknown key");
         assert_eq!(error.suggestion.as_deref(), Some("memory"));
         assert!(Settings::parse("pids = \"many\"", "config.toml").is_err());
-        let settings = Settings::parse("image = \"x\"\npids = 9\nreview = \"never\"", "config.toml").expect("valid");
+        let settings =
+            Settings::parse("image = \"x\"\npids = 9\nreview = \"never\"", "config.toml").expect("valid settings");
         assert_eq!((settings.pids, settings.review), (Some(9), Some(ReviewMode::Never)));
     }
 
     #[test]
-    fn durations() {
+    fn durations_are_parsed() {
         for (text, seconds) in [("90", 90), ("90s", 90), ("30m", 1800), ("2h", 7200), ("1d", 86_400)] {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
@@ -313,18 +314,19 @@ mod tests {
     }
 
     #[test]
-    fn risk_rules_add_up_and_a_repository_can_do_nothing_else() {
+    fn repository_settings_only_add_risk_rules() {
         let text = "[[risk]]\nname = \"deploy\"\nseverity = \"high\"\npaths = [\"deploy/**\"]\n";
-        let one = Settings::parse(text, "config.toml").expect("valid");
-        assert_eq!(one.clone().under(one.clone()).risk.len(), 2);
+        let settings = Settings::parse(text, "config.toml").expect("valid settings");
+        assert_eq!(settings.clone().under(settings.clone()).risk.len(), 2);
         assert!(Settings::parse(&text.replace("high", "low"), "config.toml").is_err());
         assert!(Settings::parse(&text.replace("paths", "path"), "config.toml").is_err());
-        let (rules, others) = RepositorySettings::parse(&format!("image = \"evil\"\n{text}")).expect("valid");
-        assert_eq!((rules.risk, others), (one.risk, vec!["image".to_owned()]));
+        let (rules, ignored_keys) =
+            RepositorySettings::parse(&format!("image = \"evil\"\n{text}")).expect("valid settings");
+        assert_eq!((rules.risk, ignored_keys), (settings.risk, vec!["image".to_owned()]));
     }
 
     #[test]
-    fn sizes() {
+    fn sizes_are_parsed() {
         for (text, bytes) in [("0", 0), ("1k", 1024), ("4g", 4 << 30), ("4GiB", 4 << 30), ("512MB", 512 << 20)] {
             assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
         }

@@ -508,30 +508,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_come_back_as_sent() {
+    fn messages_round_trip() {
         let entry = Entry::File { executable: true, report: false, mtime: 7, size: 9, offset: 4, bytes: b"\0\xffab" };
         let mut encoder = Encoder::default();
         encoder.encode_entry(Root::Home, b"a/b", &entry);
         encoder.encode_request(&Request::Read(Root::Work, b"x".to_vec(), 3));
         let mut decoder = Decoder(&encoder.0);
-        assert_eq!(decoder.decode_entry().expect("an entry"), (Root::Home, &b"a/b"[..], entry));
-        assert_eq!(decoder.decode_request().expect("a request"), Request::Read(Root::Work, b"x".to_vec(), 3));
+        assert_eq!(decoder.decode_entry().expect("valid entry"), (Root::Home, &b"a/b"[..], entry));
+        assert_eq!(decoder.decode_request().expect("valid request"), Request::Read(Root::Work, b"x".to_vec(), 3));
         assert!(decoder.is_empty());
     }
 
     #[test]
-    fn a_hostile_peer_gets_an_error_and_no_memory() {
+    fn hostile_message_fails_without_allocating() {
         let mut huge = encode_header(Kind::Part, 1, 0).to_vec();
         huge[..4].copy_from_slice(&u32::MAX.to_le_bytes());
         assert!(read_frame(&mut &huge[..]).is_err());
         let mut unknown = encode_header(Kind::Part, 1, 0).to_vec();
         unknown[4] = 99;
         assert!(read_frame(&mut &unknown[..]).is_err());
-        let whole = [&encode_header(Kind::Part, 1, 3)[..], b"abc"].concat();
-        for cut in 1..whole.len() {
-            assert!(read_frame(&mut &whole[..cut]).is_err(), "{cut}");
+        let frame = [&encode_header(Kind::Part, 1, 3)[..], b"abc"].concat();
+        for len in 1..frame.len() {
+            assert!(read_frame(&mut &frame[..len]).is_err(), "{len}");
         }
-        assert!(read_frame(&mut &b""[..]).expect("a clean end").is_none());
+        assert!(read_frame(&mut &b""[..]).expect("end of input").is_none());
         for bytes in [&b""[..], &[9], &[0, 9], &[1, 0, 255, 255, 255, 255]] {
             assert!(Decoder(bytes).decode_request().is_err());
             assert!(Decoder(bytes).decode_entry().is_err());

@@ -1,4 +1,4 @@
-//! The frame codec, as either end reads it: nothing panics, and what is understood means the same when it is written again.
+//! Fuzzes the frame codec of both peers: no input panics, and a decoded message round-trips.
 #![no_main]
 
 use airlock::protocol::{Decoder, Encoder, HEADER_LEN, MAX_PAYLOAD, parse_header, read_frame};

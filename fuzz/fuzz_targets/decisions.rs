@@ -1,4 +1,4 @@
-//! A decision file that somebody has edited, and a selection on top of it.
+//! Fuzzes an edited decision file with a selection.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -32,14 +32,14 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
 
 fuzz_target!(|input: (&[u8], Vec<String>, Vec<String>, Vec<String>, bool)| {
     let (file, accept, reject, ids, allow_risky) = input;
-    // A file of decisions is an error or is read; nothing of it counts here.
+    // An invalid decision file is an error without effect.
     let _ = DecisionFile::parse(file);
     let decisions = Decisions::default();
     let ground = &*GROUND;
     let sheet = ReviewModel::open(&ground.changes, &ground.store).expect("opened");
     let selector = Selector { accept, reject, ids, all: false, allow_risky };
     if let Ok(selection) = selector.select_units(&sheet, &decisions, &[]) {
-        // What needs a yes of its own has none by a glob.
+        // A glob does not accept high-risk files.
         let risky = sheet.files.iter().find(|f| f.is_risky()).expect("one is");
         if !allow_risky && selector.ids.is_empty() {
             assert!(!selection.selections.contains_key(&risky.change.path));

@@ -1,4 +1,4 @@
-//! Hostile bytes on their way to a terminal: nothing that is hidden or drives it comes out, and two inputs never look alike.
+//! Fuzzes the escaping of hostile bytes for a terminal: the output has no control or hidden characters, and is injective.
 #![no_main]
 
 use airlock::core::escape::{Escaped, find_first_hidden, is_hidden};

@@ -1,4 +1,4 @@
-//! Ignore rules that an agent wrote, asked about names that it chose.
+//! Fuzzes ignore rules and names that an agent chose.
 #![no_main]
 
 use airlock::core::path::RepoPath;

@@ -1,4 +1,4 @@
-//! The host's end of a conversation with a guest that, once greeted, says whatever it likes.
+//! Fuzzes the host's end of a connection to a hostile guest, after the greeting.
 #![no_main]
 
 use std::sync::LazyLock;

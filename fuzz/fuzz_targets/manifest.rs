@@ -1,5 +1,5 @@
-//! What a sandbox is said to hold, in any order and of any kind: what is sealed is sorted, unique and prefix-free, and no
-//! link of it that can be accepted leads out.
+//! Fuzzes the entries of a changeset, in any order and of any kind: the built changeset is sorted, unique and prefix-free, and
+//! no symlink that can be accepted leads out of the tree.
 #![no_main]
 
 use std::collections::BTreeSet;
@@ -21,7 +21,7 @@ struct Entry {
     is_deleted: bool,
 }
 
-/// A base with a few files, and links of the user's own.
+/// A base with a few files and symlinks of the user.
 struct Tree;
 
 impl BaseEntries for Tree {

@@ -1,4 +1,4 @@
-//! Hostile bytes as a path: what is accepted stays inside, is itself, and has a stable key.
+//! Fuzzes hostile bytes as a path: an accepted path stays inside the tree, round-trips, and has a stable folded key.
 #![no_main]
 
 use airlock::core::path::{MAX_DEPTH, MAX_PATH_BYTES, RepoPath, fold_component};
@@ -10,7 +10,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(bytes.len() <= MAX_PATH_BYTES && path.components().count() <= MAX_DEPTH);
     for component in path.components() {
         assert!(!component.is_empty() && component != b"." && component != b".." && !component.contains(&0));
-        // No spelling of a repository's own directory is left under the key either.
+        // The folded key is no spelling of git's directory either.
         let key = fold_component(component);
         assert!(key != b".git" && key != b".jj" && !key.contains(&b'/'), "{}", component.escape_ascii());
         assert_eq!(fold_component(&key), key);

@@ -1,4 +1,4 @@
-//! An agent's output on its way to the user's terminal: what comes out is allowed, wherever it was cut.
+//! Fuzzes the output filter: the output is allowed at every split of the input.
 #![no_main]
 
 use airlock::terminal::OutputFilter;
@@ -15,7 +15,7 @@ fuzz_target!(|input: (u16, &[u8])| {
     let mut again = OutputFilter::default();
     assert_eq!(again.pass(&whole), whole);
     assert!(again.dropped().is_empty());
-    // No string but a title or a link, and no byte that another reading would take for a control.
+    // Only titles and links are strings, and no byte is a control character in another encoding.
     let text = std::str::from_utf8(&whole).expect("UTF-8");
     assert!(!text.chars().any(|c| ('\u{80}'..='\u{9f}').contains(&c)));
     for (at, _) in text.match_indices("\x1b]") {

@@ -149,89 +149,89 @@ mod tests {
         Some(EntryContent { kind, hash: ContentHash::from_content(content.as_bytes()) })
     }
 
-    fn word(base: &str, host: &str, accepted: &str) -> String {
-        let name = |v: &EntryContent| {
+    fn merge_label(base: &str, ours: &str, theirs: &str) -> String {
+        let version_name = |v: &EntryContent| {
             let all = ["a", "b", "c", "a*", "b*", "c*", "@a", "@b", "@c"];
             (*all.iter().find(|t| version(t).as_ref() == Some(v)).expect("a known version")).to_owned()
         };
         match merge_entry(
             version(base).as_ref(),
-            version(host).as_ref(),
-            version(accepted).as_ref(),
+            version(ours).as_ref(),
+            version(theirs).as_ref(),
             FsCapabilities::default(),
         ) {
-            Resolution::Unchanged => "already".into(),
-            Resolution::Write(v) => name(&v),
+            Resolution::Unchanged => "unchanged".into(),
+            Resolution::Write(v) => version_name(&v),
             Resolution::Delete => "delete".into(),
             Resolution::Merge(EntryKind::Executable) => "merge*".into(),
             Resolution::Merge(_) => "merge".into(),
-            Resolution::Conflict(clash) => format!("{clash:?}"),
+            Resolution::Conflict(conflict) => format!("{conflict:?}"),
         }
     }
 
-    /// The rows have the base and the working tree, the columns the accepted side.
+    /// The expected outcomes. Rows are base and ours, columns are theirs.
     const TABLE: &str = "
-        base host |  -           a             a*            b             b*            @a      @b
-        -    -    |  already     a             a*            b             b*            @a      @b
-        -    a    |  already     already       AddAddMode AddAdd     AddAdd     AddAdd AddAdd
-        -    a*   |  already     AddAddMode already       AddAdd     AddAdd     AddAdd AddAdd
-        -    @a   |  already     AddAdd     AddAdd     AddAdd     AddAdd     already AddAdd
-        a    -    |  already     already       DeleteModify   DeleteModify   DeleteModify   DeleteModify DeleteModify
-        a    a    |  delete      already       a*            b             b*            @a      @b
-        a    a*   |  ModifyDelete already       already       b*            b*            Links   Links
-        a    b    |  ModifyDelete already       b*            already       b*            Links   Links
-        a    b*   |  ModifyDelete already       already       already       already       Links   Links
-        a    c    |  ModifyDelete already       c*            merge         merge*        Links   Links
-        a    c*   |  ModifyDelete already       already       merge*        merge*        Links   Links
-        a    @a   |  Kinds       already       Kinds         Kinds         Kinds         already Kinds
-        a    @c   |  Kinds       already       Kinds         Kinds         Kinds         Kinds   Kinds
-        a*   a*   |  delete      a             already       b             b*            @a      @b
-        a*   a    |  ModifyDelete already       already       b             b             Links   Links
-        a*   b    |  ModifyDelete already       already       already       already       Links   Links
-        a*   c    |  ModifyDelete already       already       merge         merge         Links   Links
-        a*   c*   |  ModifyDelete c             already       merge         merge*        Links   Links
-        @a   -    |  already     DeleteModify   DeleteModify   DeleteModify   DeleteModify   already DeleteModify
-        @a   @a   |  delete      a             a*            b             b*            already @b
-        @a   @c   |  ModifyDelete Links         Links         Links         Links         already Links
-        @a   c    |  Kinds       Kinds         Kinds         Kinds         Kinds         already Kinds
-        @a   a*   |  Kinds       Kinds         already       Kinds         Kinds         already Kinds
+        base ours | -            a            a*           b            b*           @a           @b
+        -    -    | unchanged    a            a*           b            b*           @a           @b
+        -    a    | unchanged    unchanged    AddAddMode   AddAdd       AddAdd       AddAdd       AddAdd
+        -    a*   | unchanged    AddAddMode   unchanged    AddAdd       AddAdd       AddAdd       AddAdd
+        -    @a   | unchanged    AddAdd       AddAdd       AddAdd       AddAdd       unchanged    AddAdd
+        a    -    | unchanged    unchanged    DeleteModify DeleteModify DeleteModify DeleteModify DeleteModify
+        a    a    | delete       unchanged    a*           b            b*           @a           @b
+        a    a*   | ModifyDelete unchanged    unchanged    b*           b*           Links        Links
+        a    b    | ModifyDelete unchanged    b*           unchanged    b*           Links        Links
+        a    b*   | ModifyDelete unchanged    unchanged    unchanged    unchanged    Links        Links
+        a    c    | ModifyDelete unchanged    c*           merge        merge*       Links        Links
+        a    c*   | ModifyDelete unchanged    unchanged    merge*       merge*       Links        Links
+        a    @a   | Kinds        unchanged    Kinds        Kinds        Kinds        unchanged    Kinds
+        a    @c   | Kinds        unchanged    Kinds        Kinds        Kinds        Kinds        Kinds
+        a*   a*   | delete       a            unchanged    b            b*           @a           @b
+        a*   a    | ModifyDelete unchanged    unchanged    b            b            Links        Links
+        a*   b    | ModifyDelete unchanged    unchanged    unchanged    unchanged    Links        Links
+        a*   c    | ModifyDelete unchanged    unchanged    merge        merge        Links        Links
+        a*   c*   | ModifyDelete c            unchanged    merge        merge*       Links        Links
+        @a   -    | unchanged    DeleteModify DeleteModify DeleteModify DeleteModify unchanged    DeleteModify
+        @a   @a   | delete       a            a*           b            b*           unchanged    @b
+        @a   @c   | ModifyDelete Links        Links        Links        Links        unchanged    Links
+        @a   c    | Kinds        Kinds        Kinds        Kinds        Kinds        unchanged    Kinds
+        @a   a*   | Kinds        Kinds        unchanged    Kinds        Kinds        unchanged    Kinds
     ";
 
     #[test]
-    fn every_combination_has_its_verdict() {
+    fn entry_merge_covers_every_combination() {
         let mut rows = TABLE.lines().map(str::trim).filter(|l| !l.is_empty());
-        let columns: Vec<&str> = rows.next().expect("a head").split_whitespace().skip(3).collect();
-        let mut wrong = Vec::new();
-        let mut tried = 0;
+        let columns: Vec<&str> = rows.next().expect("header row").split_whitespace().skip(3).collect();
+        let mut failures = Vec::new();
+        let mut count = 0;
         for row in rows {
             let cells: Vec<&str> = row.split_whitespace().collect();
             assert_eq!(cells.len(), 3 + columns.len(), "{row}");
-            for (accepted, expected) in columns.iter().zip(&cells[3..]) {
-                let got = word(cells[0], cells[1], accepted);
-                tried += 1;
+            for (theirs, expected) in columns.iter().zip(&cells[3..]) {
+                let got = merge_label(cells[0], cells[1], theirs);
+                count += 1;
                 if got != *expected {
-                    wrong.push(format!("{} {} {accepted}: {got}, not {expected}", cells[0], cells[1]));
+                    failures.push(format!("{} {} {theirs}: {got}, not {expected}", cells[0], cells[1]));
                 }
             }
         }
-        assert_eq!((wrong, tried), (Vec::new(), 161));
+        assert_eq!((failures, count), (Vec::new(), 161));
     }
 
     #[test]
-    fn rules_that_hold_whatever_is_there() {
+    fn entry_merge_keeps_its_invariants() {
         let all = ["-", "a", "a*", "b", "b*", "c", "@a", "@b"];
         for base in all {
-            for host in all {
-                assert_eq!(word(base, host, base), "already", "nothing was accepted");
-                for accepted in all {
-                    let got = word(base, host, accepted);
-                    if base == host && accepted != base {
-                        assert_eq!(got, if accepted == "-" { "delete" } else { accepted });
+            for ours in all {
+                assert_eq!(merge_label(base, ours, base), "unchanged", "theirs equals base");
+                for theirs in all {
+                    let got = merge_label(base, ours, theirs);
+                    if base == ours && theirs != base {
+                        assert_eq!(got, if theirs == "-" { "delete" } else { theirs });
                     }
                     // The merge is symmetric unless it requires a decision.
-                    if got != "already" && got != "delete" && !got.starts_with(char::is_uppercase) {
-                        let other = word(base, accepted, host);
-                        assert!(other == got || accepted == got && other == "already", "{base} {host} {accepted}");
+                    if got != "unchanged" && got != "delete" && !got.starts_with(char::is_uppercase) {
+                        let swapped = merge_label(base, theirs, ours);
+                        assert!(swapped == got || theirs == got && swapped == "unchanged", "{base} {ours} {theirs}");
                     }
                 }
             }
@@ -239,11 +239,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_file_system_does_not_have_is_not_compared() {
-        let plain = FsCapabilities { file_mode: false, symlinks: false };
-        let decide = |b, h, a| merge_entry(version(b).as_ref(), version(h).as_ref(), version(a).as_ref(), plain);
-        assert_eq!(decide("a*", "a", "b*"), Resolution::Write(version("b*").expect("a file")));
-        assert_eq!(decide("a", "a", "a*"), Resolution::Unchanged);
-        assert_eq!(decide("@a", "a", "@b"), Resolution::Write(version("@b").expect("a link")));
+    fn unsupported_kinds_are_not_compared() {
+        let capabilities = FsCapabilities { file_mode: false, symlinks: false };
+        let merge = |base, ours, theirs| {
+            merge_entry(version(base).as_ref(), version(ours).as_ref(), version(theirs).as_ref(), capabilities)
+        };
+        assert_eq!(merge("a*", "a", "b*"), Resolution::Write(version("b*").expect("a version")));
+        assert_eq!(merge("a", "a", "a*"), Resolution::Unchanged);
+        assert_eq!(merge("@a", "a", "@b"), Resolution::Write(version("@b").expect("a version")));
     }
 }

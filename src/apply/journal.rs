@@ -176,7 +176,7 @@ pub enum Op {
         slot: StagedFile,
         before: Option<FileIdentity>,
         after: FileIdentity,
-        /// The path that the file is moved from. Its deletion is an operation of its own.
+        /// The path that the file is moved from. Its deletion is a separate operation.
         moved_from: Option<RepoPath>,
     },
     /// The move of a file or symlink to the staging directory.

@@ -275,15 +275,15 @@ mod tests {
     use super::{Sides, merge_around_insertions};
 
     #[test]
-    fn stripped_lines_stay_where_they_were() {
-        let merged = |base: &str, host: &str, accepted: &str| {
+    fn stripped_lines_keep_their_position() {
+        let merge = |base: &str, ours: &str, theirs: &str| {
             let lines = |text: &str| text.split_whitespace().map(|line| format!("{line}\n")).collect::<String>();
-            let [base, host, accepted] = [base, host, accepted].map(lines);
-            let sides = Sides { base: base.as_bytes(), ours: host.as_bytes(), theirs: accepted.as_bytes() };
-            let merged = merge_around_insertions(sides)?;
-            Some(String::from_utf8(merged.content).expect("UTF-8").replace('\n', " ").trim_end().to_owned())
+            let [base, ours, theirs] = [base, ours, theirs].map(lines);
+            let sides = Sides { base: base.as_bytes(), ours: ours.as_bytes(), theirs: theirs.as_bytes() };
+            let result = merge_around_insertions(sides)?;
+            Some(String::from_utf8(result.content).expect("UTF-8").replace('\n', " ").trim_end().to_owned())
         };
-        for (base, host, accepted, expected) in [
+        for (base, ours, theirs, expected) in [
             ("in end", "O1 in O2 end", "IN end", Some("O1 IN O2 end")),
             ("a b end", "a O b O end", "A B end", Some("A O B O end")),
             ("a b end", "a b O end", "A A2 B end", Some("A A2 B O end")),
@@ -296,7 +296,7 @@ mod tests {
             ("a end", "b O end", "x end", None),
             ("a a end", "a a a end", "x a end", None),
         ] {
-            assert_eq!(merged(base, host, accepted).as_deref(), expected, "{base} | {host} | {accepted}");
+            assert_eq!(merge(base, ours, theirs).as_deref(), expected, "{base} | {ours} | {theirs}");
         }
     }
 }

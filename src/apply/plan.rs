@@ -247,7 +247,7 @@ impl Plan {
 
     /// Returns the paths that the conflicts are about.
     fn conflict_paths(&self) -> BTreeSet<RepoPath> {
-        self.conflicts.iter().flat_map(Conflict::paths).cloned().collect()
+        self.conflicts.iter().flat_map(Conflict::both_paths).cloned().collect()
     }
 
     /// Returns the number of files that the plan is about. A rename is one.

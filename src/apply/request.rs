@@ -177,13 +177,13 @@ impl SelectedChange<'_> {
     }
 
     /// Returns the path, and that before a move.
-    pub fn paths(&self) -> impl Iterator<Item = &RepoPath> {
+    pub fn written_paths(&self) -> impl Iterator<Item = &RepoPath> {
         let old_path = self.change.old_path().filter(|_| self.target == ChangeTarget::Move);
         std::iter::once(self.path()).chain(old_path)
     }
 
     /// Returns the paths that the file may be moved from.
-    fn sources(&self) -> Vec<RepoPath> {
+    fn source_paths(&self) -> Vec<RepoPath> {
         let Some(old_path) = self.change.old_path().filter(|_| self.target == ChangeTarget::Move) else {
             return Vec::new();
         };
@@ -244,7 +244,7 @@ impl SelectedChange<'_> {
         let if_fully_applied = if is_applied { self.last_result.clone() } else { Known::Unknown };
         Ok(Ok(PathRequest {
             path: self.path().clone(),
-            sources: self.sources(),
+            sources: self.source_paths(),
             renamed_to: self.prior_rounds.iter().find_map(|prior| prior.renamed_to).cloned(),
             base,
             theirs,

@@ -30,7 +30,7 @@ pub(crate) struct ExistingFile<'a> {
     pub(crate) observed: &'a ObservedFile,
 }
 
-/// What happens to an existing file.
+/// The changes to an existing file.
 #[derive(Clone, Copy)]
 struct Replacement {
     /// It is removed from its path.

@@ -83,7 +83,7 @@ impl Conflict {
     }
 
     /// Returns the path, and the other path of a rename.
-    pub(crate) fn paths(&self) -> impl Iterator<Item = &RepoPath> {
+    pub(crate) fn both_paths(&self) -> impl Iterator<Item = &RepoPath> {
         std::iter::once(&self.path).chain(&self.renamed_from)
     }
 }
@@ -129,7 +129,9 @@ impl ConflictSides {
     pub fn can_have_markers(&self) -> bool {
         let is_file = |side: &Option<EntryContent>| side.as_ref().is_some_and(|side| side.kind != EntryKind::Symlink);
         match self.kind {
-            ConflictKind::Lines | ConflictKind::EnginesDisagree => true,
+            // If git's merge has no conflict, there is nothing to put between markers.
+            ConflictKind::EnginesDisagree => self.git_merge.is_none(),
+            ConflictKind::Lines => true,
             ConflictKind::AddAdd => is_file(&self.ours) && is_file(&self.theirs),
             _ => false,
         }

@@ -297,8 +297,8 @@ mod tests {
     use crate::core::path::{EntryKind, RepoPath};
 
     fn journal() -> Journal {
-        let path = RepoPath::from_bytes(b"a\xff").expect("a path");
-        let held = FileIdentity {
+        let path = RepoPath::from_bytes(b"a\xff").expect("valid path");
+        let file = FileIdentity {
             version: EntryContent { kind: EntryKind::Regular, hash: ContentHash::from_content(b"x") },
             mode: 0o644,
             inode: Inode { device: 1, number: 2 },
@@ -322,68 +322,72 @@ mod tests {
             ops: vec![Op::Write {
                 path: path.clone(),
                 slot,
-                before: Some(held.clone()),
-                after: held,
+                before: Some(file.clone()),
+                after: file,
                 moved_from: None,
             }],
             selection: vec![super::super::journal::SelectionChange {
                 path,
                 before: crate::changes::Selection::default(),
-                after: vec!["u".to_owned()].try_into().expect("picks"),
+                after: vec!["u".to_owned()].try_into().expect("valid selection"),
             }],
         }
     }
 
     #[test]
-    fn a_journal_that_was_cut_or_changed_anywhere_is_refused() {
-        let state = tempfile::tempdir().expect("a folder");
-        let mut applies = TransactionLog::new(state.path());
-        applies.lock_exclusive("b").expect("locked");
-        let (disk, written) = (HostFs::default(), journal());
-        let folder = applies.create_dir(&disk).expect("begun");
-        assert_eq!(folder.read_status().expect("read"), TransactionStatus::Staging);
-        folder.write_journal(&disk, &written).expect("written");
-        assert!(matches!(folder.read_status().expect("read"), TransactionStatus::Prepared(j) if j.ops == written.ops));
-        let path = folder.path.join(JOURNAL);
-        let whole = fs::read(&path).expect("read");
-        let put =
+    fn journal_truncated_or_changed_anywhere_is_refused() {
+        let state = tempfile::tempdir().expect("a directory");
+        let mut log = TransactionLog::new(state.path());
+        log.lock_exclusive("b").expect("locked");
+        let (host_fs, journal) = (HostFs::default(), journal());
+        let transaction = log.create_dir(&host_fs).expect("created");
+        assert_eq!(transaction.read_status().expect("read"), TransactionStatus::Staging);
+        transaction.write_journal(&host_fs, &journal).expect("written");
+        assert!(
+            matches!(transaction.read_status().expect("read"), TransactionStatus::Prepared(j) if j.ops == journal.ops)
+        );
+        let path = transaction.path.join(JOURNAL);
+        let valid = fs::read(&path).expect("read");
+        let overwrite =
             |bytes: &[u8]| io::Write::write_all(&mut File::options().write(true).truncate(true).open(&path)?, bytes);
-        for cut in 0..whole.len() {
-            put(&whole[..cut]).expect("written");
-            assert!(matches!(folder.read_status(), Err(JournalError::Damaged { .. })), "cut at {cut}");
-            let mut other = whole.clone();
-            other[cut] ^= 0x20;
-            put(&other).expect("written");
-            assert!(matches!(folder.read_status(), Err(JournalError::Damaged { .. })), "changed at {cut}");
+        for at in 0..valid.len() {
+            overwrite(&valid[..at]).expect("written");
+            assert!(matches!(transaction.read_status(), Err(JournalError::Damaged { .. })), "truncated at {at}");
+            let mut damaged = valid.clone();
+            damaged[at] ^= 0x20;
+            overwrite(&damaged).expect("written");
+            assert!(matches!(transaction.read_status(), Err(JournalError::Damaged { .. })), "changed at {at}");
         }
-        put(&whole).expect("written");
-        folder.write_outcome(&disk, &TransactionOutcome { committed: true, at: 1 }).expect("written");
-        assert!(matches!(folder.read_status().expect("read"), TransactionStatus::Finished(_, end) if end.committed));
+        overwrite(&valid).expect("written");
+        transaction.write_outcome(&host_fs, &TransactionOutcome { committed: true, at: 1 }).expect("written");
+        assert!(
+            matches!(transaction.read_status().expect("read"), TransactionStatus::Finished(_, outcome) if outcome.committed)
+        );
     }
 
     #[test]
-    fn only_one_writes_and_says_who_it_is() {
-        let state = tempfile::tempdir().expect("a folder");
-        let (mut one, mut other) = (TransactionLog::new(state.path()), TransactionLog::new(state.path()));
-        one.lock_exclusive("b").expect("locked");
-        one.lock_exclusive("b").expect("twice is once");
-        let error = other.lock_exclusive("b").expect_err("busy");
+    fn lock_is_exclusive_and_names_its_owner() {
+        let state = tempfile::tempdir().expect("a directory");
+        let (mut first, mut second) = (TransactionLog::new(state.path()), TransactionLog::new(state.path()));
+        first.lock_exclusive("b").expect("locked");
+        first.lock_exclusive("b").expect("locking twice is allowed");
+        let error = second.lock_exclusive("b").expect_err("lock is held");
         assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
-        drop(one);
-        other.lock_exclusive("b").expect("locked");
+        drop(first);
+        second.lock_exclusive("b").expect("locked");
     }
 
     #[test]
-    fn numbers_go_up() {
-        let state = tempfile::tempdir().expect("a folder");
-        let mut applies = TransactionLog::new(state.path());
-        applies.lock_exclusive("b").expect("locked");
-        let begun: Vec<u64> =
-            (0..3).map(|_| applies.create_dir(&HostFs::default()).expect("begun").sequence_number()).collect();
-        assert_eq!(begun, [1, 2, 3]);
+    fn sequence_numbers_increase() {
+        let state = tempfile::tempdir().expect("a directory");
+        let mut log = TransactionLog::new(state.path());
+        log.lock_exclusive("b").expect("locked");
+        let numbers: Vec<u64> =
+            (0..3).map(|_| log.create_dir(&HostFs::default()).expect("created").sequence_number()).collect();
+        assert_eq!(numbers, [1, 2, 3]);
         assert_eq!(
-            applies.list_dirs().expect("listed").iter().map(TransactionDir::sequence_number).collect::<Vec<_>>(),
-            begun
+            log.list_dirs().expect("listed").iter().map(TransactionDir::sequence_number).collect::<Vec<_>>(),
+            numbers
         );
     }
 }

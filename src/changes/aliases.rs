@@ -97,28 +97,35 @@ mod tests {
     use super::*;
 
     fn path(text: &str) -> RepoPath {
-        RepoPath::from_bytes(text.as_bytes()).expect("a path")
+        RepoPath::from_bytes(text.as_bytes()).expect("valid path")
     }
 
-    fn aliases(links: &[(&str, &str)], of: &str) -> Vec<String> {
-        let all = LinkAliases::from_links(links.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
-        all.find_aliases(&path(of)).paths.iter().map(|p| String::from_utf8_lossy(p.as_bytes()).into_owned()).collect()
+    /// Returns the aliases of `target`, given symlinks as pairs of path and target.
+    fn find_aliases(links: &[(&str, &str)], target: &str) -> Vec<String> {
+        let aliases = LinkAliases::from_links(links.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
+        aliases
+            .find_aliases(&path(target))
+            .paths
+            .iter()
+            .map(|p| String::from_utf8_lossy(p.as_bytes()).into_owned())
+            .collect()
     }
 
     #[test]
-    fn links_to_a_path_or_above_it_are_its_names() {
-        assert_eq!(aliases(&[(".vscode", "conf/e")], "conf/e/tasks.json"), [".vscode/tasks.json"]);
-        assert_eq!(aliases(&[("a/l", "../x")], "x"), ["a/l"]);
-        assert_eq!(aliases(&[("l", "x/./"), ("m", "l")], "x/y"), ["l/y", "m/y"]);
-        assert_eq!(aliases(&[("l", "/x"), ("m", "../x"), ("n", "xy"), ("o", ".")], "x"), [""; 0]);
+    fn aliases_include_symlinks_to_path_and_its_parents() {
+        assert_eq!(find_aliases(&[(".vscode", "conf/e")], "conf/e/tasks.json"), [".vscode/tasks.json"]);
+        assert_eq!(find_aliases(&[("a/l", "../x")], "x"), ["a/l"]);
+        assert_eq!(find_aliases(&[("l", "x/./"), ("m", "l")], "x/y"), ["l/y", "m/y"]);
+        assert_eq!(find_aliases(&[("l", "/x"), ("m", "../x"), ("n", "xy"), ("o", ".")], "x"), [""; 0]);
         // Cycles terminate.
-        assert!(aliases(&[("x/l", "../x")], "x/y").len() <= MAX_ALIASES);
-        let many: Vec<(String, String)> = (0..200).map(|n| (format!("l{n}"), "x".to_owned())).collect();
-        let many: Vec<(&str, &str)> = many.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
-        assert_eq!(aliases(&many, "x").len(), MAX_ALIASES);
-        let all = LinkAliases::from_links(many.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
-        assert!(all.find_aliases(&path("x/y")).is_truncated && !all.find_aliases(&path("y")).is_truncated);
-        let few = LinkAliases::from_links(many[..MAX_ALIASES].iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
-        assert!(!few.find_aliases(&path("x")).is_truncated);
+        assert!(find_aliases(&[("x/l", "../x")], "x/y").len() <= MAX_ALIASES);
+        let links: Vec<(String, String)> = (0..200).map(|n| (format!("l{n}"), "x".to_owned())).collect();
+        let links: Vec<(&str, &str)> = links.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        assert_eq!(find_aliases(&links, "x").len(), MAX_ALIASES);
+        let aliases = LinkAliases::from_links(links.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
+        assert!(aliases.find_aliases(&path("x/y")).is_truncated && !aliases.find_aliases(&path("y")).is_truncated);
+        let at_limit =
+            LinkAliases::from_links(links[..MAX_ALIASES].iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
+        assert!(!at_limit.find_aliases(&path("x")).is_truncated);
     }
 }

@@ -212,8 +212,8 @@ fn find_aliases(
     LinkAliases::from_links(unchanged_links.chain(new_links))
 }
 
-/// Computes the findings of each rename. What the old file had already is not new; and its content can be applied without the
-/// rename, at the old path.
+/// Computes the findings of each rename: of the new content at both paths, because it can be applied without the rename, and
+/// compared with the old content.
 fn find_rename_findings(
     files: &[FileChange],
     store: &Quarantine,
@@ -313,7 +313,7 @@ mod tests {
 
     use super::*;
 
-    /// A base with these files and symlinks.
+    /// A base with these paths. A path with a target is a symlink, a path without one is a file.
     struct Tree(Vec<(&'static str, Option<&'static str>)>);
 
     impl BaseEntries for Tree {
@@ -333,14 +333,14 @@ mod tests {
     }
 
     fn path(text: &str) -> RepoPath {
-        RepoPath::from_bytes(text.as_bytes()).expect("a path")
+        RepoPath::from_bytes(text.as_bytes()).expect("valid path")
     }
 
     /// Builds a changeset from these changes. `None` deletes a file; `->` precedes the target of a symlink.
-    fn seal(base: Tree, changes: &[(&str, Option<&str>)]) -> io::Result<Changeset> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Quarantine::open(folder.path().into()).expect("opened");
-        let side = |content: &str| {
+    fn build_changeset(base: Tree, changes: &[(&str, Option<&str>)]) -> io::Result<Changeset> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Quarantine::open(dir.path().into()).expect("opened");
+        let version = |content: &str| {
             let (kind, bytes) = match content.strip_prefix("->") {
                 Some(target) => (EntryKind::Symlink, target),
                 None => (EntryKind::Regular, content),
@@ -350,8 +350,8 @@ mod tests {
         };
         let files = changes.iter().map(|(p, content)| FileChange {
             path: path(p),
-            old: content.is_none().then(|| side("old\n")),
-            new: content.map(side),
+            old: content.is_none().then(|| version("old\n")),
+            new: content.map(version),
             renamed_from: None,
             findings: Vec::new(),
         });
@@ -363,88 +363,97 @@ mod tests {
         )
     }
 
-    fn refused(base: Tree, changes: &[(&str, Option<&str>)]) -> Vec<String> {
-        let sealed = seal(base, changes).expect("sealed");
-        let files = sealed.files.iter().filter(|f| f.max_severity() == Some(Severity::Refused));
+    fn refused_paths(base: Tree, changes: &[(&str, Option<&str>)]) -> Vec<String> {
+        let changeset = build_changeset(base, changes).expect("built");
+        let files = changeset.files.iter().filter(|f| f.max_severity() == Some(Severity::Refused));
         files.map(|f| String::from_utf8_lossy(f.path.as_bytes()).into_owned()).collect()
     }
 
-    fn none() -> Tree {
+    fn empty_tree() -> Tree {
         Tree(Vec::new())
     }
 
     #[test]
-    fn the_order_is_ours_and_no_path_comes_twice() {
-        let sealed = seal(none(), &[("b", Some("x")), ("a", Some("y"))]).expect("sealed");
-        assert_eq!(sealed.files[0].path, path("a"));
-        let twice = seal(none(), &[("a", Some("x")), ("b", Some("z")), ("a", Some("y"))]);
-        assert_eq!(twice.expect_err("twice").kind(), io::ErrorKind::InvalidData);
-        let same = seal(none(), &[("a", Some("y")), ("b", Some("x"))]).expect("sealed");
-        assert_eq!(same.id, sealed.id, "the order in which it came does not matter");
-        assert_ne!(seal(none(), &[("a", Some("y"))]).expect("sealed").id, sealed.id);
+    fn changeset_is_sorted_and_refuses_duplicate_paths() {
+        let changeset = build_changeset(empty_tree(), &[("b", Some("x")), ("a", Some("y"))]).expect("built");
+        assert_eq!(changeset.files[0].path, path("a"));
+        let duplicate = build_changeset(empty_tree(), &[("a", Some("x")), ("b", Some("z")), ("a", Some("y"))]);
+        assert_eq!(duplicate.expect_err("duplicate path").kind(), io::ErrorKind::InvalidData);
+        let reordered = build_changeset(empty_tree(), &[("a", Some("y")), ("b", Some("x"))]).expect("built");
+        assert_eq!(reordered.id, changeset.id, "the ID does not depend on the input order");
+        assert_ne!(build_changeset(empty_tree(), &[("a", Some("y"))]).expect("built").id, changeset.id);
     }
 
     #[test]
-    fn a_path_below_another_is_refused_with_it() {
-        let both = [("a", Some("->x")), ("a-", Some("y")), ("a/b/c", Some("z")), ("q", Some("z"))];
-        assert_eq!(refused(none(), &both), ["a", "a/b/c"]);
-        assert_eq!(refused(none(), &[("a", None), ("a/b", Some("z"))]), [""; 0], "a file that becomes a directory");
+    fn path_below_changed_file_is_refused_with_it() {
+        let changes = [("a", Some("->x")), ("a-", Some("y")), ("a/b/c", Some("z")), ("q", Some("z"))];
+        assert_eq!(refused_paths(empty_tree(), &changes), ["a", "a/b/c"]);
+        assert_eq!(
+            refused_paths(empty_tree(), &[("a", None), ("a/b", Some("z"))]),
+            [""; 0],
+            "a file that becomes a directory"
+        );
     }
 
     #[test]
-    fn links_are_judged_by_the_tree_that_results() {
-        assert_eq!(refused(Tree(vec![("ext", Some("/opt"))]), &[("l", Some("->ext/x"))]), ["l"]);
-        assert_eq!(refused(Tree(vec![("ext", Some("/opt"))]), &[("l", Some("->ext/x")), ("ext", None)]), [""; 0]);
-        let rules = |base, changes: &[_]| {
-            let sealed = seal(base, changes).expect("sealed");
-            let file = sealed.files.iter().find(|f| f.path == path("l")).expect("it is there");
+    fn symlinks_are_resolved_in_resulting_tree() {
+        assert_eq!(refused_paths(Tree(vec![("ext", Some("/opt"))]), &[("l", Some("->ext/x"))]), ["l"]);
+        assert_eq!(refused_paths(Tree(vec![("ext", Some("/opt"))]), &[("l", Some("->ext/x")), ("ext", None)]), [""; 0]);
+        let find_rules = |base, changes: &[_]| {
+            let changeset = build_changeset(base, changes).expect("built");
+            let file = changeset.files.iter().find(|f| f.path == path("l")).expect("file in changeset");
             file.findings.iter().map(|f| f.rule.clone()).collect::<Vec<_>>()
         };
-        assert_eq!(rules(none(), &[("l", Some("->m")), ("m", Some("->l"))]), ["link", "link-loop"]);
-        assert_eq!(rules(none(), &[("l", Some("->nope"))]), ["link", "link-dangling"]);
-        assert_eq!(rules(Tree(vec![("d/f", None)]), &[("l", Some("->d"))]), ["link"]);
-        assert_eq!(rules(none(), &[("l", Some("->d/f")), ("d/f", Some("x"))]), ["link"]);
+        assert_eq!(find_rules(empty_tree(), &[("l", Some("->m")), ("m", Some("->l"))]), ["link", "link-loop"]);
+        assert_eq!(find_rules(empty_tree(), &[("l", Some("->nope"))]), ["link", "link-dangling"]);
+        assert_eq!(find_rules(Tree(vec![("d/f", None)]), &[("l", Some("->d"))]), ["link"]);
+        assert_eq!(find_rules(empty_tree(), &[("l", Some("->d/f")), ("d/f", Some("x"))]), ["link"]);
     }
 
     #[test]
-    fn a_planted_repository_is_refused_with_what_the_base_has() {
-        let half = [("x/objects/a", None), ("x/refs/b", None)];
-        assert_eq!(refused(Tree(half.to_vec()), &[("x/HEAD", Some("ref: refs/heads/m\n"))]), ["x/HEAD"]);
-        let whole = [("x/HEAD", Some("->y")), ("x/objects", Some("->y")), ("x/refs", Some("->y")), ("y/z", Some(""))];
-        assert_eq!(refused(none(), &whole), ["x/HEAD", "x/objects", "x/refs"]);
-        assert_eq!(refused(none(), &[("x/HEAD", Some("a")), ("x/commondir", Some("b"))]).len(), 2);
+    fn embedded_repository_is_refused_even_with_parts_in_base() {
+        let partial = [("x/objects/a", None), ("x/refs/b", None)];
+        assert_eq!(refused_paths(Tree(partial.to_vec()), &[("x/HEAD", Some("ref: refs/heads/m\n"))]), ["x/HEAD"]);
+        let complete =
+            [("x/HEAD", Some("->y")), ("x/objects", Some("->y")), ("x/refs", Some("->y")), ("y/z", Some(""))];
+        assert_eq!(refused_paths(empty_tree(), &complete), ["x/HEAD", "x/objects", "x/refs"]);
+        assert_eq!(refused_paths(empty_tree(), &[("x/HEAD", Some("a")), ("x/commondir", Some("b"))]).len(), 2);
         let folded = [("x/head", Some("a")), ("X/Objects/a", Some("b")), ("x/REFS/b", Some("c"))];
-        assert_eq!(refused(none(), &folded).len(), 3);
-        assert_eq!(refused(none(), &[("x/HEAD", Some("a")), ("x/config.worktree", Some("b"))]).len(), 2);
-        assert_eq!(refused(none(), &[("HEAD", Some("a")), ("objects/x", Some("b")), ("refs/x", Some("b"))]), [""; 0]);
+        assert_eq!(refused_paths(empty_tree(), &folded).len(), 3);
+        assert_eq!(refused_paths(empty_tree(), &[("x/HEAD", Some("a")), ("x/config.worktree", Some("b"))]).len(), 2);
+        assert_eq!(
+            refused_paths(empty_tree(), &[("HEAD", Some("a")), ("objects/x", Some("b")), ("refs/x", Some("b"))]),
+            [""; 0]
+        );
     }
 
     #[test]
-    fn nobody_waits_for_ever() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Quarantine::open(folder.path().into()).expect("opened");
-        let gone = CancelToken { is_canceled: Arc::new(AtomicBool::new(true)), ..CancelToken::default() };
-        let past = CancelToken { deadline: Some(Instant::now()), ..CancelToken::default() };
-        for (until, kind) in [(gone, io::ErrorKind::Interrupted), (past, io::ErrorKind::TimedOut)] {
-            let side = FileVersion { kind: EntryKind::Regular, hash: store.store_blob(b"x").expect("stored"), size: 1 };
+    fn build_stops_at_deadline_and_on_cancel() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Quarantine::open(dir.path().into()).expect("opened");
+        let canceled = CancelToken { is_canceled: Arc::new(AtomicBool::new(true)), ..CancelToken::default() };
+        let expired = CancelToken { deadline: Some(Instant::now()), ..CancelToken::default() };
+        for (cancel, kind) in [(canceled, io::ErrorKind::Interrupted), (expired, io::ErrorKind::TimedOut)] {
+            let version =
+                FileVersion { kind: EntryKind::Regular, hash: store.store_blob(b"x").expect("stored"), size: 1 };
             let file =
-                FileChange { path: path("a"), old: None, new: Some(side), renamed_from: None, findings: Vec::new() };
-            let draft = ChangesetBuilder { files: vec![file], ..ChangesetBuilder::default() };
-            let sealed = draft.build_changeset(&store, &RuleSet::default(), &none(), &until);
-            assert_eq!(sealed.expect_err("it has ended").kind(), kind);
+                FileChange { path: path("a"), old: None, new: Some(version), renamed_from: None, findings: Vec::new() };
+            let builder = ChangesetBuilder { files: vec![file], ..ChangesetBuilder::default() };
+            let changeset = builder.build_changeset(&store, &RuleSet::default(), &empty_tree(), &cancel);
+            assert_eq!(changeset.expect_err("canceled or timed out").kind(), kind);
         }
     }
 
     #[test]
     fn renames_are_paired_once() {
         let changes = [("a", None), ("b", None), ("c", Some("old\n")), ("d", Some("old\n")), ("e", Some("old\n"))];
-        let sealed = seal(none(), &changes).expect("sealed");
-        let from: Vec<_> = sealed.files.iter().map(|f| f.renamed_from.clone()).collect();
-        assert_eq!(from, [None, None, Some(path("a")), Some(path("b")), None]);
+        let changeset = build_changeset(empty_tree(), &changes).expect("built");
+        let sources: Vec<_> = changeset.files.iter().map(|f| f.renamed_from.clone()).collect();
+        assert_eq!(sources, [None, None, Some(path("a")), Some(path("b")), None]);
     }
 
     #[test]
-    fn new_rules_name_what_they_hide() {
+    fn gitignore_finding_names_hidden_files() {
         let hidden = ["a/x", "a/y", "b/z"].map(path);
         let file = |p: &str| FileChange {
             path: path(p),

@@ -151,54 +151,66 @@ fn find_hidden_tail(bytes: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn rules(old: &[u8], new: &[u8]) -> Vec<(String, Option<usize>)> {
+    fn find_rules(old: &[u8], new: &[u8]) -> Vec<(String, Option<usize>)> {
         find_content_risks(old, new).into_iter().map(|f| (f.rule, f.line)).collect()
     }
 
-    fn one(rule: &str, line: usize) -> Vec<(String, Option<usize>)> {
+    fn finding_at(rule: &str, line: usize) -> Vec<(String, Option<usize>)> {
         vec![(rule.into(), Some(line))]
     }
 
     #[test]
     fn hidden_characters_are_found_in_new_lines() {
-        let bad = "ok\nif (a\u{202e}) {\n".as_bytes();
-        assert_eq!(rules(b"", bad), one("invisible", 2));
-        assert_eq!(rules(bad, &[bad, b"more\n"].concat()), [], "the base has that line");
-        assert_eq!(rules(b"", b"a\x1b[2Jb\n"), one("invisible", 1));
-        assert_eq!(rules(b"", b"good\revil\n"), one("invisible", 1));
-        assert_eq!(rules(b"", "x \u{2764}\u{fe0f}\n".as_bytes()), []);
-        assert_eq!(rules(b"", "\u{feff}x\r\n\ty\x0c\r\n".as_bytes()), []);
-        assert_eq!(rules(b"", "x\u{feff}\n".as_bytes()), one("invisible", 1));
-        let latin =
+        let hidden = "ok\nif (a\u{202e}) {\n".as_bytes();
+        assert_eq!(find_rules(b"", hidden), finding_at("invisible", 2));
+        assert_eq!(find_rules(hidden, &[hidden, b"more\n"].concat()), [], "the base has the same line");
+        assert_eq!(find_rules(b"", b"a\x1b[2Jb\n"), finding_at("invisible", 1));
+        assert_eq!(find_rules(b"", b"good\revil\n"), finding_at("invisible", 1));
+        assert_eq!(find_rules(b"", "x \u{2764}\u{fe0f}\n".as_bytes()), []);
+        assert_eq!(find_rules(b"", "\u{feff}x\r\n\ty\x0c\r\n".as_bytes()), []);
+        assert_eq!(find_rules(b"", "x\u{feff}\n".as_bytes()), finding_at("invisible", 1));
+        let latin1 =
             [b"caf\xe9 ".as_slice(), "hidden \u{200b} here, in a file that is nearly text\n".as_bytes()].concat();
-        assert_eq!(rules(b"", &latin).len(), 2, "invisible and binary");
+        assert_eq!(find_rules(b"", &latin1).len(), 2, "invisible and binary");
     }
 
     #[test]
-    fn what_nobody_reads() {
-        assert_eq!(rules(b"", b"\xff\xfea\0b\0"), [("binary".into(), None)]);
+    fn unreadable_text_is_a_finding() {
+        assert_eq!(find_rules(b"", b"\xff\xfea\0b\0"), [("binary".into(), None)]);
         let script = "#!/bin/sh\necho ok # \u{202e} and more words\n\0".as_bytes();
         let found = find_content_risks(b"", script);
         assert_eq!(
             found.iter().map(|f| (f.rule.as_str(), f.severity)).collect::<Vec<_>>(),
             [("invisible", Severity::High), ("binary", Severity::High)]
         );
-        assert_eq!(rules(b"", &[vec![b'a'; 9000], vec![0]].concat()), [("binary".into(), None)], "NUL after 8 KB");
+        assert_eq!(find_rules(b"", &[vec![b'a'; 9000], vec![0]].concat()), [("binary".into(), None)], "NUL after 8 KB");
         let long = [b"a\n".to_vec(), vec![b'x'; 5001]].concat();
-        assert_eq!(rules(b"", &long), one("minified", 2));
-        assert_eq!(rules(&long, &long[..long.len() - 1]), [], "it was longer before");
-        assert_eq!(rules(b"", &[vec![b'x'; 5000], b"\n".to_vec()].concat()), []);
+        assert_eq!(find_rules(b"", &long), finding_at("minified", 2));
+        assert_eq!(find_rules(&long, &long[..long.len() - 1]), [], "the old line was longer");
+        assert_eq!(find_rules(b"", &[vec![b'x'; 5000], b"\n".to_vec()].concat()), []);
     }
 
     #[test]
-    fn what_is_pushed_out_of_sight() {
-        assert_eq!(rules(b"", format!("a{}evil()\n", " ".repeat(1000)).as_bytes()), one("out-of-sight", 1));
-        assert_eq!(rules(b"", format!("a\n{}evil()\n", "\t".repeat(193)).as_bytes()), one("out-of-sight", 2));
-        assert_eq!(rules(b"", format!("a\n{}evil()\n", "\n".repeat(201)).as_bytes()), one("out-of-sight", 203));
-        assert_eq!(rules(b"", format!("a\n{}b\n{}c\n", "\n".repeat(200), "\n".repeat(200)).as_bytes()), []);
-        assert_eq!(rules(b"", format!("{}b\n", " ".repeat(192)).as_bytes()), []);
-        assert_eq!(rules(b"", "\n".repeat(1000).as_bytes()), [], "nothing comes after");
-        assert_eq!(rules(b"", format!("a;{}evil()\n", "\u{3000}".repeat(1000)).as_bytes()), one("out-of-sight", 1));
-        assert_eq!(rules(b"", format!("a\n{}evil()\n", "\u{a0}\n".repeat(300)).as_bytes()), one("out-of-sight", 302));
+    fn text_behind_blanks_is_a_finding() {
+        assert_eq!(find_rules(b"", format!("a{}evil()\n", " ".repeat(1000)).as_bytes()), finding_at("out-of-sight", 1));
+        assert_eq!(
+            find_rules(b"", format!("a\n{}evil()\n", "\t".repeat(193)).as_bytes()),
+            finding_at("out-of-sight", 2)
+        );
+        assert_eq!(
+            find_rules(b"", format!("a\n{}evil()\n", "\n".repeat(201)).as_bytes()),
+            finding_at("out-of-sight", 203)
+        );
+        assert_eq!(find_rules(b"", format!("a\n{}b\n{}c\n", "\n".repeat(200), "\n".repeat(200)).as_bytes()), []);
+        assert_eq!(find_rules(b"", format!("{}b\n", " ".repeat(192)).as_bytes()), []);
+        assert_eq!(find_rules(b"", "\n".repeat(1000).as_bytes()), [], "no text follows");
+        assert_eq!(
+            find_rules(b"", format!("a;{}evil()\n", "\u{3000}".repeat(1000)).as_bytes()),
+            finding_at("out-of-sight", 1)
+        );
+        assert_eq!(
+            find_rules(b"", format!("a\n{}evil()\n", "\u{a0}\n".repeat(300)).as_bytes()),
+            finding_at("out-of-sight", 302)
+        );
     }
 }

@@ -274,11 +274,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stretch_too_large_to_compare_is_one_block() {
+    fn region_too_large_to_compare_is_one_hunk() {
         let text = |word: &str| (0..21_000).map(|n| format!("{word} {n}\n")).collect::<String>();
         let (old, new) = (format!("same\n{}end\n", text("a")), format!("same\n{}end\n", text("b")));
-        let found = find_line_changes(&split_lines(old.as_bytes()), &split_lines(new.as_bytes()));
-        assert_eq!(found, [(1..21_001, 1..21_001)]);
+        let changes = find_line_changes(&split_lines(old.as_bytes()), &split_lines(new.as_bytes()));
+        assert_eq!(changes, [(1..21_001, 1..21_001)]);
         assert_eq!(
             find_line_changes(&split_lines(b"a\nb\nc\n"), &split_lines(b"a\nx\nc\ny\n")),
             [(1..2, 1..2), (3..3, 3..4)]

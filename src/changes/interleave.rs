@@ -126,7 +126,7 @@ mod tests {
     use super::HunkLine::{Added as A, Removed as R};
     use super::*;
 
-    fn order(removed: &[&str], added: &[&str]) -> Vec<HunkLine> {
+    fn interleave(removed: &[&str], added: &[&str]) -> Vec<HunkLine> {
         let bytes = |lines: &[&'static str]| lines.iter().map(|l| l.as_bytes()).collect::<Vec<_>>();
         let (removed, added): (Vec<&'static str>, Vec<&'static str>) = (
             removed.iter().map(|l| &*l.to_string().leak()).collect(),
@@ -136,23 +136,27 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_followed_by_what_came_of_it() {
+    fn added_line_follows_the_line_it_replaces() {
         let old = ["let total = sum(a);", "let name = first(b);", "return total;"];
         let new = ["let total = sum(a, c);", "let name = first_name(b);", "return total + 1;"];
-        assert_eq!(order(&old, &new), [R(0), A(0), R(1), A(1), R(2), A(2)]);
-        assert_eq!(order(&old[..2], &["let name = first_name(b);"]), [R(0), R(1), A(0)]);
-        assert_eq!(order(&["let name = first(b);"], &new[..2]), [A(0), R(0), A(1)]);
+        assert_eq!(interleave(&old, &new), [R(0), A(0), R(1), A(1), R(2), A(2)]);
+        assert_eq!(interleave(&old[..2], &["let name = first_name(b);"]), [R(0), R(1), A(0)]);
+        assert_eq!(interleave(&["let name = first(b);"], &new[..2]), [A(0), R(0), A(1)]);
     }
 
     #[test]
-    fn lines_without_anything_in_common_stay_apart() {
-        assert_eq!(order(&["abc def", "ghi"], &["xyz", "uvw rst", "more"]), [R(0), R(1), A(0), A(1), A(2)]);
-        assert_eq!(order(&["", "  "], &["\t", "", " "]), [R(0), R(1), A(0), A(1), A(2)], "blanks are like nothing");
-        // As many added as removed lines: paired in order.
-        assert_eq!(order(&["abc def", "ghi"], &["xyz", "uvw rst"]), [R(0), A(0), R(1), A(1)]);
+    fn unrelated_lines_are_not_interleaved() {
+        assert_eq!(interleave(&["abc def", "ghi"], &["xyz", "uvw rst", "more"]), [R(0), R(1), A(0), A(1), A(2)]);
+        assert_eq!(
+            interleave(&["", "  "], &["\t", "", " "]),
+            [R(0), R(1), A(0), A(1), A(2)],
+            "blank lines are similar to no line"
+        );
+        // Equal numbers of removed and added lines are paired in order.
+        assert_eq!(interleave(&["abc def", "ghi"], &["xyz", "uvw rst"]), [R(0), A(0), R(1), A(1)]);
         let many: Vec<String> = (0..60).map(|n| format!("same words {n}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert!(order(&many, &many[1..])[..60].iter().all(|row| matches!(row, R(_))), "too many to look at");
-        assert_eq!(order(&[], &["a"]), [A(0)]);
+        assert!(interleave(&many, &many[1..])[..60].iter().all(|row| matches!(row, R(_))), "too many lines to compare");
+        assert_eq!(interleave(&[], &["a"]), [A(0)]);
     }
 }

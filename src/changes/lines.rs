@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_those_that_a_split_gives() {
+    fn line_index_equals_split() {
         for text in ["", "\n", "a", "a\n", "a\nb", "\n\nx\r\n", "é\n"] {
             let (lines, expected) = (Lines::new(text.as_bytes()), super::super::split_lines(text.as_bytes()));
             assert_eq!(lines.collect_lines(0..lines.len()), expected, "{text:?}");

@@ -131,12 +131,12 @@ mod tests {
     use super::*;
 
     fn path(text: &str) -> RepoPath {
-        RepoPath::from_bytes(text.as_bytes()).expect("a path")
+        RepoPath::from_bytes(text.as_bytes()).expect("valid path")
     }
 
-    fn leads(link: &str, links: &[(&str, &str)], rest: &[&str]) -> LinkTarget {
+    fn resolve(link: &str, links: &[(&str, &str)], file_names: &[&str]) -> LinkTarget {
         let links: BTreeMap<RepoPath, Vec<u8>> = links.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())).collect();
-        let files: Vec<RepoPath> = rest.iter().map(|f| path(f)).collect();
+        let files: Vec<RepoPath> = file_names.iter().map(|f| path(f)).collect();
         let mut budget = 1000;
         resolve_symlink(&path(link), &links[&path(link)].clone(), &mut budget, |p| {
             if let Some(target) = links.get(p) {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_followed_through_others() {
+    fn symlinks_are_resolved_through_others() {
         let cases: &[(&[(&str, &str)], LinkTarget)] = &[
             (&[("l", "dir/file")], LinkTarget::Inside),
             (&[("l", ".")], LinkTarget::Inside),
@@ -164,7 +164,7 @@ mod tests {
             (&[("l", "m"), ("m", "l")], LinkTarget::Loop),
             (&[("l", "m/x"), ("m", "/etc")], LinkTarget::Outside("leads through a symlink to an absolute path")),
             (&[("l", "m"), ("m", "..")], LinkTarget::Outside("points out of the working tree")),
-            // `m` is deeper than it looks: leaving the tree takes four steps up.
+            // `m` leads three levels down, so leaving the tree takes four `..` components.
             (&[("l", "m/../../.."), ("m", "a/b/c")], LinkTarget::Inside),
             (&[("l", "m/../../../.."), ("m", "a/b/c")], LinkTarget::Outside("points out of the working tree")),
             (&[("l", "gone/../../x")], LinkTarget::Outside("points out of the working tree")),
@@ -176,23 +176,23 @@ mod tests {
             (&[("l", "/etc")], LinkTarget::Outside("points to an absolute path")),
         ];
         for (links, expected) in cases {
-            assert_eq!(leads(links[0].0, links, &["dir/file", "a/b/c/d", "module"]), *expected, "{links:?}");
+            assert_eq!(resolve(links[0].0, links, &["dir/file", "a/b/c/d", "module"]), *expected, "{links:?}");
         }
     }
 
     #[test]
-    fn nobody_is_kept_busy_by_links() {
+    fn symlink_resolution_is_bounded() {
         let chain: Vec<(String, String)> = (0..60).map(|n| (format!("l{n}"), format!("l{}", n + 1))).collect();
         let chain: Vec<(&str, &str)> = chain.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
-        assert_eq!(leads("l0", &chain, &[]), LinkTarget::Loop, "sixty are too many");
-        assert_eq!(leads("l25", &chain, &["l60"]), LinkTarget::Inside);
+        assert_eq!(resolve("l0", &chain, &[]), LinkTarget::Loop, "60 symlinks exceed the limit");
+        assert_eq!(resolve("l25", &chain, &["l60"]), LinkTarget::Inside);
         let mut budget = 3;
-        let out = resolve_symlink(&path("l"), b"a/b/c/d", &mut budget, |_| PathEntry::Directory);
-        assert_eq!(out, LinkTarget::Outside("is one of too many symlinks to follow"));
+        let target = resolve_symlink(&path("l"), b"a/b/c/d", &mut budget, |_| PathEntry::Directory);
+        assert_eq!(target, LinkTarget::Outside("is one of too many symlinks to follow"));
     }
 
     #[test]
-    fn targets_that_are_never_written() {
+    fn forbidden_targets_are_refused() {
         for target in ["/etc/passwd", "../../x", "a/../x", "../.git/config", "", "../.GIT", ".git", "../git~1/x"] {
             assert!(find_forbidden_reason(&path("d/l"), target.as_bytes()).is_some(), "{target}");
         }

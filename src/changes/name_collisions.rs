@@ -47,14 +47,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn twins_are_found_by_their_fold() {
+    fn collisions_are_found_by_folded_name() {
         let names = ["a", "b", "A", "caf\u{e9}", "cafe\u{301}", "a\u{200c}", "c"].map(str::as_bytes);
         assert_eq!(find_collisions(names), [(0, 2), (3, 4), (0, 5)]);
         assert_eq!(find_collisions(["x", "y"].map(str::as_bytes)), []);
     }
 
     #[test]
-    fn what_may_stand_side_by_side() {
+    fn entry_classes_that_can_coexist() {
         use EntryClass::{Directory, File, Other};
         assert!(File.can_coexist(File) && Directory.can_coexist(Directory));
         assert!(!File.can_coexist(Directory) && !Other.can_coexist(Other) && !File.can_coexist(Other));

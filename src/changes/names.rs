@@ -69,12 +69,12 @@ fn has_lookalike_word(component: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn rules(path: &[u8]) -> Vec<String> {
-        find_name_risks(&RepoPath::from_bytes(path).expect("a path")).into_iter().map(|f| f.rule).collect()
+    fn find_rules(path: &[u8]) -> Vec<String> {
+        find_name_risks(&RepoPath::from_bytes(path).expect("valid path")).into_iter().map(|f| f.rule).collect()
     }
 
     #[test]
-    fn names_that_deceive_are_told_from_those_that_are_foreign() {
+    fn deceptive_names_are_distinguished_from_foreign_ones() {
         for name in [
             ".vscode/\u{455}ettings.json",
             "\u{441}\u{43e}\u{440}\u{443}",
@@ -82,7 +82,7 @@ mod tests {
             "\u{1d42c}ettings",
             "\u{3bf}\u{3c5}",
         ] {
-            assert!(rules(name.as_bytes()).contains(&"look-alike".into()), "{name}");
+            assert!(find_rules(name.as_bytes()).contains(&"look-alike".into()), "{name}");
         }
         for name in [
             "caf\u{e9}.txt",
@@ -97,24 +97,24 @@ mod tests {
             "plain",
             "na\u{ef}ve-\u{3b1}\u{3b2}\u{3b3}",
         ] {
-            let found = rules(name.as_bytes());
+            let found = find_rules(name.as_bytes());
             assert!(!found.contains(&"look-alike".into()), "{name}: {found:?}");
         }
     }
 
     #[test]
-    fn names_that_hide_or_cannot_be_everywhere() {
-        assert_eq!(rules("a\u{202e}txt.exe".as_bytes()), ["hidden-name"]);
-        assert_eq!(rules("\u{2764}\u{fe0f}.txt".as_bytes()), [""; 0]);
-        assert_eq!(rules(b"a\nb"), ["control-name", "windows-name"]);
-        assert_eq!(rules(b"aux.c"), ["windows-name"]);
-        assert_eq!(rules(b"\xff"), [""; 0]);
-        assert_eq!(rules(b"-rf"), [""; 0]);
-        let level = |path: &[u8]| {
-            find_name_risks(&RepoPath::from_bytes(path).expect("a path")).into_iter().map(|f| f.severity).max()
+    fn hidden_and_unportable_names_are_findings() {
+        assert_eq!(find_rules("a\u{202e}txt.exe".as_bytes()), ["hidden-name"]);
+        assert_eq!(find_rules("\u{2764}\u{fe0f}.txt".as_bytes()), [""; 0]);
+        assert_eq!(find_rules(b"a\nb"), ["control-name", "windows-name"]);
+        assert_eq!(find_rules(b"aux.c"), ["windows-name"]);
+        assert_eq!(find_rules(b"\xff"), [""; 0]);
+        assert_eq!(find_rules(b"-rf"), [""; 0]);
+        let max_severity = |path: &[u8]| {
+            find_name_risks(&RepoPath::from_bytes(path).expect("valid path")).into_iter().map(|f| f.severity).max()
         };
-        assert_eq!(level(b"a\tb"), Some(Severity::Note));
-        assert_eq!(level("a\u{200b}b".as_bytes()), Some(Severity::High));
-        assert_eq!(level("\u{455}ettings.json".as_bytes()), Some(Severity::High));
+        assert_eq!(max_severity(b"a\tb"), Some(Severity::Note));
+        assert_eq!(max_severity("a\u{200b}b".as_bytes()), Some(Severity::High));
+        assert_eq!(max_severity("\u{455}ettings.json".as_bytes()), Some(Severity::High));
     }
 }

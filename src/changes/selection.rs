@@ -127,23 +127,23 @@ mod tests {
     use crate::core::path::RepoPath;
 
     fn change(old: Option<&[u8]>, new: Option<&[u8]>) -> FileChange {
-        let side = |bytes: &[u8]| FileVersion {
+        let version = |bytes: &[u8]| FileVersion {
             kind: EntryKind::Regular,
             hash: ContentHash::from_content(bytes),
             size: bytes.len() as u64,
         };
         FileChange {
-            path: RepoPath::from_bytes(b"f").expect("a path"),
-            old: old.map(side),
-            new: new.map(side),
+            path: RepoPath::from_bytes(b"f").expect("valid path"),
+            old: old.map(version),
+            new: new.map(version),
             renamed_from: None,
             findings: Vec::new(),
         }
     }
 
-    fn content(change: &FileChange, old: &[u8], new: &[u8], picks: &Selection) -> Option<Vec<u8>> {
-        let text = |hash: &ContentHash| panic!("no text {hash} is asked for");
-        match apply_selection(change, old, new, picks, &text).expect("nothing is read") {
+    fn selected_content(change: &FileChange, old: &[u8], new: &[u8], selection: &Selection) -> Option<Vec<u8>> {
+        let text = |hash: &ContentHash| panic!("unexpected read of text {hash}");
+        match apply_selection(change, old, new, selection, &text).expect("selection is applied") {
             None => None,
             Some(SelectedContent::Content(EntryKind::Regular, bytes)) => Some(bytes),
             other => panic!("{other:?}"),
@@ -178,34 +178,35 @@ mod tests {
         }
     }
 
-    /// A naive reference implementation: decides each line of both sides separately, as strings, and joins the rest.
-    fn reference(all: &[Unit], old: &[u8], new: &[u8], is_picked: impl Fn(&Unit, usize) -> bool) -> Vec<u8> {
+    /// A naive reference implementation. Decides each line of both sides separately, as a string, and joins the lines
+    /// that remain.
+    fn reference(units: &[Unit], old: &[u8], new: &[u8], is_selected: impl Fn(&Unit, usize) -> bool) -> Vec<u8> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
         let (old_text, new_text) = (text(old), text(new));
         let (old_lines, new_lines): (Vec<&str>, Vec<&str>) =
             (old_text.split_inclusive('\n').collect(), new_text.split_inclusive('\n').collect());
-        let mut left: Vec<&str> = Vec::new();
+        let mut lines: Vec<&str> = Vec::new();
         let mut next = 0;
-        for unit in all {
+        for unit in units {
             let UnitKind::Hunk { old: o, new: n } = &unit.kind else { continue };
-            left.extend(&old_lines[next..o.start]);
+            lines.extend(&old_lines[next..o.start]);
             next = o.end;
-            let all_picked = (0..unit.line_count()).all(|line| is_picked(unit, line));
+            let all_selected = (0..unit.line_count()).all(|line| is_selected(unit, line));
             let (removed, added) = (split_lines(old)[o.clone()].to_vec(), split_lines(new)[n.clone()].to_vec());
             for row in interleave_lines(&removed, &added) {
                 match row {
-                    HunkLine::Removed(i) if !is_picked(unit, i) => left.push(old_lines[o.start + i]),
-                    HunkLine::Added(j) if is_picked(unit, o.len() + j) && !all_picked => {
-                        left.push(new_lines[n.start + j])
+                    HunkLine::Removed(i) if !is_selected(unit, i) => lines.push(old_lines[o.start + i]),
+                    HunkLine::Added(j) if is_selected(unit, o.len() + j) && !all_selected => {
+                        lines.push(new_lines[n.start + j])
                     }
                     _ => {}
                 }
             }
-            if all_picked {
-                left.extend(&new_lines[n.clone()]);
+            if all_selected {
+                lines.extend(&new_lines[n.clone()]);
             }
         }
-        left.extend(&old_lines[next..]);
+        lines.extend(&old_lines[next..]);
         let crlf = |text: &str| {
             text.contains('\n')
                 .then(|| {
@@ -215,24 +216,28 @@ mod tests {
                 })
                 .flatten()
         };
-        let whole = match (crlf(&old_text), crlf(&new_text)) {
+        let target_ending = match (crlf(&old_text), crlf(&new_text)) {
             (Some(a), Some(b)) if a != b => {
-                let unit = all.iter().find(|u| matches!(u.kind, UnitKind::LineEndings(_))).expect("endings changed");
-                Some(if is_picked(unit, 0) { b } else { a })
+                let unit =
+                    units.iter().find(|u| matches!(u.kind, UnitKind::LineEndings(_))).expect("a line ending unit");
+                Some(if is_selected(unit, 0) { b } else { a })
             }
             _ => None,
         };
-        let end = |crlf: bool| if crlf { "\r\n" } else { "\n" };
+        let ending = |crlf: bool| if crlf { "\r\n" } else { "\n" };
         let mut joined = String::new();
-        for line in left {
+        for line in lines {
             if !joined.is_empty() && !joined.ends_with('\n') {
-                joined += end(whole.or_else(|| crlf(&joined)).or_else(|| crlf(line)).unwrap_or(false));
+                joined += ending(target_ending.or_else(|| crlf(&joined)).or_else(|| crlf(line)).unwrap_or(false));
             }
-            match whole {
-                Some(to) if line.ends_with('\n') => {
-                    let body = line.strip_suffix("\r\n").or_else(|| line.strip_suffix('\n')).expect("it ends so");
+            match target_ending {
+                Some(is_crlf) if line.ends_with('\n') => {
+                    let body = line
+                        .strip_suffix("\r\n")
+                        .or_else(|| line.strip_suffix('\n'))
+                        .expect("line ends with a newline");
                     joined += body;
-                    joined += end(to);
+                    joined += ending(is_crlf);
                 }
                 _ => joined += line,
             }
@@ -241,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_selected_equals_a_naive_reference_in_200_000_random_cases() {
+    fn selection_equals_naive_reference_in_200_000_random_cases() {
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         let (mut partial, mut endings) = (0, 0);
         for case in 0..200_000 {
@@ -250,94 +255,105 @@ mod tests {
                 continue;
             }
             let change = change(Some(&old), Some(&new));
-            let all = split_units(&change, &old, &new);
-            let say =
+            let units = split_units(&change, &old, &new);
+            let context =
                 || format!("case {case}: {:?} {:?}", String::from_utf8_lossy(&old), String::from_utf8_lossy(&new));
-            assert_eq!(content(&change, &old, &new, &Selection::default()), None, "{}", say());
-            assert_eq!(content(&change, &old, &new, &Selection::select_all(&all)).as_deref(), Some(&*new), "{}", say());
-            let chosen: Vec<Vec<bool>> =
-                all.iter().map(|u| (0..u.line_count()).map(|_| random.below(2) == 0).collect()).collect();
-            let of = |unit: &Unit| &chosen[all.iter().position(|u| u.id == unit.id).expect("a unit")];
-            let pick = |unit: &Unit| {
-                UnitSelection::Lines(LineSet::from_lines((0..unit.line_count()).filter(|line| of(unit)[*line])))
+            assert_eq!(selected_content(&change, &old, &new, &Selection::default()), None, "{}", context());
+            assert_eq!(
+                selected_content(&change, &old, &new, &Selection::select_all(&units)).as_deref(),
+                Some(&*new),
+                "{}",
+                context()
+            );
+            let flags: Vec<Vec<bool>> =
+                units.iter().map(|u| (0..u.line_count()).map(|_| random.below(2) == 0).collect()).collect();
+            let unit_flags = |unit: &Unit| &flags[units.iter().position(|u| u.id == unit.id).expect("a unit")];
+            let select_lines = |unit: &Unit| {
+                UnitSelection::Lines(LineSet::from_lines((0..unit.line_count()).filter(|line| unit_flags(unit)[*line])))
             };
-            let picks: Selection = all.iter().map(|u| (u.id.clone(), pick(u))).collect();
-            let got = content(&change, &old, &new, &picks);
-            let picks = picks.restricted_to(&all);
-            let expected = reference(&all, &old, &new, |unit, line| of(unit)[line]);
-            assert_eq!(got.as_deref(), (!picks.is_empty()).then_some(&*expected), "{} {chosen:?}", say());
-            partial += usize::from(picks.iter().any(|(_, p)| matches!(p, UnitSelection::Lines(_))));
-            endings += usize::from(all.iter().any(|u| matches!(u.kind, UnitKind::LineEndings(_))));
+            let selection: Selection = units.iter().map(|u| (u.id.clone(), select_lines(u))).collect();
+            let got = selected_content(&change, &old, &new, &selection);
+            let selection = selection.restricted_to(&units);
+            let expected = reference(&units, &old, &new, |unit, line| unit_flags(unit)[line]);
+            assert_eq!(got.as_deref(), (!selection.is_empty()).then_some(&*expected), "{} {flags:?}", context());
+            partial += usize::from(selection.iter().any(|(_, p)| matches!(p, UnitSelection::Lines(_))));
+            endings += usize::from(units.iter().any(|u| matches!(u.kind, UnitKind::LineEndings(_))));
             // The union of two partial selections gives the same result.
-            let (one, two): (Vec<_>, Vec<_>) =
-                picks.iter().map(|(id, p)| (id.to_owned(), p.clone())).partition(|_| random.below(2) == 0);
-            let both = Selection::from_iter(one).union(&two.into_iter().collect());
-            assert_eq!(content(&change, &old, &new, &both), got, "{}", say());
+            let (first, second): (Vec<_>, Vec<_>) =
+                selection.iter().map(|(id, p)| (id.to_owned(), p.clone())).partition(|_| random.below(2) == 0);
+            let union = Selection::from_iter(first).union(&second.into_iter().collect());
+            assert_eq!(selected_content(&change, &old, &new, &union), got, "{}", context());
         }
         assert!(partial > 100_000 && endings > 5_000, "{partial} {endings}");
     }
 
     #[test]
-    fn neighbouring_lines_are_taken_one_by_one() {
+    fn adjacent_lines_are_selected_separately() {
         let old = b"let a = 1;\nlet b = 2;\nlet c = 3;\n";
         let new = b"let a = 10;\nlet b = 20;\nlet c = 30;\n";
         let change = change(Some(old), Some(new));
         let id = split_units(&change, old, new)[0].id.clone();
         let middle = Selection::from_iter([(id, UnitSelection::Lines(LineSet::from_lines([1, 4])))]);
         let expected = b"let a = 1;\nlet b = 20;\nlet c = 3;\n".to_vec();
-        assert_eq!(content(&change, old, new, &middle), Some(expected));
+        assert_eq!(selected_content(&change, old, new, &middle), Some(expected));
     }
 
     #[test]
-    fn a_text_takes_the_place_of_a_block() {
+    fn replacement_text_replaces_hunk() {
         let (old, new) = (b"a\nb\nc", b"a\nx\nc");
         let change = change(Some(old), Some(new));
         let hash = ContentHash::from_content(b"mine");
-        let picks =
+        let selection =
             Selection::from_iter([(split_units(&change, old, new)[0].id.clone(), UnitSelection::Text(hash.clone()))]);
-        let text = |asked: &ContentHash| if *asked == hash { Ok(b"mine".to_vec()) } else { Err(io::Error::other("?")) };
-        let got = apply_selection(&change, old, new, &picks, &text).expect("it is read");
+        let text = |requested: &ContentHash| {
+            if *requested == hash { Ok(b"mine".to_vec()) } else { Err(io::Error::other("?")) }
+        };
+        let got = apply_selection(&change, old, new, &selection, &text).expect("selection is applied");
         assert_eq!(got, Some(SelectedContent::Content(EntryKind::Regular, b"a\nmine\nc".to_vec())));
-        assert!(apply_selection(&change, old, new, &picks, &|_| Err(io::Error::other("gone"))).is_err());
+        assert!(apply_selection(&change, old, new, &selection, &|_| Err(io::Error::other("gone"))).is_err());
     }
 
-    fn stored(change: &FileChange, content: &[u8], picks: &Selection) -> Option<SelectedContent> {
-        apply_selection(change, b"", content, picks, &|_| Err(io::Error::other("no text"))).expect("nothing is read")
+    fn apply_with_empty_old(change: &FileChange, content: &[u8], selection: &Selection) -> Option<SelectedContent> {
+        apply_selection(change, b"", content, selection, &|_| Err(io::Error::other("no text")))
+            .expect("selection is applied")
     }
 
-    fn only(units: &[Unit], kind: fn(&UnitKind) -> bool) -> Selection {
+    fn select_kind(units: &[Unit], kind: fn(&UnitKind) -> bool) -> Selection {
         Selection::select_all(units.iter().filter(|u| kind(&u.kind)))
     }
 
     #[test]
-    fn an_executable_bit_alone_keeps_the_content_of_a_file_that_is_too_large_to_read() {
+    fn executable_bit_alone_keeps_content_of_large_file() {
         let mut large = change(Some(b"old"), Some(b"new"));
-        for (side, kind) in [(&mut large.old, EntryKind::Regular), (&mut large.new, EntryKind::Executable)] {
-            let side = side.as_mut().expect("a side");
-            (side.size, side.kind) = (super::super::MAX_TEXT + 1, kind);
+        for (version, kind) in [(&mut large.old, EntryKind::Regular), (&mut large.new, EntryKind::Executable)] {
+            let version = version.as_mut().expect("a version");
+            (version.size, version.kind) = (super::super::MAX_TEXT + 1, kind);
         }
         // The contents of a large file are empty.
-        let all = split_units(&large, b"", b"");
-        assert_eq!((all.len(), &all[0].kind, &all[1].kind), (2, &UnitKind::Mode(true), &UnitKind::Whole));
-        let kept = |kind, bytes: &[u8]| Some(SelectedContent::Stored(kind, ContentHash::from_content(bytes)));
-        let mode = only(&all, |k| matches!(k, UnitKind::Mode(_)));
-        let whole = only(&all, |k| matches!(k, UnitKind::Whole));
-        assert_eq!(stored(&large, b"", &mode), kept(EntryKind::Executable, b"old"));
-        assert_eq!(stored(&large, b"", &whole), kept(EntryKind::Regular, b"new"));
-        assert_eq!(stored(&large, b"", &mode.union(&whole)), kept(EntryKind::Executable, b"new"));
+        let units = split_units(&large, b"", b"");
+        assert_eq!((units.len(), &units[0].kind, &units[1].kind), (2, &UnitKind::Mode(true), &UnitKind::Whole));
+        let stored_content = |kind, bytes: &[u8]| Some(SelectedContent::Stored(kind, ContentHash::from_content(bytes)));
+        let mode = select_kind(&units, |k| matches!(k, UnitKind::Mode(_)));
+        let whole = select_kind(&units, |k| matches!(k, UnitKind::Whole));
+        assert_eq!(apply_with_empty_old(&large, b"", &mode), stored_content(EntryKind::Executable, b"old"));
+        assert_eq!(apply_with_empty_old(&large, b"", &whole), stored_content(EntryKind::Regular, b"new"));
+        assert_eq!(
+            apply_with_empty_old(&large, b"", &mode.union(&whole)),
+            stored_content(EntryKind::Executable, b"new")
+        );
     }
 
     #[test]
-    fn an_executable_bit_alone_does_not_make_a_file() {
+    fn executable_bit_alone_creates_no_file() {
         let content = b"#!/bin/sh\n".to_vec();
         let mut added = change(None, Some(&content));
-        added.new.as_mut().expect("a side").kind = EntryKind::Executable;
-        let all = split_units(&added, b"", &content);
-        let mode = only(&all, |k| matches!(k, UnitKind::Mode(true)));
-        let block = only(&all, |k| matches!(k, UnitKind::Hunk { .. }));
-        assert_eq!(stored(&added, &content, &mode), None);
-        let made = |kind| Some(SelectedContent::Content(kind, content.clone()));
-        assert_eq!(stored(&added, &content, &block), made(EntryKind::Regular));
-        assert_eq!(stored(&added, &content, &mode.union(&block)), made(EntryKind::Executable));
+        added.new.as_mut().expect("a version").kind = EntryKind::Executable;
+        let units = split_units(&added, b"", &content);
+        let mode = select_kind(&units, |k| matches!(k, UnitKind::Mode(true)));
+        let hunk = select_kind(&units, |k| matches!(k, UnitKind::Hunk { .. }));
+        assert_eq!(apply_with_empty_old(&added, &content, &mode), None);
+        let created = |kind| Some(SelectedContent::Content(kind, content.clone()));
+        assert_eq!(apply_with_empty_old(&added, &content, &hunk), created(EntryKind::Regular));
+        assert_eq!(apply_with_empty_old(&added, &content, &mode.union(&hunk)), created(EntryKind::Executable));
     }
 }

@@ -308,39 +308,52 @@ mod tests {
     use crate::changes::UnitKind;
     use proptest::prelude::*;
 
-    fn picks(strings: &[&str]) -> Selection {
-        strings.iter().map(ToString::to_string).collect::<Vec<_>>().try_into().expect("picks")
+    fn parse_selection(strings: &[&str]) -> Selection {
+        strings.iter().map(ToString::to_string).collect::<Vec<_>>().try_into().expect("valid selection")
     }
 
     #[test]
-    fn strings_are_read_as_they_are_written() {
+    fn selection_strings_round_trip() {
         let hash = ContentHash::from_content(b"x");
         let strings = ["a".to_owned(), "b:0-2,5".into(), format!("c={hash}")];
-        let read = Selection::try_from(strings.to_vec()).expect("picks");
-        assert_eq!(read.to_strings(), strings);
-        assert_eq!(read.get("b"), Some(&UnitSelection::Lines(LineSet::from_lines([0, 1, 2, 5]))));
+        let parsed = Selection::try_from(strings.to_vec()).expect("valid selection");
+        assert_eq!(parsed.to_strings(), strings);
+        assert_eq!(parsed.get("b"), Some(&UnitSelection::Lines(LineSet::from_lines([0, 1, 2, 5]))));
         for bad in ["b:", "b:2-1", "b:1,1", "b:3,1", "b:-1", "b:1-", "b:0,1", "b:x", "c=x", "b:99999999999999"] {
             assert!(Selection::try_from(vec![bad.to_owned()]).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn another_text_takes_the_place_of_what_was_meant_before() {
+    fn replacement_text_replaces_earlier_selection() {
         let text = format!("a={}", ContentHash::from_content(b"x"));
-        let one = std::slice::from_ref;
+        let slice_of = std::slice::from_ref;
         let unit = Unit { id: "a".into(), kind: UnitKind::Hunk { old: 0..1, new: 0..1 } };
-        assert_eq!(picks(&["a:0"]).union(&picks(&[&text])), picks(&[&text]));
-        assert_eq!(picks(&[&text]).union(&picks(&["a"])), picks(&["a"]));
-        assert!(!picks(&[&text]).is_subset_of(&picks(&["a"])) && picks(&[&text]).is_subset_of(&picks(&[&text])));
-        assert_eq!(picks(&[&text]).difference(&picks(&["a:0"]), one(&unit)), Selection::default());
-        assert_eq!(picks(&["a"]).difference(&picks(&["a:0"]), one(&unit)), picks(&["a:1"]));
-        assert_eq!(picks(&["a:0-1", "gone"]).restricted_to(one(&unit)), picks(&["a"]));
-        assert_eq!(picks(&["a:1-2"]).restricted_to(one(&unit)), Selection::default(), "it has no such line");
+        assert_eq!(parse_selection(&["a:0"]).union(&parse_selection(&[&text])), parse_selection(&[&text]));
+        assert_eq!(parse_selection(&[&text]).union(&parse_selection(&["a"])), parse_selection(&["a"]));
+        assert!(
+            !parse_selection(&[&text]).is_subset_of(&parse_selection(&["a"]))
+                && parse_selection(&[&text]).is_subset_of(&parse_selection(&[&text]))
+        );
+        assert_eq!(
+            parse_selection(&[&text]).difference(&parse_selection(&["a:0"]), slice_of(&unit)),
+            Selection::default()
+        );
+        assert_eq!(
+            parse_selection(&["a"]).difference(&parse_selection(&["a:0"]), slice_of(&unit)),
+            parse_selection(&["a:1"])
+        );
+        assert_eq!(parse_selection(&["a:0-1", "gone"]).restricted_to(slice_of(&unit)), parse_selection(&["a"]));
+        assert_eq!(
+            parse_selection(&["a:1-2"]).restricted_to(slice_of(&unit)),
+            Selection::default(),
+            "the unit has no such line"
+        );
     }
 
     proptest! {
         #[test]
-        fn sets_of_lines_are_sets(
+        fn line_set_behaves_as_set(
             a in prop::collection::btree_set(0usize..20, 0..12), b in prop::collection::btree_set(0usize..20, 0..12),
         ) {
             let (x, y) = (LineSet::from_lines(a.iter().copied()), LineSet::from_lines(b.iter().copied()));

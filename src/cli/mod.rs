@@ -128,30 +128,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn command_line_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn what_follows_the_word_claude_is_claudes() {
+    fn arguments_after_claude_are_passed_on() {
         let split = |line: &str| {
-            let (ours, theirs) = split_args(line.split(' ').map(OsString::from).collect());
+            let (own_args, agent_args) = split_args(line.split(' ').map(OsString::from).collect());
             let join = |v: Vec<OsString>| v.join(" ".as_ref()).into_string().expect("UTF-8");
-            (join(ours), theirs.map(join))
+            (join(own_args), agent_args.map(join))
         };
-        let own = |ours: &str, theirs: Option<&str>| (ours.to_owned(), theirs.map(str::to_owned));
-        assert_eq!(split("airlock claude -p --help -- x"), own("airlock claude", Some("-p --help -- x")));
+        let expected = |own_args: &str, agent_args: Option<&str>| (own_args.to_owned(), agent_args.map(str::to_owned));
+        assert_eq!(split("airlock claude -p --help -- x"), expected("airlock claude", Some("-p --help -- x")));
         assert_eq!(
             split("airlock --name claude -q claude --name"),
-            own("airlock --name claude -q claude", Some("--name"))
+            expected("airlock --name claude -q claude", Some("--name"))
         );
-        assert_eq!(split("/usr/bin/claude --version"), own("airlock claude", Some("--version")));
-        assert_eq!(split("airlock run -- claude"), own("airlock run -- claude", None));
-        assert_eq!(split("airlock --memory=4g claude"), own("airlock --memory=4g claude", Some("")));
+        assert_eq!(split("/usr/bin/claude --version"), expected("airlock claude", Some("--version")));
+        assert_eq!(split("airlock run -- claude"), expected("airlock run -- claude", None));
+        assert_eq!(split("airlock --memory=4g claude"), expected("airlock --memory=4g claude", Some("")));
         assert_eq!(
             split("airlock --name x --uncommitted claude -p hi"),
-            own("airlock --name x --uncommitted claude", Some("-p hi"))
+            expected("airlock --name x --uncommitted claude", Some("-p hi"))
         );
-        assert_eq!(split("airlock --uncommitted=all claude -p"), own("airlock --uncommitted=all claude", Some("-p")));
+        assert_eq!(
+            split("airlock --uncommitted=all claude -p"),
+            expected("airlock --uncommitted=all claude", Some("-p"))
+        );
     }
 }

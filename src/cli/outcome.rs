@@ -247,7 +247,7 @@ mod tests {
     use super::format_line_ranges;
 
     #[test]
-    fn line_numbers_read_well() {
+    fn line_ranges_are_formatted() {
         for (ranges, text) in [
             (&[(2, 3)][..], "line 3"),
             (&[(39, 52)], "lines 40 to 52"),

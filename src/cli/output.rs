@@ -121,7 +121,7 @@ pub(super) fn format_count(n: usize, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn counts_read_well() {
+    fn counts_are_formatted() {
         assert_eq!(super::format_count(1, "file"), "1 file");
         assert_eq!(super::format_count(78_635, "file"), "78,635 files");
         assert_eq!(super::format_count(0, "file"), "0 files");

@@ -20,7 +20,7 @@ pub(super) fn quote_shell_word(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn words_are_quoted_for_a_shell() {
+    fn shell_words_are_quoted() {
         for bytes in [&b"a/b.txt"[..], b"$(touch x)", b"it's", b"a\nb\\", b"\xff", b""] {
             let script = format!("printf %s {}", super::quote_shell_word(bytes));
             let out = std::process::Command::new("bash").args(["-c", &script]).output().expect("bash runs");

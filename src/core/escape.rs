@@ -353,15 +353,15 @@ mod tests {
             ("naïve 日本 🦀".as_bytes(), "naïve 日本 🦀"),
             (b"two\nlines\t", "two<U+000A>lines<U+0009>"),
         ];
-        for (bytes, shown) in cases {
-            assert_eq!(Escaped::new(bytes).to_string(), *shown);
+        for (bytes, escaped) in cases {
+            assert_eq!(Escaped::new(bytes).to_string(), *escaped);
         }
         assert_eq!(Escaped::from_line("\ta\u{b}").to_string(), "\ta<U+000B>");
-        assert_eq!(format!("{:?}", Escaped::new("\x1b")), "<U+001B>", "a debug print is no way around");
+        assert_eq!(format!("{:?}", Escaped::new("\x1b")), "<U+001B>", "debug output is escaped");
     }
 
     #[test]
-    fn every_sequence_that_drives_a_terminal_is_escaped() {
+    fn control_sequences_are_escaped() {
         let sequences = [
             "\x1b[2J",
             "\x1b[1A\x1b[2K",
@@ -381,15 +381,15 @@ mod tests {
             "good\revil",
         ];
         for sequence in sequences {
-            for shown in [Escaped::new(sequence).to_string(), Escaped::from_line(sequence).to_string()] {
-                assert!(!shown.chars().any(char::is_control) && shown.contains("<U+"), "{shown:?}");
+            for escaped in [Escaped::new(sequence).to_string(), Escaped::from_line(sequence).to_string()] {
+                assert!(!escaped.chars().any(char::is_control) && escaped.contains("<U+"), "{escaped:?}");
             }
         }
         assert_eq!(Escaped::new(b"\x9b2J").to_string(), "<0x9B>2J");
     }
 
     #[test]
-    fn what_hides_is_hidden_by_its_properties() {
+    fn hidden_characters_are_found_by_property() {
         let ranges = [
             0x61c..=0x61c,
             0x200e..=0x200f,
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn blanks_that_look_like_a_space_or_like_nothing_are_escapes() {
+    fn unusual_blanks_are_escaped() {
         for c in ['\u{a0}', '\u{1680}', '\u{2003}', '\u{200a}', '\u{202f}', '\u{205f}', '\u{3000}'] {
             let text = format!("a{c}b");
             assert_eq!(Escaped::from_line(&text).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
@@ -446,8 +446,8 @@ mod tests {
         }
         let khmer = "\u{1797}\u{17d2}\u{1789}";
         assert_eq!((find_first_hidden(khmer), Escaped::from_line(khmer).to_string()), (None, khmer.to_owned()));
-        assert_eq!(find_first_hidden("\u{1797}\u{17d2}"), Some(3), "nothing is below it");
-        assert_eq!(find_first_hidden("\u{ac00}\u{1161}"), Some(3), "a vowel behind a whole syllable");
+        assert_eq!(find_first_hidden("\u{1797}\u{17d2}"), Some(3), "no letter follows");
+        assert_eq!(find_first_hidden("\u{ac00}\u{1161}"), Some(3), "a vowel after a complete syllable");
         assert_eq!(find_first_hidden("\u{ac01}\u{11a8}"), Some(3));
         assert_eq!(find_first_hidden("\u{ac00}\u{11a8}"), None);
         // Decomposed Hangul is ordinary text.
@@ -457,21 +457,21 @@ mod tests {
     }
 
     #[test]
-    fn marks_stand_on_a_character_of_the_text_and_do_not_stack() {
-        let shown = |text: &str| Escaped::from_line(text).to_string();
-        assert_eq!(shown("\u{338}a"), "<U+0338>a", "our gutter is none");
-        assert_eq!(shown(" \u{338}\t\u{301}"), " <U+0338>\t<U+0301>", "nor is a blank");
-        assert_eq!(shown("\u{20de}"), "<U+20DE>");
-        assert_eq!(shown("e\u{301}\u{308}"), "e\u{301}\u{308}");
-        assert_eq!(shown(&format!("e{}", "\u{301}".repeat(6))), format!("e{}<U+0301><U+0301>", "\u{301}".repeat(4)));
-        assert_eq!(shown("-\u{20d2}"), "-\u{20d2}");
-        assert_eq!(shown("a\u{20dd}"), "a<U+20DD>", "what is drawn around a character reaches beyond it");
-        assert_eq!(shown("a\u{202e}\u{301}"), "a<U+202E><U+0301>");
+    fn combining_marks_stay_on_their_character_and_do_not_stack() {
+        let escaped = |text: &str| Escaped::from_line(text).to_string();
+        assert_eq!(escaped("\u{338}a"), "<U+0338>a", "the gutter is not a base character");
+        assert_eq!(escaped(" \u{338}\t\u{301}"), " <U+0338>\t<U+0301>", "a blank is not a base character");
+        assert_eq!(escaped("\u{20de}"), "<U+20DE>");
+        assert_eq!(escaped("e\u{301}\u{308}"), "e\u{301}\u{308}");
+        assert_eq!(escaped(&format!("e{}", "\u{301}".repeat(6))), format!("e{}<U+0301><U+0301>", "\u{301}".repeat(4)));
+        assert_eq!(escaped("-\u{20d2}"), "-\u{20d2}");
+        assert_eq!(escaped("a\u{20dd}"), "a<U+20DD>", "an enclosing mark extends beyond its character");
+        assert_eq!(escaped("a\u{202e}\u{301}"), "a<U+202E><U+0301>");
     }
 
     #[test]
-    fn joiners_and_selectors_are_no_findings_where_they_are_of_use() {
-        let fine = [
+    fn useful_joiners_and_selectors_are_no_findings() {
+        let allowed = [
             "\u{2764}\u{fe0f}",
             "\u{26a0}\u{fe0e}",
             "1\u{fe0f}\u{20e3}",
@@ -486,7 +486,7 @@ mod tests {
             "\u{1f3f4}\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}",
             "plain é 日本",
         ];
-        for text in fine {
+        for text in allowed {
             assert_eq!(find_first_hidden(text), None, "{}", text.escape_unicode());
         }
         let findings = [
@@ -512,8 +512,8 @@ mod tests {
 
     #[test]
     fn long_runs_of_blanks_are_counted() {
-        let far = format!("a{}evil", " ".repeat(5000));
-        assert_eq!(Escaped::from_line(&far).to_string(), "a<U+0020 x5000>evil");
+        let long_run = format!("a{}evil", " ".repeat(5000));
+        assert_eq!(Escaped::from_line(&long_run).to_string(), "a<U+0020 x5000>evil");
         assert_eq!(Escaped::from_line(&"\t".repeat(65)).to_string(), "<U+0009 x65>");
         assert_eq!(Escaped::from_line(&" ".repeat(64)).to_string(), " ".repeat(64));
         assert_eq!(Escaped::from_line("<U+0020 x5000>").to_string(), "<U+003C>U+0020 x5000>");
@@ -525,13 +525,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_hidden_comes_out(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            let shown = Escaped::new(&bytes).to_string();
-            prop_assert!(!shown.chars().any(is_hidden));
+        fn escaped_text_has_no_hidden_characters(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let escaped = Escaped::new(&bytes).to_string();
+            prop_assert!(!escaped.chars().any(is_hidden));
         }
 
         #[test]
-        fn a_finding_is_where_a_hidden_character_is(text in "[a\u{645}\u{200c}\u{200d}\u{2764}\u{fe0f}\u{1f3f4}\u{e0067}\u{202e}]{0,8}") {
+        fn findings_and_hidden_characters_agree(text in "[a\u{645}\u{200c}\u{200d}\u{2764}\u{fe0f}\u{1f3f4}\u{e0067}\u{202e}]{0,8}") {
             match find_first_hidden(&text) {
                 Some(at) => prop_assert!(text[at..].chars().next().is_some_and(is_hidden)),
                 None => prop_assert_eq!(text.find('\u{202e}'), None),
@@ -539,7 +539,7 @@ mod tests {
         }
 
         #[test]
-        fn different_inputs_look_different(
+        fn escaping_is_injective(
             a in "(<U\\+|<0x|[<U+0x9BE>\u{202e}\u{9b}a]| {65}| {66}){0,6}",
             b in "(<U\\+|<0x|[<U+0x9BE>\u{202e}\u{9b}a]| {65}| {66}){0,6}",
         ) {

@@ -81,13 +81,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn malformed_names_are_refused() {
+    fn sandbox_name_refuses_malformed_names() {
         for bad in ["", "-a", "A", "a/b", "..", "a b", "é", &"x".repeat(41)] {
             assert!(bad.parse::<SandboxName>().is_err(), "{bad}");
         }
         for seed in 0..=255 {
             let name = SandboxName::from_random_bytes([seed, seed.wrapping_mul(7)]);
-            assert_eq!(name.as_str().parse::<SandboxName>().expect("random names are names"), name);
+            assert_eq!(name.as_str().parse::<SandboxName>().expect("random names are valid"), name);
         }
     }
 }

@@ -299,7 +299,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn refuses_every_spelling_of_the_repository_directory() {
+    fn path_refuses_every_spelling_of_git_directory() {
         let spellings: &[&[u8]] = &[
             b".git",
             b".GIT",
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_traversal_and_what_no_tree_can_hold() {
+    fn path_refuses_traversal_and_invalid_components() {
         let long = vec![b'x'; 4097];
         let deep = ["d"; 4096].join("/");
         let cases: &[(&[u8], PathError)] = &[
@@ -361,8 +361,8 @@ mod tests {
             assert_eq!(RepoPath::from_bytes(bytes), Err(*error), "{}", bytes.escape_ascii());
         }
         assert!(RepoPath::from_parent(None, b"a/b").is_err());
-        let parent = |bytes: &[u8]| RepoPath::from_bytes(bytes).expect("a path");
-        let child = |of: &[u8], name: &[u8]| RepoPath::from_parent(Some(&parent(of)), name);
+        let parse = |bytes: &[u8]| RepoPath::from_bytes(bytes).expect("valid path");
+        let child = |parent: &[u8], name: &[u8]| RepoPath::from_parent(Some(&parse(parent)), name);
         assert_eq!(child(b"a", b"b/c"), Err(PathError::EmptyComponent));
         assert_eq!(child(b"a", b".."), Err(PathError::Relative));
         assert_eq!(child(b"a", b".git"), Err(PathError::RepositoryDirectory));
@@ -371,15 +371,18 @@ mod tests {
             child(["d"; MAX_DEPTH - 1].join("/").as_bytes(), b"d").map(|p| p.components().count()),
             Ok(MAX_DEPTH)
         );
-        let most = "x".repeat(MAX_COMPONENT_BYTES);
-        let almost = [most.as_str(); 15].join("/");
-        assert_eq!(child(almost.as_bytes(), most.as_bytes()).map(|p| p.as_bytes().len()), Ok(MAX_PATH_BYTES));
-        let longest = format!("a/{almost}");
-        assert_eq!(child(longest.as_bytes(), most.as_bytes()), Err(PathError::TooLong));
+        let longest_name = "x".repeat(MAX_COMPONENT_BYTES);
+        let long_prefix = [longest_name.as_str(); 15].join("/");
+        assert_eq!(
+            child(long_prefix.as_bytes(), longest_name.as_bytes()).map(|p| p.as_bytes().len()),
+            Ok(MAX_PATH_BYTES)
+        );
+        let long_parent = format!("a/{long_prefix}");
+        assert_eq!(child(long_parent.as_bytes(), longest_name.as_bytes()), Err(PathError::TooLong));
     }
 
     #[test]
-    fn the_longest_and_the_deepest_are_accepted() {
+    fn path_accepts_maximum_length_and_depth() {
         let name = "x".repeat(MAX_COMPONENT_BYTES);
         assert!(RepoPath::from_bytes(name.as_bytes()).is_ok());
         let long = [name.as_str(); 16].join("/");
@@ -389,17 +392,17 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_gits_and_prints_are_escaped() {
+    fn kinds_have_git_modes_and_debug_is_escaped() {
         let modes = [EntryKind::Regular, EntryKind::Executable, EntryKind::Symlink].map(EntryKind::git_mode);
         assert_eq!(modes, ["100644", "100755", "120000"]);
-        let path = RepoPath::from_bytes(b"a\x1b\xff").expect("a path");
+        let path = RepoPath::from_bytes(b"a\x1b\xff").expect("valid path");
         assert_eq!(format!("{path:?}"), "\"a\\x1b\\xff\"");
         let set = std::collections::BTreeSet::from([path]);
-        assert!(set.contains(&b"a\x1b\xff"[..]) && !set.contains(&b"a"[..]), "sets are asked by bytes");
+        assert!(set.contains(&b"a\x1b\xff"[..]) && !set.contains(&b"a"[..]), "sets are queried by bytes");
     }
 
     #[test]
-    fn odd_names_survive_unharmed() {
+    fn unusual_names_are_kept_unchanged() {
         let names: &[&[u8]] = &[
             b"-rf",
             b"a\nb",
@@ -424,14 +427,14 @@ mod tests {
         for name in names {
             let path = RepoPath::from_bytes(name).unwrap_or_else(|e| panic!("{}: {e}", name.escape_ascii()));
             assert_eq!(path.as_bytes(), *name);
-            let json = serde_json::to_string(&path).expect("a path serialises");
-            assert_eq!(serde_json::from_str::<RepoPath>(&json).expect("and comes back"), path);
+            let json = serde_json::to_string(&path).expect("path serializes");
+            assert_eq!(serde_json::from_str::<RepoPath>(&json).expect("path deserializes"), path);
         }
     }
 
     #[test]
-    fn spellings_that_some_file_system_takes_for_one_have_one_key() {
-        let key = |path: &str| RepoPath::from_bytes(path.as_bytes()).expect("a path").folded_key();
+    fn equivalent_spellings_have_one_folded_key() {
+        let key = |path: &str| RepoPath::from_bytes(path.as_bytes()).expect("valid path").folded_key();
         for (one, other) in [
             ("A/x", "a/X"),
             ("caf\u{e9}", "cafe\u{301}"),
@@ -447,17 +450,21 @@ mod tests {
             assert_ne!(key(one), key(other), "{one} and {other}");
         }
         assert_eq!(fold_component(b"\xffA\xc3"), b"\xffa\xc3");
-        let broken = b"\xc3\xc6\xe2\x80\xac\x86\x86";
-        assert_eq!(fold_component(broken), broken, "nothing is taken out that would join bytes to another character");
+        let invalid = b"\xc3\xc6\xe2\x80\xac\x86\x86";
+        assert_eq!(
+            fold_component(invalid),
+            invalid,
+            "removing a character would join the bytes around it into another one"
+        );
     }
 
     #[test]
-    fn what_windows_cannot_have_is_told() {
+    fn names_invalid_on_windows_are_detected() {
         for path in ["aux.c", "a:b", "C:x", "\\\\?\\x", "x/NUL", "trailing ", "dot.", "a/b?", "con"] {
-            assert!(!RepoPath::from_bytes(path.as_bytes()).expect("a path").is_portable(), "{path}");
+            assert!(!RepoPath::from_bytes(path.as_bytes()).expect("valid path").is_portable(), "{path}");
         }
         for path in ["a/b.c", "auxiliary", "-rf", "\u{e9}", "console.log"] {
-            assert!(RepoPath::from_bytes(path.as_bytes()).expect("a path").is_portable(), "{path}");
+            assert!(RepoPath::from_bytes(path.as_bytes()).expect("valid path").is_portable(), "{path}");
         }
     }
 
@@ -470,13 +477,13 @@ mod tests {
         }
 
         #[test]
-        fn an_accepted_path_stays_inside_and_is_itself(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn accepted_path_stays_inside_tree_and_round_trips(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(path) = RepoPath::from_bytes(&bytes) {
                 prop_assert_eq!(path.as_bytes(), &bytes[..]);
                 prop_assert!(path.components().all(|c| !c.is_empty() && c != b"." && c != b".." && !c.contains(&0)));
                 let mut rebuilt: Option<RepoPath> = None;
                 for component in path.components() {
-                    rebuilt = Some(RepoPath::from_parent(rebuilt.as_ref(), component).expect("each part is valid alone"));
+                    rebuilt = Some(RepoPath::from_parent(rebuilt.as_ref(), component).expect("each component is valid"));
                 }
                 prop_assert_eq!(rebuilt, Some(path));
             }

@@ -101,9 +101,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_that_cannot_be_used_are_named() {
-        assert_eq!(Address::parse("unix:///x y").expect("a socket"), Address::Unix("/x y".into()));
-        assert_eq!(Address::parse("tcp://h:2375/").expect("a host"), Address::Tcp("h:2375".into()));
+    fn unusable_addresses_are_named() {
+        assert_eq!(Address::parse("unix:///x y").expect("valid socket address"), Address::Unix("/x y".into()));
+        assert_eq!(Address::parse("tcp://h:2375/").expect("valid TCP address"), Address::Tcp("h:2375".into()));
         for bad in ["ssh://host", "tcp://host", "/var/run/docker.sock", ""] {
             assert!(Address::parse(bad).is_err(), "{bad}");
         }

@@ -142,11 +142,11 @@ mod tests {
     use futures_util::TryStreamExt;
 
     #[tokio::test]
-    async fn frames_are_taken_apart_however_they_are_cut() {
+    async fn frames_are_parsed_at_every_split() {
         let bytes = b"\x01\0\0\0\0\0\0\x03abc\x02\0\0\0\0\0\0\x01e\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\x02de";
-        for cut in 1..bytes.len() {
-            let read = AsyncReadExt::chain(&bytes[..cut], &bytes[cut..]);
-            let chunks: Vec<_> = read_framed(read).try_collect().await.expect("well formed");
+        for split in 1..bytes.len() {
+            let reader = AsyncReadExt::chain(&bytes[..split], &bytes[split..]);
+            let chunks: Vec<_> = read_framed(reader).try_collect().await.expect("well-formed frames");
             let (mut out, mut err) = (Vec::new(), Vec::new());
             for chunk in chunks {
                 match chunk {
@@ -157,7 +157,7 @@ mod tests {
             assert_eq!((out, err), (b"abcde".to_vec(), b"e".to_vec()));
         }
         assert!(read_framed(&b"\x03\0\0\0\0\0\0\0"[..]).try_collect::<Vec<_>>().await.is_err());
-        let tty: Vec<_> = read_raw(&b"\0\0\0\0\xff\xff\xff\xffx"[..]).try_collect().await.expect("raw");
+        let tty: Vec<_> = read_raw(&b"\0\0\0\0\xff\xff\xff\xffx"[..]).try_collect().await.expect("read");
         assert_eq!(tty, [OutputChunk::Stdout(Bytes::from_static(b"\0\0\0\0\xff\xff\xff\xffx"))]);
     }
 }

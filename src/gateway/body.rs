@@ -168,17 +168,17 @@ mod tests {
     use super::Mask;
 
     #[test]
-    fn a_secret_is_masked_however_it_is_parted() {
+    fn mask_hides_secret_at_every_split() {
         let text = b"a sk-ant-secret-1 b sk-ant-secret-1sk-ant-secret-1 sk-ant-sk-ant-secret-1 sk-ant-s";
-        let right = b"a *************** b ****************************** sk-ant-*************** sk-ant-s";
+        let expected = b"a *************** b ****************************** sk-ant-*************** sk-ant-s";
         for size in 1..text.len() {
             let mut mask = Mask::new(b"sk-ant-secret-1");
             let mut out = Vec::new();
-            for piece in text.chunks(size) {
-                out.extend_from_slice(&mask.mask_chunk(piece));
+            for chunk in text.chunks(size) {
+                out.extend_from_slice(&mask.mask_chunk(chunk));
             }
             out.extend_from_slice(&mask.take_pending());
-            assert_eq!(out, right, "{size}");
+            assert_eq!(out, expected, "{size}");
             assert!(mask.found);
         }
         let mut short = Mask::new(b"a");

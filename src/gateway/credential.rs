@@ -209,36 +209,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_credential_is_found_checked_and_never_printed() {
-        let key = |v: &'static str| move |name: &str| (name == "ANTHROPIC_API_KEY").then(|| v.to_owned());
-        let source = CredentialSource::find_credential(key("sk-secret")).expect("it is set");
+    fn credential_is_found_validated_and_never_printed() {
+        let key = |value: &'static str| move |name: &str| (name == "ANTHROPIC_API_KEY").then(|| value.to_owned());
+        let source = CredentialSource::find_credential(key("sk-secret")).expect("credential is set");
         assert!(!format!("{source:?}").contains("secret"));
-        let error = CredentialSource::find_credential(key("sk-sec\nret")).expect_err("a newline");
+        let error = CredentialSource::find_credential(key("sk-sec\nret")).expect_err("newline in credential");
         assert!(matches!(error, CredentialError::Malformed(_)) && !error.to_string().contains("sec"));
         let mut headers = HeaderMap::new();
         headers.insert("authorization", HeaderValue::from_static("Bearer foreign"));
         headers.insert("x-api-key", HeaderValue::from_static("foreign"));
-        source.read().expect("fixed").apply_to_headers(&mut headers);
+        source.read().expect("readable credential").apply_to_headers(&mut headers);
         assert_eq!(headers.len(), 1);
         assert_eq!(headers["x-api-key"], "sk-secret");
     }
 
     #[test]
-    fn a_login_file_is_read_each_time() {
-        let home = tempfile::tempdir().expect("a folder");
+    fn login_file_is_read_for_each_request() {
+        let home = tempfile::tempdir().expect("a directory");
         let file = home.path().join(".credentials.json");
         let dir = home.path().to_str().expect("UTF-8").to_owned();
         let env = |name: &str| (name == "CLAUDE_CONFIG_DIR").then(|| dir.clone());
         assert!(matches!(CredentialSource::find_credential(env), Err(CredentialError::Missing(_))));
         let write = |expires: u64| {
             let json = serde_json::json!({"claudeAiOauth": {"accessToken": "t", "expiresAt": expires}});
-            std::fs::write(&file, json.to_string()).expect("it can be written");
+            std::fs::write(&file, json.to_string()).expect("written");
         };
         write(4_102_444_800_000);
-        let source = CredentialSource::find_credential(env).expect("it is there");
+        let source = CredentialSource::find_credential(env).expect("credential file exists");
         write(1);
         assert!(matches!(source.read(), Err(CredentialError::Expired(_))));
-        std::fs::write(&file, "{").expect("it can be written");
+        std::fs::write(&file, "{").expect("written");
         assert!(matches!(source.read(), Err(CredentialError::Unreadable { .. })));
     }
 }

@@ -274,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_of_an_answer_with_the_credential_in_value_or_name_are_dropped() {
+    fn response_headers_with_credential_are_dropped() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("anthropic-ratelimit-requests-limit", "50"),
@@ -283,17 +283,22 @@ mod tests {
             ("set-cookie", "a=b"),
             ("content-type", "text/plain"),
         ] {
-            headers.insert(HeaderName::from_bytes(name.as_bytes()).expect("a name"), HeaderValue::from_static(value));
+            headers.insert(
+                HeaderName::from_bytes(name.as_bytes()).expect("valid header name"),
+                HeaderValue::from_static(value),
+            );
         }
         retain_known_headers(&mut headers, &Mask::new(b"sk-ant-SECRET-1"));
-        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
-        left.sort_unstable();
-        assert_eq!(left, ["anthropic-ratelimit-requests-limit", "content-type"]);
+        let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["anthropic-ratelimit-requests-limit", "content-type"]);
     }
 
     #[test]
-    fn four_routes_and_no_other() {
-        let allowed = |m: &str, u: &str| is_allowed(&m.parse().expect("a method"), &u.parse().expect("a URI"));
+    fn gateway_has_exactly_four_routes() {
+        let allowed = |method: &str, uri: &str| {
+            is_allowed(&method.parse().expect("valid method"), &uri.parse().expect("valid URI"))
+        };
         for (method, uri) in [
             ("HEAD", "/"),
             ("POST", "/v1/messages?beta=true"),

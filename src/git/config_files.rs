@@ -383,34 +383,38 @@ fn quoted_words(command: &[u8]) -> Vec<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn named(key: &str, value: &str) -> Vec<(String, bool)> {
+    fn find_paths(key: &str, value: &str) -> Vec<(String, bool)> {
         let root = Path::new("/nowhere/repo");
-        let place = ValueOrigin { root, dir: root, origin: b"file:.git/config" };
-        let found = place.find_in_value(key.to_lowercase().as_bytes(), key.as_bytes(), value.as_bytes()).into_iter();
+        let value_origin = ValueOrigin { root, dir: root, origin: b"file:.git/config" };
+        let found =
+            value_origin.find_in_value(key.to_lowercase().as_bytes(), key.as_bytes(), value.as_bytes()).into_iter();
         found.map(|p| (String::from_utf8_lossy(p.path.as_bytes()).into_owned(), p.is_read)).collect()
     }
 
     #[test]
-    fn values_that_name_a_path_of_the_tree_are_found() {
-        let one = |path: &str, is_read| vec![(path.to_owned(), is_read)];
-        assert_eq!(named("core.hookspath", "tools/git"), one("tools/git", false));
-        assert_eq!(named("core.hookspath", "hooks"), one("hooks", false));
-        assert_eq!(named("core.hookspath", "/nowhere/repo/./a/../hooks/"), one("hooks", false));
-        assert_eq!(named("include.path", "../team.inc"), one("team.inc", true));
-        assert_eq!(named("includeif.gitdir:~/x/.path", "../a/b.inc"), one("a/b.inc", true));
-        assert_eq!(named("core.attributesfile", ".attributes"), one(".attributes", true));
-        assert_eq!(named("filter.mine.clean", "./filt/clean.sh %f"), one("filt/clean.sh", false));
-        let found = named("alias.st", "!sh -c 'bin/st --x=tools/y'");
-        assert!(found.contains(&one("bin/st", false)[0]) && found.contains(&one("tools/y", false)[0]), "{found:?}");
-        assert_eq!(named("core.sshcommand", "ssh -F ./ssh.conf"), one("ssh.conf", false));
-        assert_eq!(named("credential.helper", "!./cred"), one("cred", false));
-        assert_eq!(named("submodule.x.update", "!./tools/up.sh"), one("tools/up.sh", false));
-        assert_eq!(named("remote.x.uploadpack", "./up"), one("up", false));
-        assert_eq!(named("remote.x.url", "ext::./proxy.sh %S"), one("proxy.sh", false));
-        assert_eq!(named("filter.mine.clean", "python3 clean.py --fast"), one("clean.py", false));
-        assert!(named("filter.sp.clean", "'./my tools/c.sh' %f").contains(&("my tools/c.sh".to_owned(), false)));
-        assert!(named("filter.sp.clean", "./my\\ tools/c.sh").contains(&("my tools/c.sh".to_owned(), false)));
-        assert!(named("alias.c", "!cd tools && ./cd.sh").contains(&("tools/cd.sh".to_owned(), false)));
+    fn config_values_with_paths_in_tree_are_found() {
+        let path_list = |path: &str, is_read| vec![(path.to_owned(), is_read)];
+        assert_eq!(find_paths("core.hookspath", "tools/git"), path_list("tools/git", false));
+        assert_eq!(find_paths("core.hookspath", "hooks"), path_list("hooks", false));
+        assert_eq!(find_paths("core.hookspath", "/nowhere/repo/./a/../hooks/"), path_list("hooks", false));
+        assert_eq!(find_paths("include.path", "../team.inc"), path_list("team.inc", true));
+        assert_eq!(find_paths("includeif.gitdir:~/x/.path", "../a/b.inc"), path_list("a/b.inc", true));
+        assert_eq!(find_paths("core.attributesfile", ".attributes"), path_list(".attributes", true));
+        assert_eq!(find_paths("filter.mine.clean", "./filt/clean.sh %f"), path_list("filt/clean.sh", false));
+        let found = find_paths("alias.st", "!sh -c 'bin/st --x=tools/y'");
+        assert!(
+            found.contains(&path_list("bin/st", false)[0]) && found.contains(&path_list("tools/y", false)[0]),
+            "{found:?}"
+        );
+        assert_eq!(find_paths("core.sshcommand", "ssh -F ./ssh.conf"), path_list("ssh.conf", false));
+        assert_eq!(find_paths("credential.helper", "!./cred"), path_list("cred", false));
+        assert_eq!(find_paths("submodule.x.update", "!./tools/up.sh"), path_list("tools/up.sh", false));
+        assert_eq!(find_paths("remote.x.uploadpack", "./up"), path_list("up", false));
+        assert_eq!(find_paths("remote.x.url", "ext::./proxy.sh %S"), path_list("proxy.sh", false));
+        assert_eq!(find_paths("filter.mine.clean", "python3 clean.py --fast"), path_list("clean.py", false));
+        assert!(find_paths("filter.sp.clean", "'./my tools/c.sh' %f").contains(&("my tools/c.sh".to_owned(), false)));
+        assert!(find_paths("filter.sp.clean", "./my\\ tools/c.sh").contains(&("my tools/c.sh".to_owned(), false)));
+        assert!(find_paths("alias.c", "!cd tools && ./cd.sh").contains(&("tools/cd.sh".to_owned(), false)));
         for (value, path) in [
             ("\"$(git rev-parse --show-toplevel)/tools/top.sh\" %f", "tools/top.sh"),
             ("!$PWD/tools/pwd.sh", "tools/pwd.sh"),
@@ -419,29 +423,29 @@ mod tests {
             ("python3 -m tools.mod", "tools/mod.py"),
             ("python3 -m tools.mod", "tools/__init__.py"),
         ] {
-            let found = named("filter.x.clean", value);
+            let found = find_paths("filter.x.clean", value);
             assert!(found.contains(&(path.to_owned(), false)), "{value}: {found:?}");
         }
-        assert_eq!(named("url.ext::./insteadOf.sh %S.insteadOf", "x:"), one("insteadOf.sh", false));
-        assert_eq!(named("gpg.ssh.allowedSignersFile", "signers"), one("signers", true));
-        assert!(named("core.hookspath", ".").contains(&("pre-commit".to_owned(), false)));
-        assert!(named("core.hookspath", "/nowhere/repo").contains(&("post-checkout".to_owned(), false)));
+        assert_eq!(find_paths("url.ext::./insteadOf.sh %S.insteadOf", "x:"), path_list("insteadOf.sh", false));
+        assert_eq!(find_paths("gpg.ssh.allowedSignersFile", "signers"), path_list("signers", true));
+        assert!(find_paths("core.hookspath", ".").contains(&("pre-commit".to_owned(), false)));
+        assert!(find_paths("core.hookspath", "/nowhere/repo").contains(&("post-checkout".to_owned(), false)));
     }
 
     #[test]
-    fn a_way_to_the_tree_may_have_links() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let root = folder.path().canonicalize().expect("it is there").join("data/repo");
-        std::fs::create_dir_all(&root).expect("made");
-        std::os::unix::fs::symlink(folder.path().join("data"), folder.path().join("home")).expect("made");
-        let value = folder.path().join("home/repo/hooks");
-        let place = ValueOrigin { root: &root, dir: &root, origin: b"file:.git/config" };
-        let found = place.find_in_value(b"core.hookspath", b"core.hooksPath", value.as_os_str().as_bytes());
+    fn config_paths_are_found_through_symlinks() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().canonicalize().expect("directory exists").join("data/repo");
+        std::fs::create_dir_all(&root).expect("created");
+        std::os::unix::fs::symlink(dir.path().join("data"), dir.path().join("home")).expect("created");
+        let value = dir.path().join("home/repo/hooks");
+        let value_origin = ValueOrigin { root: &root, dir: &root, origin: b"file:.git/config" };
+        let found = value_origin.find_in_value(b"core.hookspath", b"core.hooksPath", value.as_os_str().as_bytes());
         assert_eq!(found.iter().map(|p| p.path.as_bytes()).collect::<Vec<_>>(), [b"hooks"]);
     }
 
     #[test]
-    fn other_values_name_none() {
+    fn other_config_values_have_no_paths() {
         for (key, value) in [
             ("core.hookspath", "/etc/hooks"),
             ("core.hookspath", "../elsewhere"),
@@ -458,7 +462,7 @@ mod tests {
             ("filter.lfs.smudge", "git-lfs smudge -- %f"),
             ("diff.tool", "vimdiff 2.0"),
         ] {
-            assert_eq!(named(key, value), [], "{key} = {value}");
+            assert_eq!(find_paths(key, value), [], "{key} = {value}");
         }
     }
 }

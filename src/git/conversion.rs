@@ -606,10 +606,10 @@ mod tests {
     use super::{MAX_MATCH_ATTEMPTS, count_match_attempts, parse_lfs_pointer};
 
     #[test]
-    fn tries_grow_with_depth_and_double_stars() {
+    fn match_attempts_grow_with_depth_and_double_stars() {
         let path = |depth| "a/".repeat(depth).into_bytes();
-        for (stars, depth, ways) in [(0, 100, 1), (1, 10, 11), (2, 10, 66), (60, 1, 61), (60, 0, 1)] {
-            assert_eq!(count_match_attempts(stars, &path(depth)), ways, "{stars} {depth}");
+        for (stars, depth, attempts) in [(0, 100, 1), (1, 10, 11), (2, 10, 66), (60, 1, 61), (60, 0, 1)] {
+            assert_eq!(count_match_attempts(stars, &path(depth)), attempts, "{stars} {depth}");
         }
         assert!(
             count_match_attempts(3, &path(64)) < MAX_MATCH_ATTEMPTS
@@ -621,7 +621,7 @@ mod tests {
     }
 
     #[test]
-    fn pointers_are_told_from_files() {
+    fn lfs_pointers_are_distinguished_from_files() {
         let id = "a".repeat(64);
         let text = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{id}\nsize 12\n");
         assert_eq!(parse_lfs_pointer(text.as_bytes()), Some((id.clone(), 12)));

@@ -263,79 +263,87 @@ mod tests {
     use git2::{Commit, Oid, Repository, Signature};
 
     #[test]
-    fn depth_decides_what_goes_along_and_what_is_new_over_an_ancestor() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let git = Repository::init_bare(folder.path()).expect("a repository");
+    fn depth_limits_history_and_its_delta() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let git = Repository::init_bare(dir.path()).expect("a repository");
         let tree = git.treebuilder(None).and_then(|b| b.write()).expect("a tree");
         let commit = |n: i64, parents: &[Oid]| {
-            let who = Signature::new("A", "a@example.org", &git2::Time::new(n, 0)).expect("a signature");
-            let parents: Vec<Commit<'_>> = parents.iter().map(|id| git.find_commit(*id).expect("there")).collect();
-            let tree = git.find_tree(tree).expect("there");
-            git.commit(None, &who, &who, "c", &tree, &parents.iter().collect::<Vec<_>>()).expect("committed")
+            let signature = Signature::new("A", "a@example.org", &git2::Time::new(n, 0)).expect("a signature");
+            let parents: Vec<Commit<'_>> =
+                parents.iter().map(|id| git.find_commit(*id).expect("commit exists")).collect();
+            let tree = git.find_tree(tree).expect("tree exists");
+            git.commit(None, &signature, &signature, "c", &tree, &parents.iter().collect::<Vec<_>>())
+                .expect("committed")
         };
-        let mut line = vec![commit(0, &[])];
+        let mut commits = vec![commit(0, &[])];
         for n in 1..6 {
-            line.push(commit(n, &line[line.len() - 1..]));
+            commits.push(commit(n, &commits[commits.len() - 1..]));
         }
         let depth = History::Depth { commits: 3, chosen: false };
-        assert_eq!(depth.shallow_boundary(&git, line[5]).expect("cut"), [line[3]].into());
-        assert_eq!(depth.shallow_boundary(&git, line[1]).expect("cut"), [].into(), "all of it");
-        assert_eq!(depth.commits_beyond(&git, line[5], line[4]).expect("listed"), [line[5]]);
-        let topic = commit(8, &[line[0]]);
-        let merge = commit(9, &[line[4], topic]);
-        let beyond = |history: History| -> std::collections::BTreeSet<Oid> {
-            history.commits_beyond(&git, merge, line[4]).expect("listed").into_iter().collect()
+        assert_eq!(depth.shallow_boundary(&git, commits[5]).expect("computed"), [commits[3]].into());
+        assert_eq!(depth.shallow_boundary(&git, commits[1]).expect("computed"), [].into(), "the full history");
+        assert_eq!(depth.commits_beyond(&git, commits[5], commits[4]).expect("listed"), [commits[5]]);
+        let topic = commit(8, &[commits[0]]);
+        let merge = commit(9, &[commits[4], topic]);
+        let list_commits_beyond = |history: History| -> std::collections::BTreeSet<Oid> {
+            history.commits_beyond(&git, merge, commits[4]).expect("listed").into_iter().collect()
         };
-        assert_eq!(beyond(depth), [merge, topic, line[0]].into(), "a branch from further back than what went along");
-        assert_eq!(beyond(History::Full), [merge, topic].into());
-        assert_eq!(depth.shallow_boundary(&git, merge).expect("cut"), [line[3]].into());
+        assert_eq!(
+            list_commits_beyond(depth),
+            [merge, topic, commits[0]].into(),
+            "a branch that starts before the shallow boundary"
+        );
+        assert_eq!(list_commits_beyond(History::Full), [merge, topic].into());
+        assert_eq!(depth.shallow_boundary(&git, merge).expect("computed"), [commits[3]].into());
     }
 
     #[test]
-    fn a_depth_is_chosen_by_the_commits_that_it_reaches() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let git = Repository::init_bare(folder.path()).expect("a repository");
+    fn depth_is_chosen_by_reachable_commits() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let git = Repository::init_bare(dir.path()).expect("a repository");
         let tree = git.treebuilder(None).and_then(|b| b.write()).expect("a tree");
         let mut number = 0;
         let mut commit = |parents: &[Oid]| {
             number += 1;
-            let who = Signature::new("A", "a@example.org", &git2::Time::new(number, 0)).expect("a signature");
-            let parents: Vec<Commit<'_>> = parents.iter().map(|id| git.find_commit(*id).expect("there")).collect();
-            let tree = git.find_tree(tree).expect("there");
-            git.commit(None, &who, &who, "c", &tree, &parents.iter().collect::<Vec<_>>()).expect("committed")
+            let signature = Signature::new("A", "a@example.org", &git2::Time::new(number, 0)).expect("a signature");
+            let parents: Vec<Commit<'_>> =
+                parents.iter().map(|id| git.find_commit(*id).expect("commit exists")).collect();
+            let tree = git.find_tree(tree).expect("tree exists");
+            git.commit(None, &signature, &signature, "c", &tree, &parents.iter().collect::<Vec<_>>())
+                .expect("committed")
         };
-        let mut line = commit(&[]);
-        assert_eq!(depth_for(&git, line).expect("asked"), 50, "there is no more");
+        let mut head = commit(&[]);
+        assert_eq!(depth_for(&git, head).expect("computed"), 50, "the history is shorter");
         for _ in 0..300 {
-            line = commit(&[line]);
+            head = commit(&[head]);
         }
-        assert_eq!(depth_for(&git, line).expect("asked"), 50);
+        assert_eq!(depth_for(&git, head).expect("computed"), 50);
         // Each level doubles: eight levels reach 255 commits.
         let mut level: Vec<Oid> = (0..512).map(|_| commit(&[])).collect();
         while level.len() > 1 {
             level = level.chunks(2).map(&mut commit).collect();
         }
-        assert_eq!(depth_for(&git, level[0]).expect("asked"), 5);
+        assert_eq!(depth_for(&git, level[0]).expect("computed"), 5);
     }
 
     #[test]
-    fn a_store_is_measured_by_its_packs_and_some_of_its_loose_objects() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let objects = folder.path().join("objects");
-        std::fs::create_dir_all(objects.join("pack")).expect("made");
-        std::fs::create_dir_all(objects.join("17")).expect("made");
+    fn object_store_size_is_estimated() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let objects = dir.path().join("objects");
+        std::fs::create_dir_all(objects.join("pack")).expect("created");
+        std::fs::create_dir_all(objects.join("17")).expect("created");
         let mut index = b"\xfftOc\0\0\0\x02".to_vec();
         index.extend((1..=256_u32).flat_map(|n| (n * 2000).to_be_bytes()));
         std::fs::write(objects.join("pack/p.idx"), &index).expect("written");
         std::fs::write(objects.join("pack/p.pack"), "four").expect("written");
         std::fs::write(objects.join("17/x"), "ab").expect("written");
-        let store = StoreSize::measure_objects(&objects);
-        assert_eq!(store, StoreSize { objects: 512_000 + 64, bytes: 4 + 128 });
-        assert!(!store.is_small());
+        let size = StoreSize::measure_objects(&objects);
+        assert_eq!(size, StoreSize { objects: 512_000 + 64, bytes: 4 + 128 });
+        assert!(!size.is_small());
     }
 
     #[test]
-    fn what_can_be_asked_for() {
+    fn history_depth_values_are_parsed() {
         assert_eq!("full".parse(), Ok(History::Full));
         assert_eq!("none".parse(), Ok(History::None));
         assert_eq!("7".parse(), Ok(History::Depth { commits: 7, chosen: true }));

@@ -117,12 +117,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_used_up_budget_ignores_nothing() {
-        let path = RepoPath::from_bytes(b"secret.rs").expect("a path");
+    fn exhausted_ignore_budget_ignores_nothing() {
+        let path = RepoPath::from_bytes(b"secret.rs").expect("valid path");
         let mut rules = IgnoreRules::default();
         rules.add_rules(None, b"secret.rs\n");
         assert!(rules.is_ignored(&path, false));
-        // Whether the last pattern includes the file again, the budget cannot tell.
+        // The budget ends before the last patterns are matched, and one of them could include the file.
         let costly = format!("!{}*x\n", "*a".repeat(2000)).repeat(2000);
         rules.add_rules(None, format!("secret.rs\n!*.rs\n{costly}").as_bytes());
         assert!(!rules.is_ignored(&path, false));

@@ -107,14 +107,14 @@ mod tests {
     use crate::core::path::RepoPath;
 
     #[test]
-    fn paths_directories_and_globs() {
-        let includes = Includes::parse_globs(&["a/b/".into(), "*.env".into(), "x/**/y".into()]).expect("globs");
-        let names = |path: &str| includes.is_match(&RepoPath::from_bytes(path.as_bytes()).expect("a path"));
+    fn include_accepts_paths_directories_and_globs() {
+        let includes = Includes::parse_globs(&["a/b/".into(), "*.env".into(), "x/**/y".into()]).expect("valid globs");
+        let is_match = |path: &str| includes.is_match(&RepoPath::from_bytes(path.as_bytes()).expect("valid path"));
         for path in ["a/b", "a/b/c/d", "k.env", "x/1/2/y"] {
-            assert!(names(path), "{path}");
+            assert!(is_match(path), "{path}");
         }
         for path in ["a/bc", "a", "dir/k.env", "x/y/z"] {
-            assert!(!names(path), "{path}");
+            assert!(!is_match(path), "{path}");
         }
         assert!(Includes::parse_globs(&["[".into()]).is_err());
     }

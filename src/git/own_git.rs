@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn identities_are_parsed_as_git_prints_them() {
+    fn identities_are_parsed() {
         let identity = |name: &str, email: &str| Some(Identity { name: name.into(), email: email.into() });
         assert_eq!(parse_identity("Ann B <ann@example.org> 1700000000 +0100\n"), identity("Ann B", "ann@example.org"));
         assert_eq!(parse_identity("A <b <c@d> 1 +0000"), identity("A", "b <c@d"));

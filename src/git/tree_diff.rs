@@ -87,9 +87,9 @@ mod tests {
     use git2::{ObjectType, Oid, Repository};
 
     #[test]
-    fn each_way_to_differ_is_found_once() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let git = Repository::init_bare(folder.path()).expect("a repository");
+    fn tree_diff_finds_each_kind_of_difference_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let git = Repository::init_bare(dir.path()).expect("a repository");
         let blob = |text: &str| git.blob(text.as_bytes()).expect("a blob");
         let tree = |entries: &[(&str, Oid, i32)]| {
             let mut builder = git.treebuilder(None).expect("a builder");
@@ -115,7 +115,7 @@ mod tests {
             ("to-file", blob("3"), 0o120_000),
             ("to-tree", same, 0o040_000),
         ]);
-        let names = |limit| {
+        let diff_trees = |limit| {
             let found = compare_trees(&git, old, new, limit).expect("compared");
             found
                 .into_iter()
@@ -132,9 +132,9 @@ mod tests {
             ("to-tree", true, false),
             ("gone", true, false),
         ];
-        assert_eq!(names(100), expected.map(|(p, a, b)| (p.to_owned(), a, b)));
-        assert_eq!(names(2).len(), 3, "one more than the limit tells that it was passed");
-        assert_eq!(git.find_object(old, Some(ObjectType::Tree)).expect("there").id(), old);
+        assert_eq!(diff_trees(100), expected.map(|(p, a, b)| (p.to_owned(), a, b)));
+        assert_eq!(diff_trees(2).len(), 3, "one more than the limit shows that it was exceeded");
+        assert_eq!(git.find_object(old, Some(ObjectType::Tree)).expect("tree exists").id(), old);
         assert!(compare_trees(&git, old, old, 1).expect("compared").is_empty());
     }
 }

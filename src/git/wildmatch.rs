@@ -221,26 +221,26 @@ mod tests {
 
     use super::*;
 
-    fn answer(pattern: &[u8], path: &[u8]) -> bool {
+    fn is_match(pattern: &[u8], path: &[u8]) -> bool {
         matches_pattern(pattern, path, [&StepBudget::for_path(), &StepBudget::default()])
     }
 
-    fn git(pattern: &[u8], path: &[u8]) -> bool {
+    fn git_matches(pattern: &[u8], path: &[u8]) -> bool {
         gix_glob::wildmatch(pattern.into(), path.into(), Mode::NO_MATCH_SLASH_LITERAL)
     }
 
     #[test]
-    fn patterns_that_keep_git_busy_for_ever_are_answered_at_once() {
+    fn pathological_patterns_are_matched_quickly() {
         let path = b"a/".repeat(2000);
         for unit in [&b"**/"[..], b"**/a/", b"**/*a"] {
             let pattern = [unit.repeat(60), b"zz".to_vec()].concat();
-            assert!(!answer(&pattern, &path));
+            assert!(!is_match(&pattern, &path));
         }
-        assert!(answer(&[&b"**/".repeat(60)[..], b"zz"].concat(), &[&b"a/".repeat(100)[..], b"zz"].concat()));
+        assert!(is_match(&[&b"**/".repeat(60)[..], b"zz"].concat(), &[&b"a/".repeat(100)[..], b"zz"].concat()));
     }
 
     #[test]
-    fn without_steps_nothing_matches() {
+    fn exhausted_budget_matches_nothing() {
         for (path, walk) in [(30, u64::MAX), (u64::MAX, 30)] {
             let budgets = [&StepBudget(AtomicU64::new(path)), &StepBudget(AtomicU64::new(walk))];
             assert!(matches_pattern(b"a*", b"ab", budgets) && matches_pattern(b"a*", b"ab", budgets));
@@ -253,8 +253,8 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_gits() {
-        for (pattern, path, is) in [
+    fn wildmatch_agrees_with_git() {
+        for (pattern, path, expected) in [
             (&b"**/foo"[..], &b"foo"[..], true),
             (b"**/foo", b"a/b/foo", true),
             (b"**/foo", b"afoo", false),
@@ -274,8 +274,14 @@ mod tests {
             (b"a\\*", b"a*", true),
             (b"[!x]", b"/", false),
         ] {
-            assert_eq!(answer(pattern, path), is, "{:?} {:?}", pattern.escape_ascii(), path.escape_ascii());
-            assert_eq!(git(pattern, path), is, "git: {:?} {:?}", pattern.escape_ascii(), path.escape_ascii());
+            assert_eq!(is_match(pattern, path), expected, "{:?} {:?}", pattern.escape_ascii(), path.escape_ascii());
+            assert_eq!(
+                git_matches(pattern, path),
+                expected,
+                "git: {:?} {:?}",
+                pattern.escape_ascii(),
+                path.escape_ascii()
+            );
         }
     }
 
@@ -283,7 +289,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 50_000, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn answers_are_gits_for_any_pattern(
+        fn wildmatch_agrees_with_git_for_any_pattern(
             pattern in prop::collection::vec(prop::sample::select(vec![
                 &b"a"[..], b"b", b"-", b"/", b"/", b"*", b"*", b"**", b"**/", b"?", b"\\", b"[", b"]", b"!", b"^", b"[a-b]",
                 b"[!b]", b"[[:alpha:]",
@@ -291,8 +297,8 @@ mod tests {
             path in prop::collection::vec(prop::sample::select(b"aab-/[:\\*]!".to_vec()), 0..10),
         ) {
             let pattern = pattern.concat();
-            let both = (answer(&pattern, &path), git(&pattern, &path));
-            prop_assert_eq!(both.0, both.1, "{} {}", pattern.escape_ascii(), path.escape_ascii());
+            let results = (is_match(&pattern, &path), git_matches(&pattern, &path));
+            prop_assert_eq!(results.0, results.1, "{} {}", pattern.escape_ascii(), path.escape_ascii());
         }
     }
 }

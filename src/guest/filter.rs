@@ -132,36 +132,37 @@ pub fn forbid_tracing() -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Returns the filter's result from a model of the kernel's interpreter, for the few instructions used here.
-    fn answer(number: u32, arch: u32, argument: u32) -> u32 {
+    /// Runs the filter in a model of the kernel's interpreter that supports only the instructions used here.
+    fn run_filter(number: u32, arch: u32, argument: u32) -> u32 {
         let program = build_program();
-        let (mut at, mut a) = (0_usize, 0_u32);
+        let (mut index, mut accumulator) = (0_usize, 0_u32);
         loop {
-            let i = &program[at];
-            let jump = |yes: bool| usize::from(if yes { i.jump_true } else { i.jump_false });
-            at += 1 + match i.code {
+            let instruction = &program[index];
+            let jump =
+                |condition: bool| usize::from(if condition { instruction.jump_true } else { instruction.jump_false });
+            index += 1 + match instruction.code {
                 0x20 => {
-                    a = match i.k {
+                    accumulator = match instruction.k {
                         0 => number,
                         4 => arch,
                         16 => argument,
-                        other => panic!("loads at {other}"),
+                        other => panic!("unsupported load offset {other}"),
                     };
                     0
                 }
-                0x15 => jump(a == i.k),
-                0x35 => jump(a >= i.k),
-                0x25 => jump(a > i.k),
-                0x45 => jump(a & i.k != 0),
-                0x06 => return i.k,
-                other => panic!("instruction {other:#x}"),
+                0x15 => jump(accumulator == instruction.k),
+                0x35 => jump(accumulator >= instruction.k),
+                0x25 => jump(accumulator > instruction.k),
+                0x45 => jump(accumulator & instruction.k != 0),
+                0x06 => return instruction.k,
+                other => panic!("unsupported instruction {other:#x}"),
             };
         }
     }
 
     #[test]
-    fn filter_denies_these_calls_and_no_other() {
-        let call = |number, argument| answer(number, nr::ARCH, argument);
+    fn seccomp_filter_denies_exactly_these_calls() {
+        let call = |number, argument| run_filter(number, nr::ARCH, argument);
         for number in [nr::SOCKET, nr::SOCKETPAIR] {
             for family in 0..64 {
                 let expected = if FAMILIES.contains(&family) { ALLOW } else { ERRNO | EAFNOSUPPORT };
@@ -180,7 +181,7 @@ mod tests {
             assert_eq!(call(number, 17), ALLOW);
         }
         assert_eq!(call(X32 | nr::SOCKET, 2), ERRNO | ENOSYS);
-        assert_eq!(answer(nr::SOCKET, 0x4000_0003, 2), ERRNO | ENOSYS);
+        assert_eq!(run_filter(nr::SOCKET, 0x4000_0003, 2), ERRNO | ENOSYS);
         for number in 0..500 {
             let known = [nr::SOCKET, nr::SOCKETPAIR, CLONE3, 425, 426, 427];
             if !known.contains(&number) && !nr::DENIED.contains(&number) {

@@ -389,9 +389,9 @@ mod tests {
 
     /// The behavior of a hostile guest after the handshake.
     #[derive(Clone)]
-    enum Then {
-        /// Answers the first request with these bytes, in pieces of this size, and ends.
-        Say(Vec<u8>, usize),
+    enum GuestBehavior {
+        /// Responds to the first request with these bytes, in chunks of this size, and exits.
+        Respond(Vec<u8>, usize),
         /// Sends nothing and keeps the connection open.
         Stall,
     }
@@ -400,110 +400,114 @@ mod tests {
         encode_frame(kind, stream, payload).to_vec()
     }
 
-    /// Creates a guest that answers the handshake with `banner` and then behaves as specified by `then`.
-    fn guest(banner: &[u8], then: Then) -> AttachedStreams {
-        let (ours, mut theirs) = tokio::io::duplex(1 << 16);
+    /// Creates a guest that responds to the handshake with `banner` and then follows `behavior`.
+    fn guest(banner: &[u8], behavior: GuestBehavior) -> AttachedStreams {
+        let (host_stream, mut guest_stream) = tokio::io::duplex(1 << 16);
         let (sender, receiver) = mpsc::channel::<Bytes>(64);
         let banner = banner.to_vec();
         tokio::spawn(async move {
             let mut hello = [0; protocol::HEADER_LEN + NONCE_LEN];
-            theirs.read_exact(&mut hello).await.expect("it greets");
-            let answer = [&banner[..], &hello[protocol::HEADER_LEN..]].concat();
-            sender.send(frame(Kind::Hello, 0, &answer).into()).await.expect("it listens");
+            guest_stream.read_exact(&mut hello).await.expect("a hello frame");
+            let response = [&banner[..], &hello[protocol::HEADER_LEN..]].concat();
+            sender.send(frame(Kind::Hello, 0, &response).into()).await.expect("receiver is open");
             let mut request = [0; 1024];
-            let _ = theirs.read(&mut request).await;
-            match then {
-                Then::Say(bytes, size) => {
-                    for piece in bytes.chunks(size) {
-                        if sender.send(piece.to_vec().into()).await.is_err() {
+            let _ = guest_stream.read(&mut request).await;
+            match behavior {
+                GuestBehavior::Respond(bytes, size) => {
+                    for chunk in bytes.chunks(size) {
+                        if sender.send(chunk.to_vec().into()).await.is_err() {
                             return;
                         }
                     }
                 }
-                Then::Stall => {
-                    let _keep = sender;
+                GuestBehavior::Stall => {
+                    let _sender = sender;
                     std::future::pending().await
                 }
             }
         });
         let output =
             stream::unfold(receiver, |mut r| async { r.recv().await.map(|b| (Ok(OutputChunk::Stdout(b)), r)) });
-        AttachedStreams { input: Box::pin(ours), output: Box::pin(output) }
+        AttachedStreams { input: Box::pin(host_stream), output: Box::pin(output) }
     }
 
-    async fn greeted(then: Then) -> GuestClient {
-        let (accept, _none) = mpsc::unbounded_channel();
-        GuestClient::perform_handshake(guest(protocol::BANNER, then), accept).await.expect("it greets")
+    async fn connect(behavior: GuestBehavior) -> GuestClient {
+        let (accept, _receiver) = mpsc::unbounded_channel();
+        GuestClient::perform_handshake(guest(protocol::BANNER, behavior), accept).await.expect("handshake succeeds")
     }
 
-    async fn read(bytes: Vec<u8>) -> Result<Vec<u8>, GuestError> {
-        greeted(Then::Say(bytes, 4096)).await.read(Root::Work, b"f", 8).await
-    }
-
-    #[tokio::test]
-    async fn a_greeting_that_is_not_the_guests() {
-        let (accept, _none) = mpsc::unbounded_channel();
-        let wrong = GuestClient::perform_handshake(guest(b"airlock-guest-1 ", Then::Stall), accept).await;
-        assert!(matches!(wrong, Err(GuestError::Protocol(_))));
+    async fn read_response(bytes: Vec<u8>) -> Result<Vec<u8>, GuestError> {
+        connect(GuestBehavior::Respond(bytes, 4096)).await.read(Root::Work, b"f", 8).await
     }
 
     #[tokio::test]
-    async fn short_reads_at_every_byte() {
-        let answer = [frame(Kind::Part, 0, b"half "), frame(Kind::Part, 0, b"abc"), frame(Kind::Done, 0, b"")].concat();
-        for size in 1..answer.len() {
-            let link = greeted(Then::Say(answer.clone(), size)).await;
-            assert_eq!(link.read(Root::Work, b"f", 8).await.expect("it is whole"), b"half abc");
+    async fn foreign_greeting_is_refused() {
+        let (accept, _receiver) = mpsc::unbounded_channel();
+        let result = GuestClient::perform_handshake(guest(b"airlock-guest-1 ", GuestBehavior::Stall), accept).await;
+        assert!(matches!(result, Err(GuestError::Protocol(_))));
+    }
+
+    #[tokio::test]
+    async fn client_handles_short_reads_at_every_byte() {
+        let response =
+            [frame(Kind::Part, 0, b"half "), frame(Kind::Part, 0, b"abc"), frame(Kind::Done, 0, b"")].concat();
+        for size in 1..response.len() {
+            let client = connect(GuestBehavior::Respond(response.clone(), size)).await;
+            assert_eq!(client.read(Root::Work, b"f", 8).await.expect("complete response"), b"half abc");
         }
     }
 
     #[tokio::test]
-    async fn frames_that_are_none_end_the_conversation() {
+    async fn invalid_frames_end_the_connection() {
         let huge = [&u32::MAX.to_le_bytes()[..], &[Kind::Part as u8, 0, 0, 0, 0], b"x"].concat();
         let unknown = [&1_u32.to_le_bytes()[..], &[99, 0, 0, 0, 0], b"x"].concat();
-        let of_the_host = frame(Kind::Request, 0, b"");
-        let unasked = frame(Kind::Done, 77, b"");
-        for bytes in [huge, unknown, of_the_host, unasked] {
-            assert!(matches!(read(bytes.clone()).await, Err(GuestError::Ended(_))), "{bytes:?}");
+        let from_host = frame(Kind::Request, 0, b"");
+        let unsolicited = frame(Kind::Done, 77, b"");
+        for bytes in [huge, unknown, from_host, unsolicited] {
+            assert!(matches!(read_response(bytes.clone()).await, Err(GuestError::Ended(_))), "{bytes:?}");
         }
     }
 
     #[tokio::test]
-    async fn a_guest_that_dies_at_each_byte_of_an_answer() {
-        let answer = [frame(Kind::Part, 0, b"half"), frame(Kind::Done, 0, b"")].concat();
-        for end in 0..answer.len() {
-            assert!(matches!(read(answer[..end].to_vec()).await, Err(GuestError::Ended(_))), "{end}");
+    async fn client_reports_guest_that_dies_at_every_byte() {
+        let response = [frame(Kind::Part, 0, b"half"), frame(Kind::Done, 0, b"")].concat();
+        for end in 0..response.len() {
+            assert!(matches!(read_response(response[..end].to_vec()).await, Err(GuestError::Ended(_))), "{end}");
         }
     }
 
     #[tokio::test]
-    async fn nobody_waits_for_a_guest_that_has_ended() {
-        let link = greeted(Then::Say(frame(Kind::Done, 0, b""), 64)).await;
-        assert_eq!(link.read(Root::Work, b"f", 8).await.expect("an empty file"), b"");
+    async fn client_does_not_wait_for_ended_guest() {
+        let client = connect(GuestBehavior::Respond(frame(Kind::Done, 0, b""), 64)).await;
+        assert_eq!(client.read(Root::Work, b"f", 8).await.expect("an empty file"), b"");
         // The guest has ended. A new request must fail at once, without a timeout.
-        while link.pending.lock().expect("no panic").is_some() {
+        while client.pending.lock().expect("lock is not poisoned").is_some() {
             tokio::task::yield_now().await;
         }
-        assert!(matches!(link.measure_usage(Root::Work, 1).await, Err(GuestError::Ended(_))));
+        assert!(matches!(client.measure_usage(Root::Work, 1).await, Err(GuestError::Ended(_))));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_guest_that_stalls_is_given_up() {
-        assert!(matches!(greeted(Then::Stall).await.read(Root::Work, b"f", 8).await, Err(GuestError::Silent)));
-        let part = Then::Say(frame(Kind::Part, 0, b"a"), 64);
-        // The guest sends one part of an answer, but never its end.
-        let link = greeted(part).await;
-        assert!(matches!(link.read(Root::Work, b"f", 8).await, Err(GuestError::Ended(_) | GuestError::Silent)));
-        assert!(matches!(greeted(Then::Stall).await.listen_on(1).await, Err(GuestError::Silent)));
+    async fn client_times_out_on_stalled_guest() {
+        assert!(matches!(connect(GuestBehavior::Stall).await.read(Root::Work, b"f", 8).await, Err(GuestError::Silent)));
+        let part = GuestBehavior::Respond(frame(Kind::Part, 0, b"a"), 64);
+        // The guest sends one part of a response, but not its end.
+        let client = connect(part).await;
+        assert!(matches!(client.read(Root::Work, b"f", 8).await, Err(GuestError::Ended(_) | GuestError::Silent)));
+        assert!(matches!(connect(GuestBehavior::Stall).await.listen_on(1).await, Err(GuestError::Silent)));
     }
 
     #[tokio::test]
-    async fn answers_that_lie() {
+    async fn client_refuses_inconsistent_responses() {
         assert!(
-            matches!(read(frame(Kind::Part, 0, b"123456789")).await, Err(GuestError::Protocol(_))),
-            "more than asked"
+            matches!(read_response(frame(Kind::Part, 0, b"123456789")).await, Err(GuestError::Protocol(_))),
+            "longer than requested"
         );
-        assert!(matches!(read(frame(Kind::Failed, 0, b"")).await, Err(GuestError::File { .. })), "no number, no text");
-        let listed = |name: &[u8], target: &[u8]| {
+        assert!(
+            matches!(read_response(frame(Kind::Failed, 0, b"")).await, Err(GuestError::File { .. })),
+            "no error number and no text"
+        );
+        let encode_listing = |name: &[u8], target: &[u8]| {
             let entry = ListedEntry {
                 name: name.to_vec(),
                 kind: protocol::FileKind::Link,
@@ -516,18 +520,18 @@ mod tests {
         };
         let names: [&[u8]; 5] = [b"", b"a/b", b"a\0", &[b'x'; 256], b"../x"];
         for name in names {
-            let link = greeted(Then::Say(listed(name, b""), 4096)).await;
+            let client = connect(GuestBehavior::Respond(encode_listing(name, b""), 4096)).await;
             assert!(
-                matches!(link.list_dir(Root::Work, b"", 9).await, Err(GuestError::Protocol(_))),
+                matches!(client.list_dir(Root::Work, b"", 9).await, Err(GuestError::Protocol(_))),
                 "{}",
                 name.escape_ascii()
             );
         }
-        let link = greeted(Then::Say(listed(b"l", &[b'x'; 4097]), 4096)).await;
-        assert!(matches!(link.list_dir(Root::Work, b"", 9).await, Err(GuestError::Protocol(_))));
-        let link = greeted(Then::Say(listed(b"l", b"x"), 4096)).await;
-        assert_eq!(link.list_dir(Root::Work, b"", 9).await.expect("a link").len(), 1);
-        let link = greeted(Then::Say(frame(Kind::Done, 0, b""), 4096)).await;
-        assert!(matches!(link.query_space(Root::Work).await, Err(GuestError::Protocol(_))), "no answer at all");
+        let client = connect(GuestBehavior::Respond(encode_listing(b"l", &[b'x'; 4097]), 4096)).await;
+        assert!(matches!(client.list_dir(Root::Work, b"", 9).await, Err(GuestError::Protocol(_))));
+        let client = connect(GuestBehavior::Respond(encode_listing(b"l", b"x"), 4096)).await;
+        assert_eq!(client.list_dir(Root::Work, b"", 9).await.expect("valid listing").len(), 1);
+        let client = connect(GuestBehavior::Respond(frame(Kind::Done, 0, b""), 4096)).await;
+        assert!(matches!(client.query_space(Root::Work).await, Err(GuestError::Protocol(_))), "empty response");
     }
 }

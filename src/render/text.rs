@@ -214,25 +214,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_line_goes_on_behind_a_gutter() {
-        let painter = TextRenderer { color: false, width: Some(20) };
+    fn long_line_continues_behind_gutter() {
+        let renderer = TextRenderer { color: false, width: Some(20) };
         let long = format!("{}airlock: 1 of 1 file applied\n", "x".repeat(19));
         let hunk = ContextHunk {
             old: 0..0,
             new: 0..2,
             lines: vec![ContextLine::Added(long.as_bytes()), ContextLine::Added(b"a\tb\n")],
         };
-        let shown = painter.hunk_rows(&hunk, 9);
+        let rendered = renderer.hunk_rows(&hunk, 9);
         assert_eq!(
-            shown,
+            rendered,
             format!("@@ -0,0 +1,2 @@\n+{}\n~airlock: 1 of 1 fil\n~e applied\n+a      b\n", "x".repeat(19))
         );
         assert!(
-            TextRenderer { width: None, ..painter }
+            TextRenderer { width: None, ..renderer }
                 .hunk_rows(&hunk, 9)
                 .contains("xairlock: 1 of 1 file applied\n+a\tb\n")
         );
-        // A wide character does not cross the edge, and a character without width needs no column.
+        // A wide character does not cross the right edge, and a zero-width character needs no column.
         assert_eq!(
             wrap_rows(&format!("{}\u{65e5}\u{301}", "x".repeat(18)), Some(20)),
             ["x".repeat(18), "\u{65e5}\u{301}".into()]
@@ -240,30 +240,30 @@ mod tests {
     }
 
     #[test]
-    fn words_that_differ_are_in_reverse() {
-        let painter = TextRenderer { color: true, width: None };
+    fn differing_words_are_reversed() {
+        let renderer = TextRenderer { color: true, width: None };
         let lines = vec![
             ContextLine::Removed(b"let x = 1;\n"),
             ContextLine::Added(b"let x = 22;\n"),
             ContextLine::Context(b"y\n"),
         ];
-        let shown = painter.hunk_rows(&ContextHunk { old: 0..2, new: 0..2, lines }, 9);
+        let rendered = renderer.hunk_rows(&ContextHunk { old: 0..2, new: 0..2, lines }, 9);
         let expected = "\x1b[31m-let x = \x1b[7m1\x1b[27m;\x1b[0m\n\x1b[32m+let x = \x1b[7m22\x1b[27m;\x1b[0m\n y\n";
-        assert!(shown.ends_with(expected), "{shown:?}");
+        assert!(rendered.ends_with(expected), "{rendered:?}");
         let lines = vec![
             ContextLine::Removed("let name = \u{202e}1\n".as_bytes()),
             ContextLine::Added("let name = \u{202e}2\n".as_bytes()),
         ];
-        let shown = painter.hunk_rows(&ContextHunk { old: 0..1, new: 0..1, lines }, 9);
-        assert!(shown.contains("-let name = \x1b[7m<U+202E>1"), "{shown:?}");
+        let rendered = renderer.hunk_rows(&ContextHunk { old: 0..1, new: 0..1, lines }, 9);
+        assert!(rendered.contains("-let name = \x1b[7m<U+202E>1"), "{rendered:?}");
     }
 
     #[test]
-    fn many_blank_lines_are_counted_whatever_they_are_made_of() {
+    fn blank_lines_are_counted_whatever_characters_they_have() {
         let line = "\u{a0} \n";
         let lines = (0..50).map(|_| ContextLine::Added(line.as_bytes())).chain([ContextLine::Added(b"evil\n")]);
         let hunk = ContextHunk { old: 0..0, new: 0..51, lines: lines.collect() };
-        let shown = TextRenderer { color: false, width: None }.hunk_rows(&hunk, 400);
-        assert_eq!(shown, "@@ -0,0 +1,51 @@\n+<U+00A0> <U+000A x50>\n+evil\n");
+        let rendered = TextRenderer { color: false, width: None }.hunk_rows(&hunk, 400);
+        assert_eq!(rendered, "@@ -0,0 +1,51 @@\n+<U+00A0> <U+000A x50>\n+evil\n");
     }
 }

@@ -45,13 +45,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_that_nobody_writes_by_hand() {
-        let is = |path: &str| has_generated_name(&RepoPath::from_bytes(path.as_bytes()).expect("a path"));
+    fn generated_files_start_collapsed() {
+        let is_generated = |path: &str| has_generated_name(&RepoPath::from_bytes(path.as_bytes()).expect("valid path"));
         for path in ["Cargo.lock", "web/yarn.lock", "vendor/a/b.go", "x/node_modules/y.js", "app.min.js", "a_pb2.py"] {
-            assert!(is(path), "{path}");
+            assert!(is_generated(path), "{path}");
         }
         for path in ["src/lock.rs", "Cargo.lock.md", "vendors/a.go", "map.rs", "a.rs"] {
-            assert!(!is(path), "{path}");
+            assert!(!is_generated(path), "{path}");
         }
     }
 }

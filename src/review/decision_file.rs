@@ -162,14 +162,11 @@ impl DecisionFile {
         let units =
             model.files.iter().flat_map(|file| file.units.iter().map(move |unit| (unit.id.as_str(), (file, unit))));
         let units: HashMap<&str, _> = units.collect();
-        let escaped = |id: &str| Escaped::new(id).to_string();
-        let stale: Vec<String> =
-            hunks().filter(|b| !units.contains_key(b.id.as_str())).map(|b| escaped(&b.id)).collect();
+        let stale: Vec<String> = hunks().filter(|b| !units.contains_key(b.id.as_str())).map(|b| b.id.clone()).collect();
         if !stale.is_empty() {
-            let current = model
-                .files
-                .iter()
-                .flat_map(|f| f.units.iter().map(|u| format!("{}  {}", u.id, Escaped::new(f.change.path.as_bytes()))));
+            let current = model.files.iter().flat_map(|f| {
+                f.units.iter().map(|u| format!("{}  {}", u.id, String::from_utf8_lossy(f.change.path.as_bytes())))
+            });
             return Err(DecisionFileError::Stale { ids: stale, current: current.collect() });
         }
         let mut events = Vec::new();
@@ -177,13 +174,13 @@ impl DecisionFile {
         for (named, hunk) in self.files.iter().flat_map(|f| f.hunks.iter().map(move |hunk| (&f.path, hunk))) {
             let Some((file, unit)) = units.get(hunk.id.as_str()).copied() else { continue };
             if !seen.insert(&hunk.id) {
-                return Err(DecisionFileError::Duplicate(escaped(&hunk.id)));
+                return Err(DecisionFileError::Duplicate(hunk.id.clone()));
             }
-            let path = Escaped::new(file.change.path.as_bytes()).to_string();
+            let path = String::from_utf8_lossy(file.change.path.as_bytes()).into_owned();
             let wrong =
                 |reason: String| DecisionFileError::InvalidDecision { id: hunk.id.clone(), path: path.clone(), reason };
             if *named != escape_lossy(file.change.path.as_bytes()) {
-                return Err(wrong(format!("it is listed under {}", Escaped::new(named))));
+                return Err(wrong(format!("it is listed under {named}")));
             }
             let unit_decision = match (hunk.decision.as_str(), &hunk.text) {
                 ("undecided", None) => None,

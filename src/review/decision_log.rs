@@ -172,29 +172,29 @@ mod tests {
     }
 
     #[test]
-    fn a_draft_that_is_cut_anywhere_holds_what_was_written_before() {
-        let dir = tempfile::tempdir().expect("a folder");
+    fn draft_truncated_anywhere_keeps_earlier_events() {
+        let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("draft");
         let (mut draft, _) = DecisionLog::open(&path).expect("opened");
         for unit in ["a", "b", "c"] {
-            draft.append_events(&[accepted(unit)]).expect("kept");
+            draft.append_events(&[accepted(unit)]).expect("appended");
         }
         draft.sync_and_close().expect("closed");
-        let whole = fs::read(&path).expect("it is there");
-        for cut in 0..=whole.len() {
-            fs::write(&path, &whole[..cut]).expect("written");
-            let lines = whole[..cut].iter().filter(|b| **b == b'\n').count();
+        let bytes = fs::read(&path).expect("draft exists");
+        for len in 0..=bytes.len() {
+            fs::write(&path, &bytes[..len]).expect("written");
+            let lines = bytes[..len].iter().filter(|b| **b == b'\n').count();
             let (mut draft, state) = DecisionLog::open(&path).expect("opened");
-            assert_eq!(state.decisions.unit_decisions().count(), lines.saturating_sub(1), "cut at {cut}");
-            draft.append_events(&[accepted("d")]).expect("kept");
+            assert_eq!(state.decisions.unit_decisions().count(), lines.saturating_sub(1), "truncated at {len}");
+            draft.append_events(&[accepted("d")]).expect("appended");
             draft.sync_and_close().expect("closed");
-            assert!(read_draft(&path).expect("read").decisions.get("d").is_some(), "cut at {cut}");
+            assert!(read_draft(&path).expect("read").decisions.get("d").is_some(), "truncated at {len}");
         }
     }
 
     #[test]
-    fn a_damaged_line_is_named() {
-        let dir = tempfile::tempdir().expect("a folder");
+    fn damaged_draft_line_is_named() {
+        let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("draft");
         fs::write(&path, format!("{HEADER}{{\"decision\":{{\"unit\":\"a\",\"is\":\"perhaps\"}}}}\n")).expect("written");
         assert!(matches!(read_draft(&path), Err(DecisionLogError::Damaged { line: 2, .. })));
@@ -203,14 +203,14 @@ mod tests {
     }
 
     #[test]
-    fn a_long_draft_is_written_anew() {
-        let dir = tempfile::tempdir().expect("a folder");
+    fn long_draft_is_compacted() {
+        let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("draft");
         let (mut draft, _) = DecisionLog::open(&path).expect("opened");
-        draft.append_events(&vec![accepted("a"); COMPACT_THRESHOLD + 1]).expect("kept");
+        draft.append_events(&vec![accepted("a"); COMPACT_THRESHOLD + 1]).expect("appended");
         draft.sync_and_close().expect("closed");
         let (_, state) = DecisionLog::open(&path).expect("opened");
         assert!(state.decisions.get("a").is_some());
-        assert!(fs::metadata(&path).expect("it is there").len() < 200);
+        assert!(fs::metadata(&path).expect("draft exists").len() < 200);
     }
 }

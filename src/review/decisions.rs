@@ -341,10 +341,10 @@ mod tests {
     use crate::changes::UnitKind;
 
     #[test]
-    fn rulings_are_read_as_they_are_written() {
+    fn decisions_round_trip() {
         let hash = ContentHash::from_content(b"x");
         for text in ["accepted", "rejected", "lines y2n.", &format!("edited {hash}")] {
-            assert_eq!(text.parse::<UnitDecision>().expect("a unit_decision").to_string(), text);
+            assert_eq!(text.parse::<UnitDecision>().expect("valid unit decision").to_string(), text);
         }
         for bad in
             ["", "undecided", "lines", "lines ", "lines yx", "edited", "edited x", "accepted ", "lines 0y", "lines 2"]
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_make_up_a_unit() {
+    fn line_decisions_add_up_to_unit_decision() {
         let unit = Unit { id: "u".into(), kind: UnitKind::Hunk { old: 0..1, new: 0..2 } };
         let mut decisions = Decisions::default();
         let first = decisions.with_lines(&unit, [0], Some(Decision::Accepted));
@@ -364,8 +364,8 @@ mod tests {
         assert_eq!(decisions.with_lines(&unit, [0, 9], None), None);
         let all = decisions.with_lines(&unit, 1..3, Some(Decision::Accepted));
         assert_eq!(all, Some(UnitDecision::All(Decision::Accepted)));
-        let fits = |text: &str| text.parse::<UnitDecision>().expect("a unit_decision").is_valid_for(&unit);
-        assert!(fits("lines yn.") && fits("lines 2yn") && !fits("lines yn") && fits("accepted"));
+        let is_valid = |text: &str| text.parse::<UnitDecision>().expect("valid unit decision").is_valid_for(&unit);
+        assert!(is_valid("lines yn.") && is_valid("lines 2yn") && !is_valid("lines yn") && is_valid("accepted"));
         assert_eq!("lines 2yy".parse::<UnitDecision>(), Ok(UnitDecision::All(Decision::Accepted)));
     }
 }

@@ -63,12 +63,12 @@ mod tests {
     }
 
     #[test]
-    fn words_that_differ_are_found() {
-        let (gone, come) = intraline_diff(b"let x = first(a);\n", b"let x = second(a, b);\n");
-        assert_eq!((ranges(&gone), ranges(&come)), (vec![(8, 13)], vec![(8, 14), (16, 19)]));
-        assert_eq!(intraline_diff(b"abc\n", b"xyz\n"), (vec![], vec![]), "nothing in common");
+    fn differing_words_are_found() {
+        let (removed, added) = intraline_diff(b"let x = first(a);\n", b"let x = second(a, b);\n");
+        assert_eq!((ranges(&removed), ranges(&added)), (vec![(8, 13)], vec![(8, 14), (16, 19)]));
+        assert_eq!(intraline_diff(b"abc\n", b"xyz\n"), (vec![], vec![]), "no words in common");
         assert_eq!(intraline_diff(&[b'a'; 3000], b"a"), (vec![], vec![]));
-        let (_, come) = intraline_diff("abc é def\n".as_bytes(), "abc é日 def\n".as_bytes());
-        assert_eq!(ranges(&come), [(4, 9)]);
+        let (_, added) = intraline_diff("abc é def\n".as_bytes(), "abc é日 def\n".as_bytes());
+        assert_eq!(ranges(&added), [(4, 9)]);
     }
 }

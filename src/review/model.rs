@@ -193,14 +193,14 @@ mod tests {
     #[test]
     fn hunks_with_the_same_id_cannot_be_accepted() {
         let change = |path: &str| FileChange {
-            path: RepoPath::from_bytes(path.as_bytes()).expect("a path"),
+            path: RepoPath::from_bytes(path.as_bytes()).expect("valid path"),
             old: None,
             new: None,
             renamed_from: None,
             findings: Vec::new(),
         };
         let changes = [change("a"), change("b"), change("c")];
-        let opened = |change, id: &str| ReviewFile {
+        let review_file = |change, id: &str| ReviewFile {
             change,
             units: vec![Unit { id: id.into(), kind: UnitKind::Delete }],
             target: None,
@@ -208,7 +208,7 @@ mod tests {
             is_collapsed: false,
             is_ambiguous: false,
         };
-        let mut files = [opened(&changes[0], "1"), opened(&changes[1], "2"), opened(&changes[2], "1")];
+        let mut files = [review_file(&changes[0], "1"), review_file(&changes[1], "2"), review_file(&changes[2], "1")];
         mark_ambiguous(&mut files);
         assert_eq!(files.each_ref().map(ReviewFile::is_refused), [true, false, true]);
         assert!(files[0].severity_reasons().contains("the same id as another hunk"));

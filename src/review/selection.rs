@@ -296,7 +296,7 @@ mod tests {
     fn added(store: &Quarantine, path: &str, content: &str) -> FileChange {
         let hash = store.store_blob(content.as_bytes()).expect("stored");
         FileChange {
-            path: RepoPath::from_bytes(path.as_bytes()).expect("a path"),
+            path: RepoPath::from_bytes(path.as_bytes()).expect("valid path"),
             old: None,
             new: Some(FileVersion { kind: EntryKind::Regular, hash, size: content.len() as u64 }),
             renamed_from: None,
@@ -305,65 +305,76 @@ mod tests {
     }
 
     fn select(selector: &Selector) -> Result<(Vec<String>, usize), SelectionError> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Quarantine::open(folder.path().into()).expect("opened");
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Quarantine::open(dir.path().into()).expect("opened");
         let files = ["src/a.rs", "src/deep/b.rs", ".envrc", "a[1].txt"].map(|p| added(&store, p, "x\n"));
-        let draft = ChangesetBuilder { base: "base".into(), files: files.into(), ..ChangesetBuilder::default() };
-        let changes = draft.build_changeset(&store, &RuleSet::default(), &(), &CancelToken::default()).expect("sealed");
-        let sheet = ReviewModel::open(&changes, &store).expect("opened");
+        let builder = ChangesetBuilder { base: "base".into(), files: files.into(), ..ChangesetBuilder::default() };
+        let changes =
+            builder.build_changeset(&store, &RuleSet::default(), &(), &CancelToken::default()).expect("built");
+        let model = ReviewModel::open(&changes, &store).expect("opened");
         assert_eq!(ContentHash::from_content(b"x\n"), changes.files[0].new.as_ref().expect("added").hash);
         let selection =
-            selector.select_units(&sheet, &Decisions::default(), &[("dev".into(), "is a device".into())])?;
-        let taken = |f: &&super::super::ReviewFile<'_>| {
+            selector.select_units(&model, &Decisions::default(), &[("dev".into(), "is a device".into())])?;
+        let is_selected = |f: &&super::super::ReviewFile<'_>| {
             selection.selections.get(&f.change.path).is_some_and(|picks| picks.covers_all(&f.units))
         };
-        let paths = sheet.files.iter().filter(taken).map(|f| path_text(&f.change.path)).collect();
+        let paths = model.files.iter().filter(is_selected).map(|f| path_text(&f.change.path)).collect();
         Ok((paths, selection.skipped_high_risk.len()))
     }
 
-    fn of(accept: &[&str], reject: &[&str]) -> Selector {
-        let own = |list: &[&str]| list.iter().map(|&s| s.to_owned()).collect();
-        Selector { accept: own(accept), reject: own(reject), ..Selector::default() }
+    fn selector(accept: &[&str], reject: &[&str]) -> Selector {
+        let to_strings = |list: &[&str]| list.iter().map(|&s| s.to_owned()).collect();
+        Selector { accept: to_strings(accept), reject: to_strings(reject), ..Selector::default() }
     }
 
     #[test]
-    fn paths_before_globs_and_reject_before_accept() {
+    fn selector_prefers_paths_over_globs_and_reject_over_accept() {
         let paths = |list: &[&str]| list.iter().map(|&s| s.to_owned()).collect::<Vec<_>>();
-        assert_eq!(select(&of(&["a[1].txt"], &[])), Ok((paths(&["a[1].txt"]), 0)), "an exact path is no glob");
-        assert_eq!(select(&of(&["src/*"], &[])), Ok((paths(&["src/a.rs"]), 0)));
-        assert_eq!(select(&of(&["src/"], &[])), Ok((paths(&["src/a.rs", "src/deep/b.rs"]), 0)));
-        assert_eq!(select(&of(&["**"], &["src/**"])), Ok((paths(&["a[1].txt"]), 1)), "the risky one is passed over");
+        assert_eq!(select(&selector(&["a[1].txt"], &[])), Ok((paths(&["a[1].txt"]), 0)), "an exact path is not a glob");
+        assert_eq!(select(&selector(&["src/*"], &[])), Ok((paths(&["src/a.rs"]), 0)));
+        assert_eq!(select(&selector(&["src/"], &[])), Ok((paths(&["src/a.rs", "src/deep/b.rs"]), 0)));
+        assert_eq!(
+            select(&selector(&["**"], &["src/**"])),
+            Ok((paths(&["a[1].txt"]), 1)),
+            "the high-risk file is skipped"
+        );
         let all = Selector { all: true, allow_risky: true, ..Selector::default() };
-        assert_eq!(select(&all).expect("everything").0.len(), 4);
+        assert_eq!(select(&all).expect("all files selected").0.len(), 4);
     }
 
     #[test]
-    fn files_can_be_named_by_path_directory_and_glob() {
-        let dir = tempfile::tempdir().expect("a folder");
+    fn paths_restrict_model_by_path_directory_and_glob() {
+        let dir = tempfile::tempdir().expect("a directory");
         let store = Quarantine::open(dir.path().to_owned()).expect("opened");
         let paths = ["a.rs", "b.rs", "d/a.rs", "d/e/f.txt"];
         let files = paths.iter().map(|path| added(&store, path, "x\n")).collect();
-        let draft = ChangesetBuilder { files, ..ChangesetBuilder::default() };
-        let changes = draft.build_changeset(&store, &RuleSet::default(), &(), &CancelToken::default()).expect("sealed");
-        let kept = |given: &[&str]| {
+        let builder = ChangesetBuilder { files, ..ChangesetBuilder::default() };
+        let changes =
+            builder.build_changeset(&store, &RuleSet::default(), &(), &CancelToken::default()).expect("built");
+        let restrict = |patterns: &[&str]| {
             let mut model = ReviewModel::open(&changes, &store).expect("opened");
-            restrict_to_paths(&mut model, &given.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>())?;
+            restrict_to_paths(&mut model, &patterns.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>())?;
             Ok::<_, SelectionError>(model.files.iter().map(|f| path_text(&f.change.path)).collect::<Vec<_>>())
         };
-        assert_eq!(kept(&["a.rs"]).expect("kept"), ["a.rs"]);
-        assert_eq!(kept(&["d"]).expect("kept"), ["d/a.rs", "d/e/f.txt"]);
-        assert_eq!(kept(&["d/e/", "*.rs"]).expect("kept"), ["a.rs", "b.rs", "d/e/f.txt"]);
-        assert_eq!(kept(&["**/*.rs"]).expect("kept"), ["a.rs", "b.rs", "d/a.rs"]);
-        assert!(matches!(kept(&["a.rs", "nope"]), Err(SelectionError::NoMatch { pattern, .. }) if pattern == "nope"));
+        assert_eq!(restrict(&["a.rs"]).expect("paths match"), ["a.rs"]);
+        assert_eq!(restrict(&["d"]).expect("paths match"), ["d/a.rs", "d/e/f.txt"]);
+        assert_eq!(restrict(&["d/e/", "*.rs"]).expect("paths match"), ["a.rs", "b.rs", "d/e/f.txt"]);
+        assert_eq!(restrict(&["**/*.rs"]).expect("paths match"), ["a.rs", "b.rs", "d/a.rs"]);
+        assert!(
+            matches!(restrict(&["a.rs", "nope"]), Err(SelectionError::NoMatch { pattern, .. }) if pattern == "nope")
+        );
     }
 
     #[test]
-    fn what_matches_nothing_or_must_not_be_taken_is_an_error() {
-        assert!(matches!(select(&of(&["nope"], &[])), Err(SelectionError::NoMatch { option: "--accept", .. })));
-        assert!(matches!(select(&of(&["**"], &["nope"])), Err(SelectionError::NoMatch { option: "--reject", .. })));
-        assert!(matches!(select(&of(&["src/[", "x"], &[])), Err(SelectionError::BadGlob { .. })));
-        assert!(matches!(select(&of(&[".envrc"], &[])), Err(SelectionError::Risky { .. })));
-        assert!(matches!(select(&of(&["dev"], &[])), Err(SelectionError::Refused { .. })));
+    fn selector_fails_on_no_match_and_on_refused_files() {
+        assert!(matches!(select(&selector(&["nope"], &[])), Err(SelectionError::NoMatch { option: "--accept", .. })));
+        assert!(matches!(
+            select(&selector(&["**"], &["nope"])),
+            Err(SelectionError::NoMatch { option: "--reject", .. })
+        ));
+        assert!(matches!(select(&selector(&["src/[", "x"], &[])), Err(SelectionError::BadGlob { .. })));
+        assert!(matches!(select(&selector(&[".envrc"], &[])), Err(SelectionError::Risky { .. })));
+        assert!(matches!(select(&selector(&["dev"], &[])), Err(SelectionError::Refused { .. })));
         let stale = Selector { ids: vec!["0123".into()], ..Selector::default() };
         assert!(matches!(select(&stale), Err(SelectionError::StaleId { .. })));
     }

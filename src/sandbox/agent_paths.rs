@@ -77,13 +77,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hosts_path_is_kept_unless_it_hides_something() {
-        let at = |root: &str| mount_point(Path::new(root), "my repo");
+    fn workspace_uses_host_path_unless_it_hides_files() {
+        let mount = |root: &str| mount_point(Path::new(root), "my repo");
         for kept in ["/home/ann/project", "/srv/project", "/tmp/x/y", "/opt/p", "/var/tmp/p", "/usr/src/linux", "/p"] {
-            assert_eq!(at(kept), kept);
+            assert_eq!(mount(kept), kept);
         }
         for moved in ["/", "/usr", "/home", "/home/agent", "/home/agent/p", "/root/p", "/etc/app", "/proc/1", "/a:b"] {
-            assert_eq!(at(moved), "/work/my_repo", "{moved}");
+            assert_eq!(mount(moved), "/work/my_repo", "{moved}");
         }
     }
 }

@@ -381,20 +381,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ctrl_c_ends_the_agent_when_it_is_pressed_three_times_within_a_second() {
+    fn ctrl_c_three_times_within_a_second_ends_agent() {
         let (start, ms) = (Instant::now(), Duration::from_millis);
-        let pressed = |keys: &[(u64, &[u8])]| {
-            let mut insistence = CtrlCDetector::default();
-            keys.iter().any(|(at, typed)| insistence.detect_presses(typed, start + ms(*at)))
+        let detects_presses = |keys: &[(u64, &[u8])]| {
+            let mut detector = CtrlCDetector::default();
+            keys.iter().any(|(time, input)| detector.detect_presses(input, start + ms(*time)))
         };
-        assert!(pressed(&[(0, b"\x03"), (400, b"\x03"), (900, b"\x03")]));
-        assert!(pressed(&[(0, b"\x03\x03\x03")]));
-        assert!(pressed(&[(0, b"\x1b[99;5u"), (1, b"\x1b[27;5;99~"), (2, b"\x03")]));
-        assert!(!pressed(&[(0, b"\x03"), (600, b"\x03"), (1200, b"\x03"), (1800, b"\x03")]));
-        assert!(!pressed(&[(0, b"\x03\x03"), (10, b"c\x1b[99u")]));
-        // With a lock key on, as an event, and in another layout. A release does not count.
-        assert!(pressed(&[(0, b"\x1b[99;133u"), (1, b"\x1b[99;5:1u"), (2, b"\x1b[1089::99;5u")]));
-        assert!(!pressed(&[(0, b"\x1b[99;5:3u\x1b[99;5:3u\x1b[99;5:3u")]));
-        assert!(!pressed(&[(0, b"\x1b[99;2u\x1b[98;5u\x1b[5;5~\x1b[")]));
+        assert!(detects_presses(&[(0, b"\x03"), (400, b"\x03"), (900, b"\x03")]));
+        assert!(detects_presses(&[(0, b"\x03\x03\x03")]));
+        assert!(detects_presses(&[(0, b"\x1b[99;5u"), (1, b"\x1b[27;5;99~"), (2, b"\x03")]));
+        assert!(!detects_presses(&[(0, b"\x03"), (600, b"\x03"), (1200, b"\x03"), (1800, b"\x03")]));
+        assert!(!detects_presses(&[(0, b"\x03\x03"), (10, b"c\x1b[99u")]));
+        // With a lock key on, with the event type, and with another keyboard layout. A release does not count.
+        assert!(detects_presses(&[(0, b"\x1b[99;133u"), (1, b"\x1b[99;5:1u"), (2, b"\x1b[1089::99;5u")]));
+        assert!(!detects_presses(&[(0, b"\x1b[99;5:3u\x1b[99;5:3u\x1b[99;5:3u")]));
+        assert!(!detects_presses(&[(0, b"\x1b[99;2u\x1b[98;5u\x1b[5;5~\x1b[")]));
     }
 }

@@ -47,7 +47,7 @@ mod tests {
     use super::parse_session_id;
 
     #[test]
-    fn nothing_but_a_uuid_is_one() {
+    fn session_id_must_be_a_uuid() {
         let good = "0a1b2c3d-0123-4567-89ab-0123456789ab";
         assert_eq!(parse_session_id(format!("{good}.jsonl").as_bytes()).as_deref(), Some(good));
         for bad in ["", ".jsonl", "agent-0a1b2c3d.jsonl", "--dangerously-skip-permissions-aaaaa.jsonl", good] {

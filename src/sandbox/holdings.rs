@@ -248,7 +248,7 @@ mod tests {
     use super::format_names;
 
     #[test]
-    fn names_are_put_together() {
+    fn name_list_is_joined() {
         let names = |n: usize| ["a", "b", "c", "d"][..n].iter().map(|&s| s.to_owned()).collect::<Vec<_>>();
         assert_eq!(format_names("branch", "branches", &names(0)), None);
         assert_eq!(format_names("branch", "branches", &names(1)).as_deref(), Some("branch a"));

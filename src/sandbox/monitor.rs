@@ -288,59 +288,65 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_made_when_something_was_written() {
-        let (mut gauge, now) = (DiskEstimator::new(limits()), Instant::now());
-        assert!(gauge.is_due(space(50 * GIB, 9000), now), "the first at once");
-        let took = Duration::from_millis(100);
-        assert_eq!(gauge.check_usage(usage(2 * GIB, 100), space(50 * GIB, 9000), now, now + took), None);
-        let later = now + took + Duration::from_secs(1);
-        assert!(!gauge.is_due(space(49 * GIB, 9000), later), "of 8 GiB that are left one was written");
-        assert!(gauge.is_due(space(47 * GIB, 9000), later), "three of eight");
-        assert!(!gauge.is_due(space(47 * GIB, 9000), now + took + took / 2), "not oftener than it takes");
-        assert!(gauge.is_due(space(50 * GIB, 8700), later), "files");
-        assert!(gauge.is_due(space(50 * GIB, 9000), later + MAX_PAUSE), "now and then in any case");
-        let quick = Duration::from_millis(5);
-        gauge.check_usage(usage(2 * GIB, 100), space(50 * GIB, 9000), now, now + quick);
+    fn usage_is_measured_after_writes() {
+        let (mut estimator, now) = (DiskEstimator::new(limits()), Instant::now());
+        assert!(estimator.is_due(space(50 * GIB, 9000), now), "the first measurement is due immediately");
+        let duration = Duration::from_millis(100);
+        assert_eq!(estimator.check_usage(usage(2 * GIB, 100), space(50 * GIB, 9000), now, now + duration), None);
+        let later = now + duration + Duration::from_secs(1);
+        assert!(!estimator.is_due(space(49 * GIB, 9000), later), "1 GiB of the remaining 8 GiB was written");
+        assert!(estimator.is_due(space(47 * GIB, 9000), later), "3 GiB of the remaining 8 GiB were written");
         assert!(
-            gauge.is_due(space(60 * GIB, 9000), now + quick + CHECK_INTERVAL),
-            "at each look where it takes no time"
+            !estimator.is_due(space(47 * GIB, 9000), now + duration + duration / 2),
+            "not more often than a measurement takes"
+        );
+        assert!(estimator.is_due(space(50 * GIB, 8700), later), "many files were created");
+        assert!(estimator.is_due(space(50 * GIB, 9000), later + MAX_PAUSE), "due after the maximum pause");
+        let quick = Duration::from_millis(5);
+        estimator.check_usage(usage(2 * GIB, 100), space(50 * GIB, 9000), now, now + quick);
+        assert!(
+            estimator.is_due(space(60 * GIB, 9000), now + quick + CHECK_INTERVAL),
+            "due at each check if measuring is fast"
         );
         let slow = Duration::from_secs(60);
-        gauge.check_usage(usage(2 * GIB, 100), space(50 * GIB, 9000), now, now + slow);
-        assert!(!gauge.is_due(space(50 * GIB, 9000), now + slow + MAX_PAUSE), "seldom where it takes long");
+        estimator.check_usage(usage(2 * GIB, 100), space(50 * GIB, 9000), now, now + slow);
+        assert!(!estimator.is_due(space(50 * GIB, 9000), now + slow + MAX_PAUSE), "rarely due if measuring is slow");
     }
 
     #[test]
-    fn what_a_sum_means() {
-        let (now, mut gauge) = (Instant::now(), DiskEstimator::new(limits()));
-        let mut judge = |usage, space| gauge.check_usage(usage, space, now, now);
-        assert_eq!(judge(usage(10 * GIB, 1000), space(50 * GIB, 9)), None);
-        assert!(matches!(judge(usage(10 * GIB + 1, 1), space(50 * GIB, 9)), Some(LimitExceeded::Disk { .. })));
-        assert!(matches!(judge(usage(1, 1001), space(50 * GIB, 9)), Some(LimitExceeded::Inodes { .. })));
-        assert!(matches!(judge(usage(GIB, 1), space(GIB - 1, 9)), Some(LimitExceeded::EngineDisk { .. })));
-        let mut fresh = DiskEstimator::new(limits());
+    fn usage_is_compared_with_limits() {
+        let (now, mut estimator) = (Instant::now(), DiskEstimator::new(limits()));
+        let mut check = |usage, space| estimator.check_usage(usage, space, now, now);
+        assert_eq!(check(usage(10 * GIB, 1000), space(50 * GIB, 9)), None);
+        assert!(matches!(check(usage(10 * GIB + 1, 1), space(50 * GIB, 9)), Some(LimitExceeded::Disk { .. })));
+        assert!(matches!(check(usage(1, 1001), space(50 * GIB, 9)), Some(LimitExceeded::Inodes { .. })));
+        assert!(matches!(check(usage(GIB, 1), space(GIB - 1, 9)), Some(LimitExceeded::EngineDisk { .. })));
+        let mut other = DiskEstimator::new(limits());
         assert_eq!(
-            fresh.check_usage(usage(MIN_BLAMED_USAGE, 1), space(GIB - 1, 9), now, now),
+            other.check_usage(usage(MIN_BLAMED_USAGE, 1), space(GIB - 1, 9), now, now),
             None,
-            "something else has filled it"
+            "another program filled the disk"
         );
-        let nameless = fresh.check_usage(usage(1, 1), space(GIB - 1 - MIN_BLAMED_USAGE * 2, 9), now, now);
-        assert!(matches!(nameless, Some(LimitExceeded::EngineDisk { .. })), "by files without a name");
-        let deep = Usage { more: true, ..usage(1, 1) };
+        let deleted = other.check_usage(usage(1, 1), space(GIB - 1 - MIN_BLAMED_USAGE * 2, 9), now, now);
+        assert!(
+            matches!(deleted, Some(LimitExceeded::EngineDisk { .. })),
+            "filled by deleted files that are still open"
+        );
+        let incomplete = Usage { more: true, ..usage(1, 1) };
         assert_eq!(
-            DiskEstimator::new(limits()).check_usage(deep, space(50 * GIB, 9), now, now),
+            DiskEstimator::new(limits()).check_usage(incomplete, space(50 * GIB, 9), now, now),
             Some(LimitExceeded::Unmeasurable)
         );
-        let mut judge = |usage, space| gauge.check_usage(usage, space, now, now);
+        let mut check = |usage, space| estimator.check_usage(usage, space, now, now);
         let small = Space { free: 50 << 20, total: 2 * GIB, free_entries: 0 };
-        assert_eq!(judge(usage(GIB, 1), small), None, "a fiftieth of 2 GiB is 41 MiB");
+        assert_eq!(check(usage(GIB, 1), small), None, "the minimum is 1/50 of 2 GiB, which is 41 MiB");
     }
 
     #[test]
-    fn messages_name_the_option_and_the_place() {
-        let reached =
+    fn limit_messages_name_option_and_file_system() {
+        let exceeded =
             LimitExceeded::Disk { bytes: 11 * GIB, limit: 10 * GIB, largest: vec![(b"a\x1b[2J".to_vec(), GIB)] };
-        let text = reached.to_string();
+        let text = exceeded.to_string();
         assert!(
             text.contains("11.00 GiB") && text.contains("(--disk)") && text.contains("a<U+001B>[2J 1.00 GiB"),
             "{text}"

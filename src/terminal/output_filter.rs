@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_claude_sends_passes_as_it_is() {
+    fn output_of_claude_passes_unchanged() {
         for sequence in [
             "\x1b[?25l",
             "\x1b[?2004h",
@@ -344,50 +344,50 @@ mod tests {
         ] {
             let (out, dropped) = pass(sequence.as_bytes());
             // The user's title is saved first.
-            let aside = if sequence.starts_with("\x1b]0;") { "\x1b[22;0t" } else { "" };
-            assert_eq!(out, format!("{aside}{sequence}"), "{sequence:?}");
+            let title_save = if sequence.starts_with("\x1b]0;") { "\x1b[22;0t" } else { "" };
+            assert_eq!(out, format!("{title_save}{sequence}"), "{sequence:?}");
             assert_eq!(dropped, 0, "{sequence:?}");
         }
-        assert_eq!(pass(b"\x1b]0;t\x07").0, "\x1b[22;0t\x1b]0;t\x1b\\", "either end of a string");
+        assert_eq!(pass(b"\x1b]0;t\x07").0, "\x1b[22;0t\x1b]0;t\x1b\\", "both string terminators are accepted");
     }
 
     #[test]
-    fn questions_whose_answers_are_text_are_not_asked() {
-        for question in ["\x1b[>0q", "\x1b[>q", "\x1b[=c", "\x1b[=0c"] {
-            assert_eq!(pass(question.as_bytes()), (String::new(), 0), "{question:?}");
+    fn queries_with_textual_responses_are_dropped() {
+        for query in ["\x1b[>0q", "\x1b[>q", "\x1b[=c", "\x1b[=0c"] {
+            assert_eq!(pass(query.as_bytes()), (String::new(), 0), "{query:?}");
         }
         // A query for a mode that no agent may set is also dropped: such a query ends the run.
-        for question in ["\x1b[?31337$p", "\x1b[?1001$p", "\x1b[99$p", "\x1b[?2026;31337$p"] {
-            let (out, dropped) = pass(question.as_bytes());
-            assert_eq!((out.as_str(), dropped), ("", 1), "{question:?}");
+        for query in ["\x1b[?31337$p", "\x1b[?1001$p", "\x1b[99$p", "\x1b[?2026;31337$p"] {
+            let (out, dropped) = pass(query.as_bytes());
+            assert_eq!((out.as_str(), dropped), ("", 1), "{query:?}");
         }
     }
 
     #[test]
-    fn the_users_title_is_put_back_whatever_the_agent_puts_aside() {
-        let reset = |bytes: &[u8]| {
+    fn title_of_user_is_restored_despite_saved_titles() {
+        let filter_and_reset = |bytes: &[u8]| {
             let mut filter = OutputFilter::default();
             let out = String::from_utf8(filter.pass(bytes)).expect("UTF-8");
             (out, String::from_utf8(filter.title_reset()).expect("ASCII"))
         };
-        assert_eq!(reset(b"text"), ("text".into(), String::new()));
-        let back = "\x1b]0;\x1b\\\x1b[23;0t";
-        assert_eq!(reset(b"\x1b]2;a\x07").1, back);
+        assert_eq!(filter_and_reset(b"text"), ("text".into(), String::new()));
+        let restore = "\x1b]0;\x1b\\\x1b[23;0t";
+        assert_eq!(filter_and_reset(b"\x1b]2;a\x07").1, restore);
         // A title that was not pushed is not popped, or the user's title would be lost.
-        assert_eq!(reset(b"\x1b[23;0t\x1b]2;a\x07\x1b[23t").0, "\x1b[22;0t\x1b]2;a\x1b\\");
-        assert_eq!(reset(b"\x1b[22;0t\x1b[22t\x1b[23t").1, format!("{back}\x1b[23;0t"));
-        let (out, _) = reset("\x1b[22t".repeat(1000).as_bytes());
+        assert_eq!(filter_and_reset(b"\x1b[23;0t\x1b]2;a\x07\x1b[23t").0, "\x1b[22;0t\x1b]2;a\x1b\\");
+        assert_eq!(filter_and_reset(b"\x1b[22;0t\x1b[22t\x1b[23t").1, format!("{restore}\x1b[23;0t"));
+        let (out, _) = filter_and_reset("\x1b[22t".repeat(1000).as_bytes());
         assert_eq!(out.matches("\x1b[22t").count(), 8);
     }
 
     #[test]
-    fn scrollback_stays_unless_the_agent_is_claude() {
+    fn scrollback_is_kept_unless_agent_is_claude() {
         assert_eq!(pass(b"\x1b[2J\x1b[3J\x1bc"), ("\x1b[2J\x1b[!p\x1b[H\x1b[2J".into(), 0));
         assert_eq!(OutputFilter::default().with_scrollback_erase().pass(b"\x1b[3J"), b"\x1b[3J");
     }
 
     #[test]
-    fn what_a_terminal_must_not_be_told_is_dropped_and_counted() {
+    fn forbidden_sequences_are_dropped_and_counted() {
         for sequence in [
             "\x1b]52;c;cm0gLXJmIC8=\x07",
             "\x1b]1337;File=name=a:AAAA\x07",
@@ -440,30 +440,34 @@ mod tests {
             assert!(!out.contains('\x1b') && text.starts_with('a') && text.ends_with('b'), "{sequence:?}: {out:?}");
             assert!(dropped > 0, "{sequence:?}");
         }
-        assert_eq!(pass(b"\x9b5i").0, "5i", "what was a sequence is text");
+        assert_eq!(pass(b"\x9b5i").0, "5i", "the rest of the sequence is text");
         for link in ["file:///etc/passwd", "javascript:x", "ssh://x", "http://a b", "https://\u{202e}"] {
             let (out, dropped) = pass(format!("\x1b]8;;{link}\x1b\\x\x1b]8;;\x1b\\").as_bytes());
             assert_eq!((out.as_str(), dropped), ("\x1b]8;;\x1b\\x\x1b]8;;\x1b\\", 1), "{link}");
         }
         let long = format!("\x1b]8;;https://{}\x1b\\x", "a".repeat(2000));
-        assert_eq!(pass(long.as_bytes()), ("\x1b]8;;\x1b\\x".into(), 1), "cut by the parser, so another address");
+        assert_eq!(
+            pass(long.as_bytes()),
+            ("\x1b]8;;\x1b\\x".into(), 1),
+            "the parser truncates the address, which makes it a different one"
+        );
     }
 
     #[test]
-    fn one_bad_mode_does_not_take_the_good_ones_along() {
+    fn forbidden_mode_does_not_drop_allowed_ones() {
         assert_eq!(pass(b"\x1b[?1049;1337;25h"), ("\x1b[?1049;25h".into(), 1));
         assert_eq!(pass(b"\x1b[2;4h"), ("\x1b[4h".into(), 1));
     }
 
     #[test]
-    fn titles_are_text_and_short() {
+    fn title_is_short_plain_text() {
         assert_eq!(pass(b"\x1b]2;a\xe2\x80\xaeb;c\x07").0, "\x1b[22;0t\x1b]2;ab;c\x1b\\");
         let (out, _) = pass(format!("\x1b]0;{}\x07", "x".repeat(500)).as_bytes());
         assert_eq!(out.len(), MAX_TITLE_CHARS + "\x1b[22;0t\x1b]0;\x1b\\".len());
     }
 
     #[test]
-    fn a_string_that_never_ends_takes_no_memory_and_shows_nothing() {
+    fn unterminated_string_uses_no_memory_and_shows_nothing() {
         let mut filter = OutputFilter::default();
         assert_eq!(filter.pass(b"a\x1b]52;c;"), b"a");
         for _ in 0..1000 {
@@ -474,16 +478,16 @@ mod tests {
     }
 
     #[test]
-    fn characters_are_cut_anywhere() {
+    fn multibyte_characters_pass_at_every_split() {
         for text in ["é", "日本", "🦀🦀"] {
-            for at in 0..=text.len() {
+            for split in 0..=text.len() {
                 let mut filter = OutputFilter::default();
-                let mut out = filter.pass(&text.as_bytes()[..at]);
-                out.extend(filter.pass(&text.as_bytes()[at..]));
+                let mut out = filter.pass(&text.as_bytes()[..split]);
+                out.extend(filter.pass(&text.as_bytes()[split..]));
                 assert_eq!(out, text.as_bytes());
             }
         }
-        // Found by fuzzing: the parser loses the `q`.
+        // Found by fuzzing: the parser dropped the `q`.
         let mut filter = OutputFilter::default();
         let mut out = filter.pass(b"Q\xc6\xc6");
         out.extend(filter.pass(b"\xc6\x86q"));
@@ -492,17 +496,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cutting_changes_nothing(bytes in prop::collection::vec(prop::sample::select(b"\x1b[]?;:01859mhlicqP_\\\x07\x9b\xc3\xa9aX \n".to_vec()), 0..60), at in 0_usize..60) {
-            let whole = pass(&bytes);
+        fn output_is_independent_of_chunk_boundaries(bytes in prop::collection::vec(prop::sample::select(b"\x1b[]?;:01859mhlicqP_\\\x07\x9b\xc3\xa9aX \n".to_vec()), 0..60), split in 0_usize..60) {
+            let expected = pass(&bytes);
             let mut filter = OutputFilter::default();
-            let at = at.min(bytes.len());
-            let mut out = filter.pass(&bytes[..at]);
-            out.extend(filter.pass(&bytes[at..]));
-            prop_assert_eq!(String::from_utf8(out).expect("UTF-8"), whole.0.clone());
-            // Filtering the output again changes nothing, except that a title is saved again.
-            let plain = |text: &str| text.replace("\x1b[22;0t", "");
-            let again = pass(whole.0.as_bytes());
-            prop_assert_eq!((plain(&again.0), again.1), (plain(&whole.0), 0));
+            let split = split.min(bytes.len());
+            let mut out = filter.pass(&bytes[..split]);
+            out.extend(filter.pass(&bytes[split..]));
+            prop_assert_eq!(String::from_utf8(out).expect("UTF-8"), expected.0.clone());
+            // Filtering the output a second time only saves the title a second time.
+            let without_title_save = |text: &str| text.replace("\x1b[22;0t", "");
+            let second = pass(expected.0.as_bytes());
+            prop_assert_eq!((without_title_save(&second.0), second.1), (without_title_save(&expected.0), 0));
         }
     }
 }

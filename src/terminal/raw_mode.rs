@@ -399,62 +399,66 @@ pub fn stdin_unbuffered() -> io::Result<File> {
 mod tests {
     use super::*;
 
-    fn reset_after(pieces: &[&[u8]]) -> String {
+    fn reset_after(chunks: &[&[u8]]) -> String {
         let mut modes = ModeTracker::default();
-        pieces.iter().for_each(|p| modes.parse_output(p));
+        chunks.iter().for_each(|p| modes.parse_output(p));
         String::from_utf8(modes.reset_sequence()).expect("ASCII")
     }
 
     #[test]
-    fn what_was_left_on_is_switched_off_and_nothing_else() {
-        let after =
-            |pieces: &[&[u8]]| reset_after(pieces).strip_prefix("\x1b\\").expect("a string is ended").to_owned();
+    fn reset_switches_off_exactly_the_active_modes() {
+        let sequence_after = |chunks: &[&[u8]]| {
+            reset_after(chunks).strip_prefix("\x1b\\").expect("starts with a string terminator").to_owned()
+        };
         assert_eq!(reset_after(&[b""]), "");
-        assert_eq!(after(&[b"\x1b[?1049h\x1b[?25l\x1b[?1049l\x1b[?25h"]), "");
+        assert_eq!(sequence_after(&[b"\x1b[?1049h\x1b[?25l\x1b[?1049l\x1b[?25h"]), "");
         // A split sequence, two modes in one sequence, and the cursor, which is on by default.
-        assert_eq!(after(&[b"\x1b[?10", b"00;2004h", b"\x1b[?25l"]), "\x1b[?25h\x1b[?1000l\x1b[?2004l");
+        assert_eq!(sequence_after(&[b"\x1b[?10", b"00;2004h", b"\x1b[?25l"]), "\x1b[?25h\x1b[?1000l\x1b[?2004l");
         assert_eq!(
-            after(&[b"\x1b[>1u\x1b[>1u\x1b[<u\x1b=\x1b[5 q"]),
+            sequence_after(&[b"\x1b[>1u\x1b[>1u\x1b[<u\x1b=\x1b[5 q"]),
             "\x1b[<99u\x1b[=0u\x1b[<99u\x1b[=0u\x1b>\x1b[0 q"
         );
-        let left = after(&[b"\x1b[?1049h\x1b[>31u\x1b[?1049l"]);
-        assert_eq!(left, "\x1b[<99u\x1b[=0u\x1b[<99u\x1b[=0u\x1b[?1049h\x1b[<99u\x1b[=0u\x1b[?1049l", "its own stack");
-        assert_eq!(after(&[b"\x0e"]), "\x1b[0m\x1b(B\x1b)B\x0f");
-        assert_eq!(after(&[b"\x1b[31mred"]), "\x1b[0m\x1b(B\x1b)B\x0f");
-        let link = after(&[b"\x1b]8;;https://evil.example/\x1b\\x"]);
+        let keyboard_reset = sequence_after(&[b"\x1b[?1049h\x1b[>31u\x1b[?1049l"]);
+        assert_eq!(
+            keyboard_reset, "\x1b[<99u\x1b[=0u\x1b[<99u\x1b[=0u\x1b[?1049h\x1b[<99u\x1b[=0u\x1b[?1049l",
+            "each screen has its own stack"
+        );
+        assert_eq!(sequence_after(&[b"\x0e"]), "\x1b[0m\x1b(B\x1b)B\x0f");
+        assert_eq!(sequence_after(&[b"\x1b[31mred"]), "\x1b[0m\x1b(B\x1b)B\x0f");
+        let link = sequence_after(&[b"\x1b]8;;https://evil.example/\x1b\\x"]);
         assert_eq!(link, "\x1b]8;;\x1b\\\x1b[0m\x1b(B\x1b)B\x0f", "an open link is closed");
-        assert_eq!(after(&[b"\x1b[4h\x1b[2h\x1b[4l"]), "\x1b[2l", "a locked keyboard is unlocked");
-        assert_eq!(after(&[b"\x1b[2;3r"]), "\x1b7\x1b[r\x1b8");
+        assert_eq!(sequence_after(&[b"\x1b[4h\x1b[2h\x1b[4l"]), "\x1b[2l", "the keyboard is unlocked");
+        assert_eq!(sequence_after(&[b"\x1b[2;3r"]), "\x1b7\x1b[r\x1b8");
         let all: String = PRIVATE_MODES
             .iter()
             .map(|m| format!("\x1b[?{m}{}", if ON_BY_DEFAULT.contains(m) { 'l' } else { 'h' }))
             .collect();
-        let reset = after(&[all.as_bytes()]);
-        assert!(PRIVATE_MODES.iter().all(|m| reset.contains(&format!("\x1b[?{m}"))), "whatever may be set is put back");
+        let reset = sequence_after(&[all.as_bytes()]);
+        assert!(PRIVATE_MODES.iter().all(|m| reset.contains(&format!("\x1b[?{m}"))), "each private mode is reset");
     }
 
     #[test]
-    fn answers_are_counted_wherever_they_are_cut() {
-        let answers = |pieces: &[&[u8]]| {
-            let mut answers = TerminalAnswers::default();
-            pieces.iter().for_each(|p| answers.parse_input(p));
-            (answers.counts.attributes, answers.counts.mode, answers.counts.attributes_since_mode)
+    fn responses_are_counted_at_every_split() {
+        let count_responses = |chunks: &[&[u8]]| {
+            let mut responses = TerminalAnswers::default();
+            chunks.iter().for_each(|p| responses.parse_input(p));
+            (responses.counts.attributes, responses.counts.mode, responses.counts.attributes_since_mode)
         };
-        assert_eq!(answers(&[b"\x1b[?62;22c"]), (1, None, 1));
-        assert_eq!(answers(&[b"yx\x1b[?1;2R\x1b[?", b"6c\x1b[?4", b"2;0$", b"y"]), (1, Some(42), 0));
-        assert_eq!(answers(&[b"\x1b[?42;0$y\x1b[?6c"]), (1, Some(42), 1));
-        assert_eq!(answers(&[b"\x1b[>0;95;0c\x1b[c\x1b[?1uc"]), (0, None, 0));
+        assert_eq!(count_responses(&[b"\x1b[?62;22c"]), (1, None, 1));
+        assert_eq!(count_responses(&[b"yx\x1b[?1;2R\x1b[?", b"6c\x1b[?4", b"2;0$", b"y"]), (1, Some(42), 0));
+        assert_eq!(count_responses(&[b"\x1b[?42;0$y\x1b[?6c"]), (1, Some(42), 1));
+        assert_eq!(count_responses(&[b"\x1b[>0;95;0c\x1b[c\x1b[?1uc"]), (0, None, 0));
     }
 
     #[test]
-    fn questions_are_counted() {
-        let asked = |bytes: &[u8]| {
+    fn queries_are_counted() {
+        let count_queries = |bytes: &[u8]| {
             let mut modes = ModeTracker::default();
             modes.parse_output(bytes);
             (modes.query_counts().all, modes.query_counts().attributes)
         };
-        assert_eq!(asked(b"\x1b[31mtext\x1b[?25l"), (0, 0));
-        assert_eq!(asked(b"\x1b[c\x1b[0c\x1b[>c"), (3, 2));
-        assert_eq!(asked(b"\x1b[6n\x1b[?996n\x1b[?u\x1b[?4m\x1b[?2026$p\x1b[4$p\x1b[18t"), (7, 0));
+        assert_eq!(count_queries(b"\x1b[31mtext\x1b[?25l"), (0, 0));
+        assert_eq!(count_queries(b"\x1b[c\x1b[0c\x1b[>c"), (3, 2));
+        assert_eq!(count_queries(b"\x1b[6n\x1b[?996n\x1b[?u\x1b[?4m\x1b[?2026$p\x1b[4$p\x1b[18t"), (7, 0));
     }
 }

@@ -40,7 +40,7 @@ impl App<'_> {
             self.message = Some(if file.units.is_empty() {
                 "nothing to decide here".into()
             } else {
-                "hidden by this view (b shows it)".into()
+                format!("hidden by this view{}", self.key_note(Command::HideBlanks, "shows it"))
             });
             return Ok(Effect::Redraw);
         }
@@ -74,7 +74,8 @@ impl App<'_> {
             Decision::Rejected => (items.iter().map(|i| line_counts(i).accepted).sum(), "accepted", "rejected"),
         };
         let verb = if lines == 1 { "line is" } else { "lines are" };
-        (lines > 0).then(|| format!("{lines} {before} {verb} now {now}, like the rest of the file (u undoes it)"))
+        let undo = self.key_note(Command::Undo, "undoes it");
+        (lines > 0).then(|| format!("{lines} {before} {verb} now {now}, like the rest of the file{undo}"))
     }
 
     /// Ends the range of lines, and lays the file out again if it showed edited text: a new decision replaces an edit.
@@ -215,8 +216,8 @@ impl App<'_> {
         }
         if self.granularity != Granularity::Line {
             self.set_granularity(Granularity::Line);
-            let key = self.key_name(Command::Split);
-            self.message = Some(format!("move to the first line of the second part, then press {key}"));
+            let again = self.key_note(Command::Split, "splits there");
+            self.message = Some(format!("move to the first line of the second part{again}"));
             return Ok(Effect::Redraw);
         }
         if self.cursor.row == 0 {

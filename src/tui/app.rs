@@ -295,13 +295,16 @@ impl<'a> App<'a> {
         self.model.files.get(self.cursor.file)
     }
 
-    /// Returns the name of a command's first key, for messages.
-    pub(crate) fn key_name(&self, command: Command) -> String {
-        self.keymap.first_key_name(command, self.styles.unicode)
+    /// Returns a note for messages on what a command's key does, such as ` (u undoes it)`; nothing if the command has no key.
+    pub(crate) fn key_note(&self, command: Command, effect: &str) -> String {
+        match self.keymap.first_key_name(command, self.styles.unicode).as_str() {
+            "" => String::new(),
+            key => format!(" ({key} {effect})"),
+        }
     }
 
     pub(crate) fn all_decided_message(&self) -> String {
-        format!("all changes are decided · {} previews the apply", self.key_name(Command::Apply))
+        format!("all changes are decided{}", self.key_note(Command::Apply, "previews the apply"))
     }
 
     /// Returns the path of the file at the cursor.
@@ -460,6 +463,11 @@ impl<'a> App<'a> {
         };
         let before = std::mem::replace(&mut self.input_guard, now);
         now != before && now != InputGuard::None
+    }
+
+    /// Returns whether a dialog is open whose answer is final. The key that opened it, held down, must not answer it.
+    pub(crate) fn is_question_open(&self) -> bool {
+        matches!(self.input_guard, InputGuard::Question)
     }
 
     pub(crate) fn show_message(&mut self, text: &str) {

@@ -30,8 +30,8 @@ impl App<'_> {
 
     pub(crate) fn open_apply_preview(&mut self, host: &mut dyn ReviewHost) {
         if self.counts.total_counts().accepted == 0 {
-            let key = self.key_name(Command::Accept);
-            self.message = Some(format!("nothing is accepted yet ({key} accepts at the cursor)"));
+            let accept = self.key_note(Command::Accept, "accepts at the cursor");
+            self.message = Some(format!("nothing is accepted yet{accept}"));
             return;
         }
         match host.preview_apply(&self.state.decisions) {

@@ -14,9 +14,10 @@ const LATER_REPEAT: Duration = Duration::from_millis(300);
 pub(super) struct KeyRepeatGuard(Option<(KeyCode, Instant, Duration)>);
 
 impl KeyRepeatGuard {
-    /// Records the key that opened a dialog or a risky file. Keys that accept nothing may keep repeating, and are not recorded.
-    pub(super) fn record_key(&mut self, accepting_key: Option<KeyCode>, now: Instant) {
-        self.0 = accepting_key.map(|key| (key, now, FIRST_REPEAT));
+    /// Records the key that opened a dialog, or the accepting key that led to a risky file. A key that only moves to a risky
+    /// file may keep repeating, and is not recorded.
+    pub(super) fn record_key(&mut self, guarded_key: Option<KeyCode>, now: Instant) {
+        self.0 = guarded_key.map(|key| (key, now, FIRST_REPEAT));
     }
 
     /// Returns whether a key press is a repeat of the recorded key. Any other press clears the record.
@@ -33,23 +34,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_held_key_is_no_answer_until_it_was_let_go() {
-        let (mut held, mut now) = (KeyRepeatGuard::default(), Instant::now());
+    fn held_key_is_ignored_until_released() {
+        let (mut guard, mut now) = (KeyRepeatGuard::default(), Instant::now());
         let y = KeyCode::Char('y');
-        assert!(!held.is_repeat(y, now), "nothing was called up");
-        held.record_key(Some(y), now);
+        assert!(!guard.is_repeat(y, now), "no key was recorded");
+        guard.record_key(Some(y), now);
         now += Duration::from_millis(660);
-        assert!(held.is_repeat(y, now), "the first one takes longer");
+        assert!(guard.is_repeat(y, now), "the first repeat takes longer");
         for _ in 0..100 {
             now += Duration::from_millis(33);
-            assert!(held.is_repeat(y, now), "however long it is held");
+            assert!(guard.is_repeat(y, now), "as long as the key is held");
         }
         now += LATER_REPEAT;
-        assert!(!held.is_repeat(y, now), "it was let go, and pressed anew");
-        held.record_key(None, now);
-        assert!(!held.is_repeat(KeyCode::Char('j'), now), "moving is no answer");
-        held.record_key(Some(KeyCode::Char('A')), now);
-        assert!(!held.is_repeat(y, now), "another key is an answer at once");
-        assert!(!held.is_repeat(KeyCode::Char('A'), now), "and ends it");
+        assert!(!guard.is_repeat(y, now), "the key was released and pressed again");
+        guard.record_key(None, now);
+        assert!(!guard.is_repeat(KeyCode::Char('j'), now), "no key is recorded");
+        guard.record_key(Some(KeyCode::Char('A')), now);
+        assert!(!guard.is_repeat(y, now), "another key is not a repeat");
+        assert!(!guard.is_repeat(KeyCode::Char('A'), now), "another key ends the repeat");
     }
 }

@@ -181,8 +181,9 @@ pub(super) const HELP: [(&str, &[HelpRow]); 6] = [
 /// Maximum columns of the keys in a row of the help.
 const MAX_NAMES_WIDTH: usize = 14;
 
-/// Keys of the terminal and of dialogs that cannot be bound.
-const RESERVED: [&str; 4] = ["Ctrl-c", "Ctrl-z", "Ctrl-l", "Esc"];
+/// Characters that terminals send for Tab, Enter, Esc and Backspace when they are held with Ctrl, or that the review handles
+/// itself.
+const RESERVED_WITH_CONTROL: [char; 8] = ['c', 'z', 'l', 'i', 'm', 'j', 'h', '['];
 
 /// A key with its modifiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,6 +201,15 @@ impl Key {
         let is_char = matches!(event.code, KeyCode::Char(_));
         let shift = event.modifiers.contains(KeyModifiers::SHIFT);
         Self { code: event.code, control: event.modifiers.contains(KeyModifiers::CONTROL), shift: shift && !is_char }
+    }
+
+    /// Returns whether the key belongs to the terminal or to dialogs, so that it cannot be bound.
+    fn is_reserved(self) -> bool {
+        match self.code {
+            KeyCode::Esc => true,
+            KeyCode::Char(c) => self.control && RESERVED_WITH_CONTROL.contains(&c),
+            _ => false,
+        }
     }
 
     /// Parses a name such as `y`, `Ctrl-r`, `PgUp` or `Shift-Left`.
@@ -233,8 +243,17 @@ impl Key {
                 _ => KeyCode::F(rest.strip_prefix('F')?.parse().ok().filter(|n| (1..=12).contains(n))?),
             },
         };
-        let is_char = matches!(code, KeyCode::Char(_));
-        (!(shift && is_char)).then_some(Self { code, control, shift })
+        // As terminals report them.
+        let code = match code {
+            KeyCode::Tab if shift => KeyCode::BackTab,
+            KeyCode::Char(c) if control => KeyCode::Char(c.to_ascii_lowercase()),
+            code => code,
+        };
+        let is_sent = match code {
+            KeyCode::Char(c) => !shift && (!control || c.is_ascii_lowercase() || c == ' ' || c == '['),
+            _ => true,
+        };
+        is_sent.then_some(Self { code, control, shift })
     }
 
     /// Returns the name of the key, with arrows as symbols if the terminal has them.
@@ -250,6 +269,7 @@ impl Key {
             KeyCode::PageUp => "PgUp".into(),
             KeyCode::PageDown => "PgDn".into(),
             KeyCode::Delete => "Del".into(),
+            KeyCode::BackTab => "Tab".into(),
             KeyCode::F(n) => format!("F{n}"),
             other => format!("{other:?}"),
         };
@@ -328,7 +348,7 @@ impl Keymap {
             let Some((command, ..)) = known else { return Err(KeymapError::UnknownCommand(name.clone())) };
             for text in keys {
                 let key = Key::parse(text).ok_or_else(|| KeymapError::UnknownKey(text.clone()))?;
-                if RESERVED.iter().any(|reserved| Key::parse(reserved) == Some(key)) {
+                if key.is_reserved() {
                     return Err(KeymapError::ReservedKey(text.clone()));
                 }
                 if bindings.iter().any(|(bound, _)| *bound == key) {
@@ -417,7 +437,7 @@ mod tests {
     use super::*;
 
     fn press(keymap: &Keymap, name: &str) -> Option<Command> {
-        let key = Key::parse(name).expect("a key");
+        let key = Key::parse(name).expect("valid key");
         let mut modifiers = KeyModifiers::NONE;
         modifiers.set(KeyModifiers::CONTROL, key.control);
         modifiers.set(KeyModifiers::SHIFT, key.shift);
@@ -429,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_has_distinct_default_keys_and_a_help_text() {
+    fn commands_have_distinct_default_keys_and_help_texts() {
         let keymap = Keymap::default();
         for (command, name, keys) in COMMANDS {
             for key in keys {
@@ -441,33 +461,42 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_rebound() {
-        let keymap =
-            Keymap::with_overrides(&overrides(&[("accept", &["x", "Ctrl-y"]), ("reject", &[])])).expect("valid");
+    fn keys_can_be_rebound() {
+        let keymap = Keymap::with_overrides(&overrides(&[("accept", &["x", "Ctrl-y"]), ("reject", &[])]))
+            .expect("valid bindings");
         assert_eq!(press(&keymap, "x"), Some(Command::Accept));
         assert_eq!(press(&keymap, "Ctrl-y"), Some(Command::Accept));
         assert_eq!((press(&keymap, "y"), press(&keymap, "n")), (None, None));
         let with_alt = KeyEvent::new(KeyCode::Char('x'), KeyModifiers::ALT);
         assert_eq!(keymap.command_of(with_alt), None);
+        let shift_tab = KeyEvent::new(KeyCode::BackTab, KeyModifiers::SHIFT);
+        let keymap = Keymap::with_overrides(&overrides(&[("reject", &["Shift-Tab"])])).expect("valid bindings");
+        assert_eq!(keymap.command_of(shift_tab), Some(Command::Reject));
+        assert_eq!(keymap.all_key_names(&[Command::Reject], true), "Shift-Tab");
         // A key that gets another command loses its own.
-        let keymap = Keymap::with_overrides(&overrides(&[("apply", &["s"])])).expect("valid");
+        let keymap = Keymap::with_overrides(&overrides(&[("apply", &["s"])])).expect("valid bindings");
         assert_eq!((press(&keymap, "s"), press(&keymap, "w")), (Some(Command::Apply), None));
         assert_eq!(keymap.first_key_name(Command::Split, true), "");
         assert_eq!(keymap.all_key_names(&[Command::Down, Command::Up], true), "j k ↓ ↑");
     }
 
     #[test]
-    fn invalid_keymaps_are_refused() {
+    fn keymap_refuses_invalid_bindings() {
         for (rows, error) in [
             (&[("acept", &["x"][..])][..], KeymapError::UnknownCommand("acept".into())),
             (&[("accept", &["xx"])], KeymapError::UnknownKey("xx".into())),
             (&[("accept", &["Shift-x"])], KeymapError::UnknownKey("Shift-x".into())),
             (&[("accept", &["Ctrl-c"])], KeymapError::ReservedKey("Ctrl-c".into())),
+            (&[("accept", &["Ctrl-C"])], KeymapError::ReservedKey("Ctrl-C".into())),
+            (&[("accept", &["Ctrl-i"])], KeymapError::ReservedKey("Ctrl-i".into())),
+            (&[("accept", &["Ctrl-["])], KeymapError::ReservedKey("Ctrl-[".into())),
+            (&[("accept", &["Shift-Esc"])], KeymapError::ReservedKey("Shift-Esc".into())),
+            (&[("accept", &["Ctrl-1"])], KeymapError::UnknownKey("Ctrl-1".into())),
             (&[("accept", &["x"]), ("reject", &["x"])], KeymapError::DuplicateKey("x".into())),
             (&[("quit", &[])], KeymapError::NoKey("quit")),
             (&[("accept", &["?"])], KeymapError::NoKey("help")),
         ] {
-            assert_eq!(Keymap::with_overrides(&overrides(rows)).expect_err("invalid"), error);
+            assert_eq!(Keymap::with_overrides(&overrides(rows)).expect_err("invalid binding"), error);
         }
     }
 }

@@ -268,67 +268,67 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_can_is_taken_from_the_environment() {
-        let look = |colours, set: &[(&str, &str)]| {
-            let set: Vec<(String, String)> = set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-            StyleSheet::from_env(colours, None, &move |name| {
-                set.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone())
+    fn terminal_capabilities_come_from_environment() {
+        let from_env = |colors, vars: &[(&str, &str)]| {
+            let vars: Vec<(String, String)> = vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            StyleSheet::from_env(colors, None, &move |name| {
+                vars.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone())
             })
         };
-        assert_eq!(look(true, &[("COLORTERM", "truecolor")]).depth, ColorDepth::True);
-        assert_eq!(look(true, &[("TERM", "xterm-256color")]).depth, ColorDepth::Indexed);
-        assert_eq!(look(true, &[("TERM", "linux")]).depth, ColorDepth::Basic);
-        assert_eq!(look(false, &[("COLORTERM", "truecolor")]).depth, ColorDepth::None);
-        let theme = |set: &[(&str, &str)]| look(true, set).theme;
+        assert_eq!(from_env(true, &[("COLORTERM", "truecolor")]).depth, ColorDepth::True);
+        assert_eq!(from_env(true, &[("TERM", "xterm-256color")]).depth, ColorDepth::Indexed);
+        assert_eq!(from_env(true, &[("TERM", "linux")]).depth, ColorDepth::Basic);
+        assert_eq!(from_env(false, &[("COLORTERM", "truecolor")]).depth, ColorDepth::None);
+        let theme = |vars: &[(&str, &str)]| from_env(true, vars).theme;
         assert_eq!((theme(&[("COLORFGBG", "0;15")]), theme(&[("COLORFGBG", "15;0")])), (Theme::Light, Theme::Dark));
         assert_eq!((theme(&[("COLORFGBG", "0;default;15")]), theme(&[])), (Theme::Light, Theme::Either));
         assert_eq!(StyleSheet::from_env(true, Some(Theme::Light), &|_| Some("15;0".into())).theme, Theme::Light);
-        assert!(look(true, &[("LANG", "en_US.UTF-8")]).unicode && !look(true, &[("LANG", "C")]).unicode);
-        assert!(!look(true, &[("LANG", "en_US.UTF-8"), ("LC_ALL", "POSIX")]).unicode);
+        assert!(from_env(true, &[("LANG", "en_US.UTF-8")]).unicode && !from_env(true, &[("LANG", "C")]).unicode);
+        assert!(!from_env(true, &[("LANG", "en_US.UTF-8"), ("LC_ALL", "POSIX")]).unicode);
     }
 
     #[test]
-    fn colours_are_told_apart_on_256() {
+    fn colors_are_distinct_in_256_color_mode() {
         assert_eq!(
             (nearest_indexed(0, 0, 0), nearest_indexed(255, 255, 255), nearest_indexed(255, 0, 0)),
             (16, 231, 196)
         );
         assert_eq!(nearest_indexed(128, 128, 128), 244);
-        let look = StyleSheet { depth: ColorDepth::Indexed, theme: Theme::Dark, unicode: true };
-        assert_ne!(look.role_style(StyleKind::Added).bg, look.role_style(StyleKind::Removed).bg);
-        let light = StyleSheet { theme: Theme::Light, ..look };
-        assert_ne!(look.role_style(StyleKind::Added), light.role_style(StyleKind::Added));
+        let styles = StyleSheet { depth: ColorDepth::Indexed, theme: Theme::Dark, unicode: true };
+        assert_ne!(styles.role_style(StyleKind::Added).bg, styles.role_style(StyleKind::Removed).bg);
+        let light = StyleSheet { theme: Theme::Light, ..styles };
+        assert_ne!(styles.role_style(StyleKind::Added), light.role_style(StyleKind::Added));
     }
 
     /// Returns the contrast ratio of two colors, from 1 to 21, as WCAG defines it.
     fn contrast(a: [u8; 3], b: [u8; 3]) -> f64 {
-        let luminance = |colour: [u8; 3]| {
+        let luminance = |color: [u8; 3]| {
             let linear = |v: u8| {
                 let v = f64::from(v) / 255.0;
                 if v <= 0.040_45 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
             };
-            0.2126 * linear(colour[0]) + 0.7152 * linear(colour[1]) + 0.0722 * linear(colour[2])
+            0.2126 * linear(color[0]) + 0.7152 * linear(color[1]) + 0.0722 * linear(color[2])
         };
         let (a, b) = (luminance(a), luminance(b));
         (a.max(b) + 0.05) / (a.min(b) + 0.05)
     }
 
     #[test]
-    fn everything_can_be_read_whatever_is_behind_it() {
-        let rgb = |colour: Option<Color>| match colour {
+    fn text_is_readable_on_every_background() {
+        let rgb = |color: Option<Color>| match color {
             Some(Color::Rgb(r, g, b)) => Some([r, g, b]),
             Some(Color::Black) => Some([0; 3]),
             None => None,
             other => panic!("{other:?}"),
         };
-        let backs: [(Theme, &[[u8; 3]]); 3] = [
+        let backgrounds: [(Theme, &[[u8; 3]]); 3] = [
             (Theme::Dark, &[[0, 0, 0], [0x1e, 0x1e, 0x1e]]),
             (Theme::Light, &[[255, 255, 255], [0xfd, 0xf6, 0xe3]]),
             (Theme::Either, &[[0, 0, 0], [255, 255, 255]]),
         ];
         use StyleKind::*;
-        for (theme, terminals) in backs {
-            let look = StyleSheet { depth: ColorDepth::True, theme, unicode: true };
+        for (theme, terminals) in backgrounds {
+            let styles = StyleSheet { depth: ColorDepth::True, theme, unicode: true };
             let roles = [
                 Added,
                 AddedWord,
@@ -344,11 +344,15 @@ mod tests {
                 Found,
             ];
             for role in roles {
-                let style = look.role_style(role);
-                let fore = rgb(style.fg).unwrap_or_else(|| panic!("{role:?} leaves the text to the terminal"));
+                let style = styles.role_style(role);
+                let foreground = rgb(style.fg).unwrap_or_else(|| panic!("{role:?} has no foreground color"));
                 for terminal in terminals {
-                    let behind = rgb(style.bg).unwrap_or(*terminal);
-                    assert!(contrast(fore, behind) >= 3.5, "{theme:?} {role:?} {:.1}", contrast(fore, behind));
+                    let background = rgb(style.bg).unwrap_or(*terminal);
+                    assert!(
+                        contrast(foreground, background) >= 3.5,
+                        "{theme:?} {role:?} {:.1}",
+                        contrast(foreground, background)
+                    );
                 }
             }
             let classes = [
@@ -360,10 +364,14 @@ mod tests {
                 TokenClass::Function,
             ];
             for class in classes {
-                let fore = rgb(look.token_style(class).fg).expect("a colour");
-                let changed = [Added, Removed].map(|role| rgb(look.role_style(role).bg).expect("one"));
-                for behind in terminals.iter().chain(&changed) {
-                    assert!(contrast(fore, *behind) >= 3.0, "{theme:?} {class:?} {:.1}", contrast(fore, *behind));
+                let foreground = rgb(styles.token_style(class).fg).expect("a color");
+                let changed = [Added, Removed].map(|role| rgb(styles.role_style(role).bg).expect("a color"));
+                for background in terminals.iter().chain(&changed) {
+                    assert!(
+                        contrast(foreground, *background) >= 3.0,
+                        "{theme:?} {class:?} {:.1}",
+                        contrast(foreground, *background)
+                    );
                 }
             }
         }

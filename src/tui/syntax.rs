@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_have_classes() {
+    fn syntax_classes_are_assigned_to_words() {
         let lines = highlight_content("a.rs", b"// why\nfn main() { let x = \"s\"; 12 }\n");
         let class = |line, byte| class_at(&lines, line, byte);
         assert_eq!(
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_is_left_alone() {
+    fn large_text_is_not_highlighted() {
         assert!(highlight_content("a.rs", &vec![b' '; MAX_FILE_SIZE + 1]).is_empty());
         let long = format!("fn a() {{}}\n// {}\nfn b() {{}}\n", "x".repeat(MAX_LINE_LEN));
         assert_eq!(highlight_content("a.rs", long.as_bytes()).len(), 1);

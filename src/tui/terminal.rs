@@ -107,7 +107,8 @@ pub fn run(app: &mut App<'_>, host: &mut dyn ReviewHost) -> io::Result<ReviewOut
             match effect {
                 // Input typed before a dialog or a risky file was drawn must not answer it, so it is discarded.
                 Effect::Redraw if app.consume_input_guard() => {
-                    repeat_guard.record_key(accepting_key, Instant::now());
+                    let guarded_key = accepting_key.or(key.filter(|_| app.is_question_open()));
+                    repeat_guard.record_key(guarded_key, Instant::now());
                     while event::poll(Duration::ZERO)? {
                         drop(event::read()?);
                     }

@@ -271,21 +271,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn text(bytes: &[u8], from: usize, width: usize) -> String {
-        let fitted = layout_line(bytes, from, width, |_| Style::new(), Style::new());
-        fitted.spans.iter().map(|s| s.content.as_ref()).collect()
+    fn text(bytes: &[u8], start: usize, width: usize) -> String {
+        let layout = layout_line(bytes, start, width, |_| Style::new(), Style::new());
+        layout.spans.iter().map(|s| s.content.as_ref()).collect()
     }
 
     #[test]
-    fn lines_are_cut_by_column() {
+    fn lines_are_truncated_by_column() {
         assert_eq!(text(b"abcdef", 2, 3), "cde");
         assert_eq!(text(b"a\tb", 0, 20), "a       b");
         assert_eq!(text(b"a\tb", 6, 20), "  b");
         assert_eq!(text("a日本".as_bytes(), 0, 3), "a日");
-        assert_eq!(text("a日本".as_bytes(), 0, 4), "a日 ", "a half is a blank");
+        assert_eq!(text("a日本".as_bytes(), 0, 4), "a日 ", "half of a wide character is a space");
         assert_eq!(text("a日本".as_bytes(), 2, 9), " 本");
         assert_eq!(text("x\u{202e}y".as_bytes(), 0, 20), "x<U+202E>y");
-        assert_eq!(text("\u{301}x".as_bytes(), 0, 20), "<U+0301>x", "a mark without a character");
+        assert_eq!(text("\u{301}x".as_bytes(), 0, 20), "<U+0301>x", "a combining mark without a base character");
         let marks = "\u{301}".repeat(6);
         assert_eq!(text(format!("e{marks}").as_bytes(), 0, 40), format!("e{}<U+0301><U+0301>", "\u{301}".repeat(4)));
         assert!(layout_line(&[b'a'; 50_000], 0, 10, |_| Style::new(), Style::new()).is_continued);
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_cut_at_their_beginning() {
+    fn paths_are_truncated_at_the_start() {
         assert_eq!(truncate_start("src/deep/name.rs", 10, "…"), "…p/name.rs");
         assert_eq!(
             (truncate_text("abc", 3, "…"), truncate_text("abcd", 3, "…"), truncate_text("abc", 0, "…")),
@@ -302,21 +302,21 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_wrapped_and_no_character_is_lost_or_parted() {
-        let rows = |bytes: &[u8], from, width, most| -> (Vec<String>, bool) {
-            let rows = wrap_line(bytes, from, (width, most), |_| Style::new(), Style::new());
-            let more = rows.last().is_some_and(|row| row.is_continued);
-            (rows.iter().map(|row| row.spans.iter().map(|s| s.content.as_ref()).collect()).collect(), more)
+    fn wrapping_keeps_every_character_whole() {
+        let rows = |bytes: &[u8], start, width, max_rows| -> (Vec<String>, bool) {
+            let rows = wrap_line(bytes, start, (width, max_rows), |_| Style::new(), Style::new());
+            let is_continued = rows.last().is_some_and(|row| row.is_continued);
+            (rows.iter().map(|row| row.spans.iter().map(|s| s.content.as_ref()).collect()).collect(), is_continued)
         };
-        let own = |rows: &[&str]| rows.iter().map(|&r| r.to_owned()).collect::<Vec<_>>();
-        assert_eq!(rows(b"abcdefg", 0, 3, 9), (own(&["abc", "def", "g"]), false));
-        assert_eq!(rows(b"abcdef", 0, 3, 9), (own(&["abc", "def"]), false));
-        assert_eq!(rows(b"abcdefg", 0, 3, 2), (own(&["abc", "def"]), true));
-        assert_eq!(rows(b"abcdefg", 2, 3, 9), (own(&["cde", "fg"]), false));
-        assert_eq!(rows("a日本b".as_bytes(), 0, 4, 9), (own(&["a日", "本b"]), false));
-        assert_eq!(rows(b"", 0, 4, 9), (own(&[""]), false));
+        let strings = |rows: &[&str]| rows.iter().map(|&r| r.to_owned()).collect::<Vec<_>>();
+        assert_eq!(rows(b"abcdefg", 0, 3, 9), (strings(&["abc", "def", "g"]), false));
+        assert_eq!(rows(b"abcdef", 0, 3, 9), (strings(&["abc", "def"]), false));
+        assert_eq!(rows(b"abcdefg", 0, 3, 2), (strings(&["abc", "def"]), true));
+        assert_eq!(rows(b"abcdefg", 2, 3, 9), (strings(&["cde", "fg"]), false));
+        assert_eq!(rows("a日本b".as_bytes(), 0, 4, 9), (strings(&["a日", "本b"]), false));
+        assert_eq!(rows(b"", 0, 4, 9), (strings(&[""]), false));
         assert_eq!(rows("ab\u{202e}".as_bytes(), 0, 80, 9).0.len(), 1);
-        assert!(rows(&[b'a'; 50_000], 0, 10, 100_000).1, "behind the last column nothing is shown");
+        assert!(rows(&[b'a'; 50_000], 0, 10, 100_000).1, "text after the last column is not shown");
         assert_eq!(wrap_text("one two three four", 11, 2), ["one two", "  three", "  four"]);
         assert_eq!(wrap_text("abcdefghijklmnop", 12, 2), ["abcdefghijkl", "  mnop"]);
         assert_eq!(wrap_text("short", 12, 2), ["short"]);
@@ -324,13 +324,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_wider_than_asked_for(
-            line in "([a\u{65e5}\u{301}\t\u{202e}<]|\u{1f980}){0,40}", from in 0_usize..30, width in 0_usize..30,
+        fn layout_never_exceeds_requested_width(
+            line in "([a\u{65e5}\u{301}\t\u{202e}<]|\u{1f980}){0,40}", start in 0_usize..30, width in 0_usize..30,
         ) {
-            let fitted = layout_line(line.as_bytes(), from, width, |_| Style::new(), Style::new());
-            let text: String = fitted.spans.iter().map(|s| s.content.as_ref()).collect();
+            let layout = layout_line(line.as_bytes(), start, width, |_| Style::new(), Style::new());
+            let text: String = layout.spans.iter().map(|s| s.content.as_ref()).collect();
             let columns: usize = text.chars().map(|c| c.width().unwrap_or(0)).sum();
-            prop_assert_eq!(columns, fitted.columns);
+            prop_assert_eq!(columns, layout.columns);
             prop_assert!(columns <= width);
             prop_assert!(!text.chars().any(crate::core::escape::is_hidden));
         }

@@ -783,7 +783,6 @@ fn apply_offers_merge_of_git_where_engines_disagree() {
       │ +b
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to write both sides between conflict markers, add `--on-conflict markers`
     airlock: to write git's merge where only the second merge engine disagrees, add `--on-conflict git-merge`
     ");
     assert_snapshot!(repo.airlock(&["apply", "g", "--accept-all", "--on-conflict", "git-merge", "--dry-run"]), @"

@@ -275,6 +275,31 @@ fn review_ignores_typed_ahead_answers() {
 }
 
 #[test]
+fn held_key_does_not_answer_the_dialog_that_it_opened() {
+    let mut repo = sample_repo();
+    let config = repo.directory().join("config");
+    std::fs::create_dir_all(config.join("airlock")).expect("created");
+    std::fs::write(config.join("airlock/config.toml"), "[keys]\napply = \"s\"\n").expect("written");
+    repo.set("XDG_CONFIG_HOME", config.to_str().expect("UTF-8"));
+    let mine = repo.read("a.txt").replace("line two", "mine");
+    repo.write("a.txt", &mine);
+    let mut terminal = Terminal::start(&repo, &["review", "s"]);
+    terminal.shows("a.txt modified hunk 1/2");
+    terminal.types("aG");
+    terminal.types("s");
+    terminal.shows("conflict");
+    // In the dialog, the same key skips the conflicts and applies the rest.
+    terminal.types("s");
+    terminal.types("\u{1b}");
+    terminal.shows("␣ toggle");
+    terminal.types("q");
+    terminal.shows("the decisions are saved");
+    assert!(terminal.child.wait().expect("it ends").success());
+    assert_eq!(repo.read("a.txt"), mine);
+    assert!(!repo.path.join("b.txt").exists());
+}
+
+#[test]
 fn review_follows_window_resize() {
     let repo = sample_repo();
     let mut terminal = Terminal::start(&repo, &["review", "s"]);

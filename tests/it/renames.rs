@@ -513,3 +513,23 @@ fn unusual_renames_are_exact() {
     ");
     assert_eq!(repo.read_tree(), before);
 }
+
+#[test]
+fn rename_into_an_embedded_repository_leaves_both_paths() {
+    let repo = TestRepo::new();
+    repo.write("head", "ref: refs/heads/main\n");
+    repo.commit();
+    repo.changeset("r", "mkdir x; git mv head x/HEAD");
+    repo.write("x/objects/a", "");
+    repo.write("x/refs/b", "");
+    let before = repo.read_tree();
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept-all", "--allow-risky", "--on-conflict", "skip"]), @r#"
+    status: 0
+    ----- stdout -----
+      skipped    head → x/HEAD  git would open "x" as a repository
+    ----- stderr -----
+    airlock: 1 conflict skipped
+    airlock: 0 of 1 file applied. Next: airlock review r, or airlock rm r
+    "#);
+    assert_eq!(repo.read_tree(), before);
+}

@@ -127,7 +127,7 @@ fn accept_and_reject_move_to_next_undecided() {
     │                          │                                                   │
     │                          │                                                   │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     all changes are decided · w previews the apply
+     all changes are decided (w previews the apply)
     ");
 }
 

@@ -194,7 +194,7 @@ pub(crate) struct PlanInputs<'a> {
 pub(crate) fn build_plan(inputs: &PlanInputs<'_>) -> Result<Plan, CliError> {
     let PlanInputs { repo, commit, tree, model, options, before, rounds, store } = *inputs;
     let selected = select_changes(model, options, before, (rounds, store));
-    let modes = merge_modes(repo, tree, commit, selected.iter().flat_map(SelectedChange::paths))?;
+    let modes = merge_modes(repo, tree, commit, selected.iter().flat_map(SelectedChange::written_paths))?;
     let (mut requests, mut conflicts) = (Vec::new(), Vec::new());
     for change in &selected {
         match change.build_request(store)? {
@@ -444,16 +444,16 @@ mod tests {
     use crate::core::path::EntryKind;
 
     #[test]
-    fn a_plan_is_checked_whatever_selected_it() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = Quarantine::open(dir.path().to_owned()).expect("it opens");
+    fn plan_is_checked_whatever_selected_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Quarantine::open(dir.path().to_owned()).expect("opened");
         let hash: ContentHash = store.store_blob(b"x\n").expect("stored");
-        let change = |path: &str, level: Option<Severity>| FileChange {
-            path: RepoPath::from_bytes(path.as_bytes()).expect("a path"),
+        let change = |path: &str, severity: Option<Severity>| FileChange {
+            path: RepoPath::from_bytes(path.as_bytes()).expect("valid path"),
             old: None,
             new: Some(FileVersion { kind: EntryKind::Regular, hash: hash.clone(), size: 2 }),
             renamed_from: None,
-            findings: level.into_iter().map(|level| Finding::for_file("r", level, "is what it is")).collect(),
+            findings: severity.into_iter().map(|severity| Finding::for_file("r", severity, "is what it is")).collect(),
         };
         let files = vec![
             change("high", Some(Severity::High)),
@@ -470,9 +470,9 @@ mod tests {
             ignored_by_agent_rules: Vec::new(),
             ignored: Default::default(),
         };
-        let model = ReviewModel::open(&changes, &store).expect("it opens");
-        let verdict = |path: &str, is_named: bool, allow_risky: bool| {
-            let path = RepoPath::from_bytes(path.as_bytes()).expect("a path");
+        let model = ReviewModel::open(&changes, &store).expect("opened");
+        let is_allowed = |path: &str, is_named: bool, allow_risky: bool| {
+            let path = RepoPath::from_bytes(path.as_bytes()).expect("valid path");
             let options = ApplyOptions { is_named, allow_risky, ..ApplyOptions::default() };
             check_refused_and_risky(&model, [&path].into_iter(), &options).is_ok()
         };
@@ -482,8 +482,8 @@ mod tests {
             ("refused", false, false, false),
             ("of no change", false, false, false),
         ] {
-            let found = [verdict(path, true, false), verdict(path, true, true), verdict(path, false, false)];
-            assert_eq!(found, [named, named_with_consent, reviewed], "{path}");
+            let results = [is_allowed(path, true, false), is_allowed(path, true, true), is_allowed(path, false, false)];
+            assert_eq!(results, [named, named_with_consent, reviewed], "{path}");
         }
     }
 }

@@ -71,8 +71,8 @@ pub(crate) fn export_selection(
     let store = sandbox.open_quarantine()?;
     let nothing_before = crate::sandbox::AppliedState::default();
     let choices = select_changes(model, options, &nothing_before, (&[], &store));
-    super::apply_to_worktree::check_refused_and_risky(model, choices.iter().flat_map(SelectedChange::paths), options)?;
-    let written = choices.iter().flat_map(SelectedChange::paths);
+    super::apply_to_worktree::check_refused_and_risky(model, choices.iter().flat_map(SelectedChange::written_paths), options)?;
+    let written = choices.iter().flat_map(SelectedChange::written_paths);
     super::apply_to_worktree::check_configured(repo, &sandbox.record.manifest.submodules, model, written, options)?;
     let mut accepted = Vec::new();
     let checker = RiskChecker::new(repo, sandbox, model, output)?;
@@ -97,7 +97,7 @@ pub(crate) fn export_selection(
                 RiskChecker::report_finding(&worst, path, options.allow_risky, output)?;
             }
         }
-        match choice.paths().nth(1) {
+        match choice.written_paths().nth(1) {
             None => accepted.push(AcceptedFile { path, old: request.base, new: request.theirs }),
             Some(old_path) => accepted.extend([
                 AcceptedFile { path, old: None, new: request.theirs },
@@ -325,7 +325,7 @@ mod tests {
     use super::Target;
 
     #[test]
-    fn targets_are_told_apart() {
+    fn targets_are_parsed() {
         assert_eq!("worktree".parse(), Ok(Target::Worktree));
         assert_eq!("branch:a/b".parse(), Ok(Target::Branch("a/b".into())));
         assert_eq!("patch:-".parse(), Ok(Target::Patch(None)));
