@@ -41,6 +41,9 @@ pub enum ConflictKind {
     /// The accepted side renames a file that the working tree does not have.
     #[error("the file to rename was deleted or moved in the working tree")]
     RenameDelete,
+    /// The accepted side renames a file, and a filter applies to only one of the paths.
+    #[error("a filter converts it at only one of its two paths")]
+    RenameFiltered,
     /// The accepted side deletes a file that the working tree changed.
     #[error("it would be deleted, but you have changed it in the working tree")]
     ModifyDelete,

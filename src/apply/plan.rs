@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::collisions::{DirCache, NameCollision};
-use super::entry_merge::ConflictKind;
 use super::host_error::HostError;
+use super::moves::{MoveFinder, MoveSource};
 use super::names::IN_TREE_DIR;
 use super::request::{AttrSource, BlobStore, PathRequest};
 use super::resolve::{ExistingFile, Resolver};
@@ -90,17 +90,25 @@ impl Plan {
     ) -> io::Result<Self> {
         let mut plan = Self { dir_attrs: options.dir_attrs, ..Self::default() };
         let mut dir_cache = DirCache::new(tree);
-        let mut moved_files: BTreeMap<RepoPath, MovedFile> = BTreeMap::new();
         let requested: BTreeSet<RepoPath> = requests.iter().map(|request| request.path.clone()).collect();
+        let finder = MoveFinder { tree, blobs, requested: &requested };
+        let mut sources: BTreeMap<RepoPath, MoveSource> = BTreeMap::new();
         for request in &mut requests {
-            request.sources.retain(|path| !requested.contains(path));
-            let moved = find_moved_file(tree, &mut dir_cache, request).map_err(io::Error::other)?;
-            moved_files.extend(moved.map(|file| (request.path.clone(), file)));
+            let mut source = finder.find_source(request, &mut dir_cache)?;
+            // The user has moved the file back since: the rename stays reverted, as hunks do.
+            if let (MoveSource::File(file), Some(rename)) = (&source, &request.rename)
+                && rename.is_applied
+                && !request.reapply
+                && file.path == rename.old_path
+            {
+                (request.path, request.rename, source) = (rename.old_path.clone(), None, MoveSource::None);
+            }
+            sources.insert(request.path.clone(), source);
         }
         let is_deletion = |w: &&PathRequest| w.theirs.is_none();
         let mut deleted_paths: BTreeSet<RepoPath> =
             requests.iter().filter(is_deletion).map(|w| w.path.clone()).collect();
-        deleted_paths.extend(moved_files.values().map(|file| file.path.clone()));
+        deleted_paths.extend(sources.values().filter_map(MoveSource::moved_path).cloned());
         let resolver = Resolver { tree, blobs, on_conflict: options.on_conflict, merge_modes: &options.merge_modes };
         for request in requests {
             let availability =
@@ -111,16 +119,12 @@ impl Plan {
                 };
             match availability {
                 PathAvailability::Free { observed, case_renamed_from, colliding_path } => {
-                    let site = PathSite {
-                        moved: moved_files.remove(&request.path),
-                        observed,
-                        case_renamed_from,
-                        colliding_path,
-                    };
-                    plan.add_request(request, site, &resolver)?;
+                    let source = sources.remove(&request.path).unwrap_or_default();
+                    let site = PathSite { source, observed, case_renamed_from, colliding_path };
+                    plan.add_request(request, site, &requested, &resolver)?;
                 }
                 PathAvailability::Blocked(reason) => plan.conflicts.push(Conflict {
-                    renamed_from: request.sources.first().cloned(),
+                    renamed_from: request.rename.map(|rename| rename.old_path),
                     ..Conflict::new(request.path, reason)
                 }),
             }
@@ -155,35 +159,39 @@ impl Plan {
     }
 
     /// Resolves a request, and adds its steps or its conflict.
-    fn add_request(&mut self, request: PathRequest, site: PathSite, resolver: &Resolver<'_>) -> io::Result<()> {
-        let PathSite { moved, observed, case_renamed_from, colliding_path } = site;
-        let old_path = request.sources.first().cloned();
-        let conflict =
-            |(reason, sides)| Conflict { path: request.path.clone(), renamed_from: old_path.clone(), reason, sides };
+    fn add_request(
+        &mut self,
+        request: PathRequest,
+        site: PathSite,
+        requested: &BTreeSet<RepoPath>,
+        resolver: &Resolver<'_>,
+    ) -> io::Result<()> {
+        let PathSite { source, observed, case_renamed_from, colliding_path } = site;
         let at = |path, observed| ExistingFile { path, observed };
         let here = observed.as_ref().map(|observed| at(&request.path, observed));
         // A case-only rename changes the name of the file that it was observed as.
-        let there = moved.as_ref().and_then(|file| Some(at(&file.path, file.observed.as_ref()?)));
-        let is_occupied = there.is_some() && here.is_some() && case_renamed_from.is_none();
-        let resolved = match (old_path.is_some(), there) {
-            (false, _) => resolver.resolve_request(&request, here.filter(|_| case_renamed_from.is_none()))?,
-            (true, Some(there)) => match here.filter(|_| is_occupied) {
-                Some(occupant) => resolver.resolve_occupied_move(&request, occupant, there)?,
-                None => resolver.resolve_request(&request, Some(there))?,
-            },
-            (true, None) if here.is_some() => resolver.resolve_request(&request, here)?,
-            (true, None) => {
-                Err(resolver.describe_conflict(ConflictKind::RenameDelete, &request, request.base.as_ref(), None)?)
-            }
+        let occupant = here.filter(|_| case_renamed_from.is_none());
+        let moved = match &source {
+            MoveSource::File(file) => file.observed.as_ref().map(|observed| at(&file.path, observed)),
+            MoveSource::None | MoveSource::Requested(_) => None,
         };
+        let resolved = match (&request.rename, moved) {
+            (None, _) => resolver.resolve_request(&request, occupant)?,
+            (Some(_), Some(moved)) => match occupant {
+                Some(occupant) => resolver.resolve_occupied_move(&request, occupant, moved)?,
+                None => resolver.resolve_request(&request, Some(moved))?,
+            },
+            (Some(rename), None) => resolver.resolve_moved_file(&request, rename.is_applied, occupant, &source)?,
+        };
+        let old_path = moved.map(|file| file.path).or(request.rename.as_ref().map(|rename| &rename.old_path)).cloned();
         let (action, result) = match resolved {
             Ok(resolved) => resolved,
-            Err(details) => {
-                self.conflicts.push(conflict(details));
+            Err((reason, sides)) => {
+                self.conflicts.push(Conflict { path: request.path, renamed_from: old_path, reason, sides });
                 return Ok(());
             }
         };
-        let moves_content = there.is_some() && !is_occupied;
+        let moves_content = moved.is_some() && occupant.is_none();
         let action = match action {
             StepAction::Unchanged | StepAction::Replace if moves_content => StepAction::Create,
             action => action,
@@ -192,27 +200,33 @@ impl Plan {
             && !matches!(action, StepAction::Merge(_) | StepAction::WriteConflictMarkers(_))
             && result.as_ref().map(|v| &v.hash) != request.theirs.as_ref().map(|v| &v.hash)
             && resolver.merge_mode(&request.path) != MergeMode::Filtered;
-        let moved = old_path.map(|old_path| match moved {
-            Some(file) => MovedFile { has_edits, ..file },
-            None => MovedFile { path: old_path, observed: None, has_edits: false },
+        let moved_from = request.rename.as_ref().map(|rename| match source {
+            MoveSource::File(file) => MovedFile { has_edits, ..file },
+            MoveSource::None | MoveSource::Requested(_) => {
+                MovedFile { path: rename.old_path.clone(), observed: None, has_edits: false }
+            }
         });
-        for (index, path) in request.sources.iter().enumerate() {
-            let observed = moved.as_ref().filter(|file| file.path == *path).and_then(|file| file.observed.clone());
-            self.steps.push(Step {
-                path: path.clone(),
-                action: if observed.is_some() { StepAction::Delete } else { StepAction::Unchanged },
-                selection: if index == 0 { request.selection.clone() } else { Selection::default() },
-                superseded: request.superseded.clone(),
-                base: request.base.clone(),
-                expected: observed,
-                result: None,
-                attrs_from: None,
-                attrs_from_if_mode: None,
-                moved_from: None,
-                moved_to: Some(request.path.clone()),
-                case_renamed_from: None,
-                colliding_path: None,
-            });
+        if let (Some(file), Some(rename)) = (&moved_from, &request.rename) {
+            // Other changes that write one of these paths have their own steps.
+            let left_paths = std::iter::once(&rename.old_path).chain(&request.earlier_paths);
+            for path in left_paths.filter(|path| !requested.contains(*path)) {
+                let observed = file.observed.clone().filter(|_| file.path == *path);
+                self.steps.push(Step {
+                    path: path.clone(),
+                    action: if observed.is_some() { StepAction::Delete } else { StepAction::Unchanged },
+                    selection: if *path == rename.old_path { request.selection.clone() } else { Selection::default() },
+                    superseded: request.superseded.clone(),
+                    base: request.base.clone(),
+                    expected: observed,
+                    result: None,
+                    attrs_from: None,
+                    attrs_from_if_mode: None,
+                    moved_from: None,
+                    moved_to: Some(request.path.clone()),
+                    case_renamed_from: None,
+                    colliding_path: None,
+                });
+            }
         }
         self.steps.push(Step {
             path: request.path,
@@ -224,7 +238,7 @@ impl Plan {
             result,
             attrs_from: request.attrs_from,
             attrs_from_if_mode: request.attrs_from_if_mode,
-            moved_from: moved,
+            moved_from,
             moved_to: None,
             case_renamed_from,
             colliding_path,
@@ -412,35 +426,12 @@ impl Plan {
 
 /// The file that a request is about, in the working tree.
 struct PathSite {
-    /// The file to move to the path.
-    moved: Option<MovedFile>,
+    /// Where the file to move to the path is.
+    source: MoveSource,
     /// The file at the path.
     observed: Option<ObservedFile>,
     case_renamed_from: Option<RepoPath>,
     colliding_path: Option<RepoPath>,
-}
-
-/// Finds the file that a request moves: the first of its sources that exists.
-fn find_moved_file(
-    tree: &WorkingTree,
-    dir_cache: &mut DirCache<'_>,
-    request: &PathRequest,
-) -> Result<Option<MovedFile>, HostError> {
-    for path in &request.sources {
-        // The file has been renamed already, on a file system that treats both names as the same.
-        if let Ok(NameCollision::Same(_)) = dir_cache.find_collision(path, EntryKind::Regular) {
-            continue;
-        }
-        match tree.observe_path(path) {
-            Ok(PathState::File(observed)) => {
-                return Ok(Some(MovedFile { path: path.clone(), observed: Some(observed), has_edits: false }));
-            }
-            Ok(_) => {}
-            Err(error) if error.is_path_error() => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(None)
 }
 
 /// Checks whether a path can be written, given the paths that the plan deletes.

@@ -9,7 +9,8 @@ use super::entry_content::EntryContent;
 use super::host_fs::DirEntryRef;
 use super::merge::{Sides, merge_content};
 use crate::changes::{
-    ContentHash, FileChange, Quarantine, SelectedContent, Selection, Unit, UnitSelection, apply_selection, split_units,
+    ContentHash, FileChange, Quarantine, SelectedContent, Selection, Unit, UnitKind, UnitSelection, apply_selection,
+    split_units,
 };
 use crate::core::known::Known;
 use crate::core::path::{EntryKind, RepoPath};
@@ -30,6 +31,8 @@ pub struct SelectedChange<'a> {
     pub is_named: bool,
     /// Applied units of earlier rounds' changes of this file that are not part of the present change.
     pub prior_rounds: Vec<PriorRoundChange<'a>>,
+    /// The paths to which applies of earlier rounds renamed the file, newest first.
+    pub earlier_paths: Vec<RepoPath>,
 }
 
 /// The path that a request writes.
@@ -51,8 +54,6 @@ pub struct PriorRoundChange<'a> {
     pub change: &'a FileChange,
     /// The units that were applied.
     pub selection: Selection,
-    /// The path to which the file was renamed, if the rename is among these units.
-    pub renamed_to: Option<&'a RepoPath>,
 }
 
 impl PriorRoundChange<'_> {
@@ -87,11 +88,10 @@ impl PriorRoundChange<'_> {
 #[derive(Debug)]
 pub struct PathRequest {
     pub path: RepoPath,
-    /// The paths that the file may be moved from: that before the rename, then those of renames in earlier applies. Empty if
-    /// it is not moved.
-    pub sources: Vec<RepoPath>,
-    /// The path to which an apply of an earlier round renamed the file.
-    pub renamed_to: Option<RepoPath>,
+    /// The rename to the path, if it is one.
+    pub rename: Option<RenameRequest>,
+    /// The paths to which applies of earlier rounds renamed the file, newest first.
+    pub earlier_paths: Vec<RepoPath>,
     /// The merge base; `None` if the path is absent.
     pub base: Option<EntryContent>,
     /// The desired content if the working tree is unchanged.
@@ -117,6 +117,28 @@ pub struct PathRequest {
     /// Mode of the existing file for which `attrs_from` is also used when the file is replaced. The same mode means that it
     /// is unchanged since the apply.
     pub attrs_from_if_mode: Option<u32>,
+}
+
+/// A requested rename.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenameRequest {
+    pub old_path: RepoPath,
+    /// Whether an earlier apply renamed the file.
+    pub is_applied: bool,
+}
+
+impl PathRequest {
+    /// Returns all paths that the request is about.
+    pub fn related_paths(&self) -> impl Iterator<Item = &RepoPath> {
+        let old_path = self.rename.as_ref().map(|rename| &rename.old_path);
+        std::iter::once(&self.path).chain(old_path).chain(&self.earlier_paths)
+    }
+
+    /// Returns the versions that the file may have if the user has not edited it.
+    pub(crate) fn known_versions(&self) -> impl Iterator<Item = &EntryContent> {
+        let done = self.fully_applied_result.as_option().flatten();
+        [&self.base, &self.last_applied, &self.pristine, &self.theirs].into_iter().flatten().chain(done)
+    }
 }
 
 /// A file or directory whose attributes are copied.
@@ -182,18 +204,12 @@ impl SelectedChange<'_> {
         std::iter::once(self.path()).chain(old_path)
     }
 
-    /// Returns the paths that the file may be moved from.
-    fn source_paths(&self) -> Vec<RepoPath> {
-        let Some(old_path) = self.change.old_path().filter(|_| self.target == ChangeTarget::Move) else {
-            return Vec::new();
-        };
-        let mut sources = vec![old_path.clone()];
-        for path in self.prior_rounds.iter().filter_map(|prior| prior.renamed_to) {
-            if path != self.path() && !sources.contains(path) {
-                sources.push(path.clone());
-            }
-        }
-        sources
+    /// Returns the rename, if it is requested.
+    fn requested_rename(&self, units: &[Unit]) -> Option<RenameRequest> {
+        let old_path = self.change.old_path().filter(|_| self.target == ChangeTarget::Move)?;
+        let mut renames = units.iter().filter(|unit| unit.kind == UnitKind::Rename);
+        let is_applied = renames.any(|unit| self.applied.get(&unit.id).is_some());
+        Some(RenameRequest { old_path: old_path.clone(), is_applied })
     }
 
     /// Creates the request for this selection, or returns the reason why the selection cannot be applied.
@@ -244,8 +260,8 @@ impl SelectedChange<'_> {
         let if_fully_applied = if is_applied { self.last_result.clone() } else { Known::Unknown };
         Ok(Ok(PathRequest {
             path: self.path().clone(),
-            sources: self.source_paths(),
-            renamed_to: self.prior_rounds.iter().find_map(|prior| prior.renamed_to).cloned(),
+            rename: self.requested_rename(&all),
+            earlier_paths: self.earlier_paths.clone(),
             base,
             theirs,
             last_applied,

@@ -8,9 +8,10 @@ use super::entry_content::EntryContent;
 use super::entry_merge::{ConflictKind, Resolution, merge_entry};
 use super::host_error::HostError;
 use super::merge::{Sides, merge_around_insertions, merge_content, merge_union, merge_with_git, merge_with_markers};
+use super::moves::MoveSource;
 use super::request::{BlobStore, PathRequest};
 use super::step::{ConflictSides, MergeMode, StepAction};
-use super::working_tree::{ObservedFile, WorkingTree};
+use super::working_tree::{ObservedFile, PathState, WorkingTree};
 use crate::changes::MAX_TEXT;
 use crate::core::on_conflict::OnConflict;
 use crate::core::path::{EntryKind, RepoPath};
@@ -60,6 +61,14 @@ impl Resolver<'_> {
         request: &PathRequest,
         existing: Option<ExistingFile<'_>>,
     ) -> io::Result<ResolvedStep> {
+        if let Some(moved) = existing.filter(|existing| *existing.path != request.path) {
+            let modes = [self.merge_mode(moved.path), self.merge_mode(&request.path)];
+            // A filter gives the file another form at one of the two paths.
+            if modes[0] != modes[1] && modes.contains(&MergeMode::Filtered) {
+                let base = request.base.as_ref();
+                return Ok(Err(self.describe_conflict(ConflictKind::RenameFiltered, request, base, Some(moved))?));
+            }
+        }
         let resolution = self.resolve_content(request, existing)?;
         let (Ok((action, _)), Some(existing)) = (&resolution, existing) else { return Ok(resolution) };
         let is_moved = *existing.path != request.path;
@@ -108,6 +117,34 @@ impl Resolver<'_> {
         })
     }
 
+    /// Resolves a rename of a file that is at none of its other paths: it may be at the new path already.
+    ///
+    /// # Errors
+    /// A blob cannot be read or written.
+    pub(crate) fn resolve_moved_file(
+        &self,
+        request: &PathRequest,
+        is_applied: bool,
+        occupant: Option<ExistingFile<'_>>,
+        source: &MoveSource,
+    ) -> io::Result<ResolvedStep> {
+        let Some(file) = occupant else {
+            let base = request.base.as_ref();
+            let (reason, sides) = self.describe_conflict(ConflictKind::RenameDelete, request, base, None)?;
+            return Ok(Err(match source {
+                MoveSource::Requested(path) => {
+                    (format!("the file is at {path:?}, which another change writes; accept this rename first"), None)
+                }
+                MoveSource::None | MoveSource::File(_) => (reason, sides),
+            }));
+        };
+        let is_known = request.known_versions().any(|v| self.is_equal(Some(v), Some(&file.observed.version)));
+        if is_applied || is_known {
+            return self.resolve_request(request, Some(file));
+        }
+        Ok(Err(self.describe_conflict(ConflictKind::RenameAdd, request, None, Some(file))?))
+    }
+
     /// Returns whether two versions are equal, as far as the file system supports kinds.
     fn is_equal(&self, a: Option<&EntryContent>, b: Option<&EntryContent>) -> bool {
         let capabilities = self.tree.fs_capabilities();
@@ -120,6 +157,10 @@ impl Resolver<'_> {
     /// Resolves the content that the path is to have.
     fn resolve_content(&self, request: &PathRequest, existing: Option<ExistingFile<'_>>) -> io::Result<ResolvedStep> {
         let ours = existing.map(|file| &file.observed.version);
+        if request.theirs.is_none() && existing.is_none() && self.find_earlier_file(request).is_some() {
+            let base = request.base.as_ref();
+            return Ok(Err(self.describe_conflict(ConflictKind::DeleteModify, request, base, None)?));
+        }
         if request.fully_applied_result.as_option().is_some_and(|done| self.is_equal(ours, done)) {
             return Ok(Ok((StepAction::Unchanged, ours.cloned())));
         }
@@ -155,6 +196,12 @@ impl Resolver<'_> {
             }
         }
         Ok(resolution)
+    }
+
+    /// Returns the path at which the file of a request is since an earlier apply renamed it.
+    fn find_earlier_file<'r>(&self, request: &'r PathRequest) -> Option<&'r RepoPath> {
+        let mut paths = request.earlier_paths.iter();
+        paths.find(|path| matches!(self.tree.observe_path(path), Ok(PathState::File(_))))
     }
 
     /// Returns the reason why a file cannot be replaced, deleted or moved, if any.
@@ -236,9 +283,10 @@ impl Resolver<'_> {
             hunks: Vec::new(),
             git_merge: None,
         };
-        let reason = match (conflict_kind, &request.renamed_to) {
-            (ConflictKind::DeleteModify, Some(path)) => format!("an earlier apply renamed it to {path:?}"),
-            _ => conflict_kind.to_string(),
+        let earlier = self.find_earlier_file(request).filter(|_| conflict_kind == ConflictKind::DeleteModify);
+        let reason = match earlier {
+            Some(path) => format!("an earlier apply renamed it to {path:?}"),
+            None => conflict_kind.to_string(),
         };
         Ok((reason, Some(conflict_sides)))
     }
@@ -360,6 +408,9 @@ impl Resolver<'_> {
             return Ok(Some(reason));
         }
         if replacement.deletes {
+            if let Some(reason) = self.tree.unwritable_reason(path)? {
+                return Ok(Some(reason));
+            }
             let is_owner = observed.uid == rustix::process::geteuid().as_raw() || rustix::process::geteuid().is_root();
             if !is_owner {
                 return Ok(Some("it is owned by another user, so an undo could not fully restore it"));

@@ -18,7 +18,7 @@ use super::journal::{
 };
 use super::names::CONTENTS_DIR;
 use super::plan::PlanOptions;
-use super::request::{AttrSource, BlobStore, PathRequest};
+use super::request::{AttrSource, BlobStore, PathRequest, RenameRequest};
 use super::staging::Staging;
 use super::transaction_log::{TransactionDir, TransactionLog};
 use super::working_tree::{DIR_FLAGS, PathState, WorkingTree, observe_in};
@@ -155,8 +155,8 @@ impl Undo {
                             theirs: Option<EntryContent>,
                             attrs_from: Option<AttrSource>| PathRequest {
             path: path.clone(),
-            sources: Vec::new(),
-            renamed_to: None,
+            rename: None,
+            earlier_paths: Vec::new(),
             base: base.cloned(),
             theirs,
             last_applied: base.cloned(),
@@ -180,6 +180,8 @@ impl Undo {
                 Op::Write { path, after, moved_from: Some(from), .. } => Some((from, (path, after))),
                 _ => None,
             })
+            // If the user has moved or deleted the new file, the old one is restored from its backup.
+            .filter(|(_, (path, _))| matches!(tree.observe_path(path), Ok(PathState::File(_))))
             .collect();
         for op in &journal.ops {
             match op {
@@ -221,7 +223,7 @@ impl Undo {
                     let request = match moved.get(path) {
                         None => make_request(path, None, Some(old), attrs_from),
                         Some((new_path, after)) => PathRequest {
-                            sources: vec![(*new_path).clone()],
+                            rename: Some(RenameRequest { old_path: (*new_path).clone(), is_applied: false }),
                             attrs_from_if_mode: Some(after.mode),
                             ..make_request(path, Some(&after.version), Some(old), attrs_from)
                         },

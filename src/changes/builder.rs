@@ -230,6 +230,7 @@ fn find_rename_findings(
         let (old, new) = joined.read_contents(store)?;
         let separate = [find_risks(added, &[], &new, context), find_risks(deleted, &old, &[], context)].concat();
         let mut findings = find_risks(&joined, &old, &new, context);
+        findings.extend(find_risks(deleted, &old, &[], context));
         if joined.old != joined.new {
             findings.extend(find_risks(&in_place, &old, &new, context));
         }

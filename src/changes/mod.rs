@@ -40,6 +40,7 @@ pub(crate) use interleave::{HunkLine, interleave_lines, is_interleaved};
 pub use lines::Lines;
 pub(crate) use packages::{PackageManifests, is_lock_file};
 pub use quarantine::{ContentHash, Quarantine};
+pub(crate) use renames::are_similar;
 pub(crate) use risk::RiskContext;
 pub use risk::{Finding, Severity, find_risks};
 pub(crate) use rules::Rule;

@@ -78,7 +78,7 @@ struct Candidate {
     lines: Vec<(u64, u64)>,
 }
 
-/// What may still be read and compared.
+/// The remaining work.
 struct Budget {
     bytes: u64,
     lines: usize,
@@ -151,19 +151,35 @@ fn read_candidates(
             continue;
         }
         budget.lines -= line_count;
-        let mut all: Vec<(u64, u64)> =
-            split_lines(&content).into_iter().map(|line| (hasher.hash_one(line), line.len() as u64)).collect();
-        all.sort_unstable();
-        let mut lines: Vec<(u64, u64)> = Vec::new();
-        for (hash, len) in all {
-            match lines.last_mut().filter(|last| last.0 == hash) {
-                Some(last) => last.1 += len,
-                None => lines.push((hash, len)),
-            }
-        }
+        let lines = hash_lines(&content, hasher);
         found.push(Candidate { index, size: side.size, lines });
     }
     Ok(found)
+}
+
+/// Returns the hash of each distinct line with the number of bytes in such lines, sorted.
+fn hash_lines(content: &[u8], hasher: &RandomState) -> Vec<(u64, u64)> {
+    let mut all: Vec<(u64, u64)> =
+        split_lines(content).into_iter().map(|line| (hasher.hash_one(line), line.len() as u64)).collect();
+    all.sort_unstable();
+    let mut lines: Vec<(u64, u64)> = Vec::new();
+    for (hash, len) in all {
+        match lines.last_mut().filter(|last| last.0 == hash) {
+            Some(last) => last.1 += len,
+            None => lines.push((hash, len)),
+        }
+    }
+    lines
+}
+
+/// Returns whether two contents are similar enough to be one file with edits.
+#[must_use]
+pub(crate) fn are_similar(old: &[u8], new: &[u8]) -> bool {
+    let hasher = RandomState::new();
+    let candidate =
+        |content: &[u8]| Candidate { index: 0, size: content.len() as u64, lines: hash_lines(content, &hasher) };
+    let score = measure_similarity(&candidate(old), &candidate(new), &mut { usize::MAX });
+    old == new || score.is_some_and(|score| score >= MIN_SIMILARITY)
 }
 
 /// Returns the share of bytes in common lines, in percent of the larger content, or `None` if the sizes differ too much or
@@ -181,7 +197,7 @@ fn measure_similarity(old: &Candidate, new: &Candidate, left: &mut usize) -> Opt
             common += bytes.min(other_bytes);
         }
     }
-    Some(common * 100 / larger)
+    Some(common * 100 / larger.max(1))
 }
 
 impl FileChange {

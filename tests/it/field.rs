@@ -192,8 +192,8 @@ impl ApplyFixture {
         let version = |tree: &FixtureTree, path: &[u8]| tree.get(path).map(|entry| self.store_entry(entry));
         let request = |path: &Vec<u8>| PathRequest {
             path: RepoPath::from_bytes(path).expect("a path"),
-            sources: Vec::new(),
-            renamed_to: None,
+            rename: None,
+            earlier_paths: Vec::new(),
             base: version(base, path),
             theirs: version(accepted, path),
             last_applied: version(base, path),

@@ -89,6 +89,7 @@ impl Case {
             last_result: self.last_result.borrow().clone(),
             is_named: true,
             prior_rounds: Vec::new(),
+            earlier_paths: Vec::new(),
         };
         let request = choice.build_request(self.fixture.store()).expect("read").expect("it makes a file");
         Plan::build(&self.fixture.open_tree(), vec![request], self.fixture.store(), PlanOptions::default())
@@ -415,11 +416,8 @@ fn second_round_changes_only_accepted_lines() {
         let is_gone = |(id, _): &(&str, &UnitSelection)| now.units.iter().all(|unit| unit.id != *id);
         let gone: Selection = applied.iter().filter(is_gone).map(|(id, pick)| (id.to_owned(), pick.clone())).collect();
         let has_earlier = !gone.is_empty();
-        let earlier = if has_earlier {
-            vec![PriorRoundChange { change: &before.change, selection: gone, renamed_to: None }]
-        } else {
-            Vec::new()
-        };
+        let earlier =
+            if has_earlier { vec![PriorRoundChange { change: &before.change, selection: gone }] } else { Vec::new() };
         let choice = |earlier| SelectedChange {
             target: ChangeTarget::Path,
             change: &now.change,
@@ -428,6 +426,7 @@ fn second_round_changes_only_accepted_lines() {
             last_result: Known::Unknown,
             is_named: again,
             prior_rounds: earlier,
+            earlier_paths: Vec::new(),
         };
         let plan = |choice: SelectedChange<'_>| {
             let request = choice.build_request(store).expect("read").expect("it makes a file");

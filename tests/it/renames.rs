@@ -412,6 +412,7 @@ fn content_is_judged_at_the_path_that_is_written() {
     status: 0
     ----- stdout -----
     renamed  package.json → notes.txt
+    ! medium: no longer has scripts
     ! medium: changes the script "postinstall" (line 25)
     renamed from package.json
     @@ -22,5 +22,5 @@
@@ -532,4 +533,253 @@ fn rename_into_an_embedded_repository_leaves_both_paths() {
     airlock: 0 of 1 file applied. Next: airlock review r, or airlock rm r
     "#);
     assert_eq!(repo.read_tree(), before);
+}
+
+#[test]
+fn rename_away_keeps_the_findings_of_the_old_path() {
+    let repo = TestRepo::new();
+    for path in [".husky/pre-commit", ".envrc", ".github/workflows/guard.yml"] {
+        repo.write(path, format!("echo {path}\n"));
+    }
+    repo.commit();
+    let script = "mkdir docs; git mv .husky/pre-commit docs/hook; git mv .envrc docs/env; git mv .github/workflows/guard.yml docs/guard";
+    repo.changeset("r", script);
+    let before = repo.read_tree();
+    assert_snapshot!(repo.airlock(&["diff", "r", "--stat"]), @"
+    status: 0
+    ----- stdout -----
+    renamed   .envrc → docs/env                         renamed from .envrc  high
+    renamed   .github/workflows/guard.yml → docs/guard  renamed from .github/workflows/guard.yml  medium
+    renamed   .husky/pre-commit → docs/hook             renamed from .husky/pre-commit  high
+    3 files, +0 −0
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "docs/hook"]), @"
+    status: 1
+    ----- stderr -----
+    error: docs/hook is high risk and requires confirmation: it runs on the next git command, through Husky
+    hint: review it, then add `--allow-risky`
+    ");
+    assert_eq!(repo.read_tree(), before);
+}
+
+#[test]
+fn rename_between_filtered_and_unfiltered_paths_conflicts() {
+    let repo = TestRepo::new();
+    repo.write(".gitattributes", "*.key filter=rot\n");
+    repo.write("s.key", "secret\n");
+    repo.commit();
+    repo.git(&["config", "filter.rot.clean", "tr a-z n-za-m"]);
+    repo.git(&["config", "filter.rot.smudge", "tr n-za-m a-z"]);
+    repo.changeset("r", "git mv s.key s.txt");
+    repo.write("s.key", "plain\n");
+    let before = repo.read_tree();
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept-all", "--allow-risky"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   s.key → s.txt  a filter converts it at only one of its two paths
+
+    s.key → s.txt: a filter converts it at only one of its two paths
+      base      │ a file, 7 bytes, sha256 b37e50cedcd3…
+      yours     │ a file, 6 bytes, sha256 dacf36547c77…
+      accepted  │ a file, 7 bytes, sha256 b37e50cedcd3…
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    ");
+    assert_eq!(repo.read_tree(), before);
+}
+
+/// Applies a first round that moves `src/main.rs` to `app/main.rs`.
+fn applied_rename() -> TestRepo {
+    let repo = renamed_files();
+    repo.airlock(&["apply", "r", "--accept", "app/main.rs"]).ok();
+    repo
+}
+
+#[test]
+fn later_round_leaves_files_of_the_user_at_earlier_paths() {
+    // A new file of the user at the first path: the moved file moves on.
+    let repo = applied_rename();
+    repo.write("src/main.rs", "mine\n");
+    repo.changeset("r", "mkdir core; git mv app/main.rs core/main.rs");
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "core/main.rs"]), @"
+    status: 0
+    ----- stdout -----
+      renamed    app/main.rs → core/main.rs
+    ----- stderr -----
+    airlock: 1 of 2 files applied. Undo: airlock undo r · Next: airlock review r, or airlock rm r
+    ");
+    assert_eq!(repo.read("src/main.rs"), "mine\n");
+    assert!(!repo.path.join("app").exists() && repo.read("core/main.rs").contains("three\n"));
+    // A new file of the user at the second path, who moved the file elsewhere: nothing is moved.
+    let repo = applied_rename();
+    std::fs::rename(repo.path.join("app/main.rs"), repo.path.join("app/mine.rs")).expect("moved");
+    repo.write("app/main.rs", "unrelated\n");
+    repo.changeset("r", "mkdir core; git mv app/main.rs core/main.rs");
+    let before = repo.read_tree();
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "core/main.rs"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   src/main.rs → core/main.rs  the file to rename was deleted or moved in the working tree
+
+    src/main.rs → core/main.rs: the file to rename was deleted or moved in the working tree
+      base      │ a file, 151 bytes, sha256 a1f3f2768183…
+      yours     │ nothing
+      accepted  │ a file, 150 bytes, sha256 9911cd025706…
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    ");
+    assert_eq!(repo.read_tree(), before);
+}
+
+#[test]
+fn applied_rename_does_not_touch_a_new_file_at_the_old_path() {
+    let repo = applied_rename();
+    repo.write("src/main.rs", numbered_lines(20));
+    let before = repo.read_tree();
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs"]), @"
+    status: 0
+    ----- stdout -----
+      unchanged  src/main.rs → app/main.rs
+    ----- stderr -----
+    airlock: 0 of 2 files applied, 1 unchanged. Next: airlock review r, or airlock rm r
+    ");
+    assert_eq!(repo.read_tree(), before);
+}
+
+#[test]
+fn user_who_moves_the_file_back_keeps_it_there() {
+    let repo = renamed_files();
+    accept_in_review(&repo, "app/main.rs", &["lines", "rename"]);
+    repo.airlock(&["apply", "r"]).ok();
+    std::fs::create_dir(repo.path.join("src")).expect("created");
+    std::fs::rename(repo.path.join("app/main.rs"), repo.path.join("src/main.rs")).expect("moved");
+    let before = repo.read_tree();
+    assert_snapshot!(repo.airlock(&["apply", "r"]), @"
+    status: 0
+    ----- stdout -----
+      unchanged  src/main.rs
+    ----- stderr -----
+    airlock: 0 of 2 files applied, 1 unchanged. Next: airlock review r, or airlock rm r
+    ");
+    assert_eq!(repo.read_tree(), before);
+    // Named again, it is renamed again.
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs"]), @"
+    status: 0
+    ----- stdout -----
+      renamed    src/main.rs → app/main.rs
+    ----- stderr -----
+    airlock: 1 of 2 files applied. Undo: airlock undo r · Next: airlock review r, or airlock rm r
+    ");
+}
+
+#[test]
+fn names_swapped_in_a_later_round_conflict_and_name_the_order() {
+    let repo = TestRepo::new();
+    repo.write("one", numbered_lines(10));
+    repo.write("two", numbered_lines(30).replace("line", "row"));
+    repo.commit();
+    repo.changeset("r", "git mv one x; git mv two y");
+    repo.airlock(&["apply", "r", "--accept-all"]).ok();
+    repo.changeset("r", "mv x t; mv y x; mv t y");
+    let before = repo.read_tree();
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept-all"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   two → x  a different file already exists there
+      conflict   one → y  a different file already exists there
+
+    two → x: a different file already exists there
+      base      │ nothing
+      yours     │ a file, 71 bytes, sha256 e71d970d34a5…
+      accepted  │ a file, 201 bytes, sha256 b622bf7ed2bf…
+
+    one → y: a different file already exists there
+      base      │ nothing
+      yours     │ a file, 201 bytes, sha256 b622bf7ed2bf…
+      accepted  │ a file, 71 bytes, sha256 e71d970d34a5…
+    ----- stderr -----
+    airlock: 2 conflicts; nothing was written
+    ");
+    assert_eq!(repo.read_tree(), before);
+    // A chain: what is moved first makes room.
+    repo.changeset("r", "mv y z; mv x y; mv z x; mv x w; mv y x");
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept-all"]), @r#"
+    status: 4
+    ----- stdout -----
+      conflict   one → w  the file is at "x", which another change writes; accept this rename first
+      conflict   y → x    a different file already exists there
+
+    y → x: a different file already exists there
+      base      │ nothing
+      yours     │ a file, 71 bytes, sha256 e71d970d34a5…
+      accepted  │ a file, 201 bytes, sha256 b622bf7ed2bf…
+    ----- stderr -----
+    airlock: 2 conflicts; nothing was written
+    "#);
+    assert_eq!(repo.read_tree(), before);
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "w"]), @"
+    status: 0
+    ----- stdout -----
+      renamed    x → w
+    ----- stderr -----
+    airlock: 1 of 2 files applied. Undo: airlock undo r · Next: airlock review r, or airlock rm r
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "x"]), @"
+    status: 0
+    ----- stdout -----
+      renamed    y → x
+    ----- stderr -----
+    airlock: 1 of 2 files applied. Undo: airlock undo r · All changes are decided. Next: airlock resume r, or airlock rm r
+    ");
+    assert_eq!(repo.read("w"), numbered_lines(10));
+    assert!(repo.read("x").starts_with("row 1\n") && !repo.path.join("y").exists());
+}
+
+#[test]
+fn deletion_of_a_file_that_was_renamed_is_a_conflict() {
+    let repo = applied_rename();
+    repo.changeset("r", "rm app/main.rs");
+    let before = repo.read_tree();
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "src/main.rs"]), @r#"
+    status: 4
+    ----- stdout -----
+      conflict   src/main.rs  an earlier apply renamed it to "app/main.rs"
+
+    src/main.rs: an earlier apply renamed it to "app/main.rs"
+      base      │ a file, 151 bytes, sha256 a1f3f2768183…
+      yours     │ nothing
+      accepted  │ nothing
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    "#);
+    assert_eq!(repo.read_tree(), before);
+}
+
+#[test]
+fn undo_restores_the_old_file_if_the_new_one_is_gone() {
+    let repo = applied_rename();
+    std::fs::rename(repo.path.join("app/main.rs"), repo.path.join("mine.rs")).expect("moved");
+    assert_snapshot!(repo.airlock(&["undo"]), @"
+    status: 0
+    ----- stdout -----
+      restored   src/main.rs
+    ----- stderr -----
+    airlock: undid the apply of r (1 file). Next: airlock review r
+    ");
+    assert_eq!(repo.read("src/main.rs"), numbered_lines(20));
+    assert!(repo.read("mine.rs").contains("three\n"));
+}
+
+#[test]
+fn obstacles_of_the_old_file_are_conflicts() {
+    let repo = renamed_files();
+    std::fs::hard_link(repo.path.join("src/main.rs"), repo.directory().join("link")).expect("linked");
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   src/main.rs → app/main.rs  it has other hard links, which replacing it would detach
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    airlock: to separate it from its other hard links, run `cp -p -- src/main.rs src/main.rs.new && mv -- src/main.rs.new src/main.rs`
+    ");
 }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::apply::{
-    ApplyHistory, ApplyRequest, FinishedTransaction, Op, Plan, SelectionChange, StagedFile, TransactionKind, Undo,
-    WorkingTree, run_transaction, staged_file_path,
+    ApplyHistory, ApplyRequest, FinishedTransaction, Op, PathRequest, Plan, SelectionChange, StagedFile,
+    TransactionKind, Undo, WorkingTree, run_transaction, staged_file_path,
 };
 use crate::cli::args::UndoArgs;
 use crate::cli::error::{CONFLICT, CliError};
@@ -39,12 +39,7 @@ pub(crate) fn run_undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> 
     let tree = context.open_tree(&transaction.journal.modules)?;
     let undo = Undo::from_transaction(transaction, &tree)?;
     let Undo { requests, mut options, blobs, late_edits } = undo;
-    options.merge_modes = merge_modes(
-        &repo.host,
-        &tree,
-        "HEAD",
-        requests.iter().flat_map(|request| request.sources.iter().chain([&request.path])),
-    )?;
+    options.merge_modes = merge_modes(&repo.host, &tree, "HEAD", requests.iter().flat_map(PathRequest::related_paths))?;
     let plan = Plan::build(&tree, requests, &blobs, options)?;
     let mode = if args.dry_run { OutcomeMode::Planned } else { OutcomeMode::Undone };
     let mut outcome = Outcome::from_plan(&plan, &BTreeMap::new(), mode);

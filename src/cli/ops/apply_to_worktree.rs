@@ -14,7 +14,7 @@ use super::selected_changes::{applied_selection, load_needed_rounds, retired_sel
 use super::sending::{send_hint, send_obstacle};
 use super::{conflict, draft};
 use crate::apply::{
-    ApplyRequest, Conflict, MergeMode, PathState, Plan, PlanOptions, SelectedChange, SelectionChange, Step, StepAction,
+    ApplyRequest, Conflict, MergeMode, PathRequest, PathState, Plan, PlanOptions, SelectionChange, Step, StepAction,
     TransactionKind, WorkingTree, run_transaction,
 };
 use crate::changes::{Changeset, MAX_TEXT, Quarantine, Selection, Unit, UnitSelection};
@@ -194,7 +194,6 @@ pub(crate) struct PlanInputs<'a> {
 pub(crate) fn build_plan(inputs: &PlanInputs<'_>) -> Result<Plan, CliError> {
     let PlanInputs { repo, commit, tree, model, options, before, rounds, store } = *inputs;
     let selected = select_changes(model, options, before, (rounds, store));
-    let modes = merge_modes(repo, tree, commit, selected.iter().flat_map(SelectedChange::written_paths))?;
     let (mut requests, mut conflicts) = (Vec::new(), Vec::new());
     for change in &selected {
         match change.build_request(store)? {
@@ -202,6 +201,7 @@ pub(crate) fn build_plan(inputs: &PlanInputs<'_>) -> Result<Plan, CliError> {
             Err(reason) => conflicts.push(Conflict::new(change.path().clone(), reason)),
         }
     }
+    let modes = merge_modes(repo, tree, commit, requests.iter().flat_map(PathRequest::related_paths))?;
     let plan_options = PlanOptions { on_conflict: options.on_conflict, merge_modes: modes, ..PlanOptions::default() };
     let mut plan = Plan::build(tree, requests, store, plan_options)?;
     let into = if options.on_conflict == OnConflict::Skip { &mut plan.skipped } else { &mut plan.conflicts };
@@ -312,9 +312,9 @@ pub(crate) fn check_configured<'a>(
     if options.allow_risky {
         return Ok(());
     }
-    let rules = configured_rules(repo, modules)?;
+    let (rules, files) = (configured_rules(repo, modules)?, model.files_by_path());
     for path in paths {
-        let is_known = model.files.iter().any(|f| f.change.affected_paths().any(|p| p == path) && f.is_risky());
+        let is_known = files.get(path).is_some_and(|file| file.is_risky());
         let named = rules.find_matches(path).into_iter().find(|named| named.name == CONFIGURED);
         if let (false, Some(named)) = (is_known, named) {
             let name = String::from_utf8_lossy(path.as_bytes());

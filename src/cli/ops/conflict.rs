@@ -132,7 +132,8 @@ pub(crate) fn resolution_hints(conflicts: &[Conflict], others: bool, markers: bo
         }
         hints.push("to write everything except conflicts, add `--on-conflict skip`".into());
     }
-    for path in conflicts.iter().filter(|c| c.reason == HARD_LINK_REASON).map(|c| c.path.as_bytes()).take(3) {
+    let linked = conflicts.iter().filter(|c| c.reason == HARD_LINK_REASON);
+    for path in linked.map(|c| c.renamed_from.as_ref().unwrap_or(&c.path).as_bytes()).take(3) {
         let (one, new) = (quote_shell_word(&[top, path].concat()), quote_shell_word(&[top, path, b".new"].concat()));
         hints
             .push(format!("to separate it from its other hard links, run `cp -p -- {one} {new} && mv -- {new} {one}`"));

@@ -1,12 +1,13 @@
 //! The changes that an apply requests: the selected units of each file, with what earlier applies and rounds wrote.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::apply_options::ApplyOptions;
 use crate::apply::{ChangeTarget, EntryContent, PriorRoundChange, SelectedChange};
 use crate::changes::{Changeset, FileChange, Quarantine, Selection, Unit, UnitKind, split_units};
 use crate::cli::error::CliError;
 use crate::core::known::Known;
+use crate::core::path::RepoPath;
 use crate::review::{ReviewFile, ReviewModel};
 use crate::sandbox::{AppliedState, Sandbox};
 
@@ -17,6 +18,7 @@ pub(crate) fn select_changes<'a>(
     before: &AppliedState,
     (rounds, store): (&'a [Changeset], &Quarantine),
 ) -> Vec<SelectedChange<'a>> {
+    let index = RoundIndex::new(rounds);
     let mut selected = Vec::new();
     for file in model.files.iter().filter(|file| !file.is_refused()) {
         let Some(selection) = options.selection.selections.get(&file.change.path) else { continue };
@@ -33,7 +35,8 @@ pub(crate) fn select_changes<'a>(
             applied,
             last_result: Known::Unknown,
             is_named: options.is_named,
-            prior_rounds: find_prior_changes(rounds, store, file.change, retired),
+            prior_rounds: index.find_prior_changes(store, file.change, retired),
+            earlier_paths: index.find_earlier_paths(store, file.change, before),
         };
         let last_result = before.paths.get(change.path()).map(|state| state.result.clone()).unwrap_or_default();
         change.last_result = last_result.map(|(kind, hash)| EntryContent { kind, hash });
@@ -83,31 +86,68 @@ pub(crate) fn load_needed_rounds(
     Ok(rounds.flat_map(|round| [round.clone().join_renames(&BTreeSet::new()), round]).collect())
 }
 
-/// Finds the changes of earlier rounds that a selection belongs to. Changes that can no longer be read are skipped.
-fn find_prior_changes<'a>(
-    rounds: &'a [Changeset],
-    store: &Quarantine,
-    current: &FileChange,
-    mut selection: Selection,
-) -> Vec<PriorRoundChange<'a>> {
-    let mut found = Vec::new();
-    let is_same_file = |prior: &&FileChange| prior.affected_paths().any(|p| current.affected_paths().any(|q| p == q));
-    for change in rounds.iter().flat_map(|round| &round.files).filter(is_same_file) {
-        if selection.is_empty() {
-            break;
+/// The changes of all rounds, newest first, by path.
+struct RoundIndex<'a> {
+    by_path: BTreeMap<&'a RepoPath, Vec<&'a FileChange>>,
+    by_old_path: BTreeMap<&'a RepoPath, Vec<&'a FileChange>>,
+}
+
+impl<'a> RoundIndex<'a> {
+    fn new(rounds: &'a [Changeset]) -> Self {
+        let mut index = Self { by_path: BTreeMap::new(), by_old_path: BTreeMap::new() };
+        for change in rounds.iter().flat_map(|round| &round.files) {
+            for path in change.affected_paths() {
+                index.by_path.entry(path).or_default().push(change);
+            }
+            if let Some(old_path) = &change.renamed_from {
+                index.by_old_path.entry(old_path).or_default().push(change);
+            }
         }
-        let Ok((old, new)) = change.read_contents(store) else { continue };
-        let units = split_units(change, &old, &new);
-        let rest = retired_selection(&selection, &units);
-        let in_round: Selection = (selection.iter().filter(|(id, _)| rest.get(id).is_none()))
-            .map(|(id, pick)| (id.to_owned(), pick.clone()))
-            .collect();
-        let is_renamed = units.iter().any(|unit| unit.kind == UnitKind::Rename && in_round.get(&unit.id).is_some());
-        if !in_round.is_empty() {
-            let renamed_to = is_renamed.then_some(&change.path);
-            found.push(PriorRoundChange { change, selection: in_round, renamed_to });
-        }
-        selection = rest;
+        index
     }
-    found
+
+    /// Finds the changes of earlier rounds that a selection belongs to. Changes that can no longer be read are skipped.
+    fn find_prior_changes(
+        &self,
+        store: &Quarantine,
+        current: &FileChange,
+        mut selection: Selection,
+    ) -> Vec<PriorRoundChange<'a>> {
+        let mut found = Vec::new();
+        for change in current.affected_paths().filter_map(|path| self.by_path.get(path)).flatten().copied() {
+            if selection.is_empty() {
+                break;
+            }
+            let Ok((old, new)) = change.read_contents(store) else { continue };
+            let units = split_units(change, &old, &new);
+            let rest = retired_selection(&selection, &units);
+            let in_round: Selection = (selection.iter().filter(|(id, _)| rest.get(id).is_none()))
+                .map(|(id, pick)| (id.to_owned(), pick.clone()))
+                .collect();
+            if !in_round.is_empty() {
+                found.push(PriorRoundChange { change, selection: in_round });
+            }
+            selection = rest;
+        }
+        found
+    }
+
+    /// Returns the paths to which applies of earlier rounds renamed a file, newest first.
+    fn find_earlier_paths(&self, store: &Quarantine, current: &FileChange, before: &AppliedState) -> Vec<RepoPath> {
+        let origin = current.old_path().unwrap_or(&current.path);
+        let mut found: Vec<RepoPath> = Vec::new();
+        for change in self.by_old_path.get(origin).into_iter().flatten() {
+            let path = &change.path;
+            let Some(state) = before.paths.get(path).filter(|state| !state.selection.is_empty()) else { continue };
+            if *path == current.path || *path == *origin || found.contains(path) {
+                continue;
+            }
+            // Another file may be at this path.
+            let Ok((old, new)) = change.read_contents(store) else { continue };
+            if split_units(change, &old, &new).iter().any(|unit| state.selection.get(&unit.id).is_some()) {
+                found.push(path.clone());
+            }
+        }
+        found
+    }
 }

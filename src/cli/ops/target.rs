@@ -71,7 +71,11 @@ pub(crate) fn export_selection(
     let store = sandbox.open_quarantine()?;
     let nothing_before = crate::sandbox::AppliedState::default();
     let choices = select_changes(model, options, &nothing_before, (&[], &store));
-    super::apply_to_worktree::check_refused_and_risky(model, choices.iter().flat_map(SelectedChange::written_paths), options)?;
+    super::apply_to_worktree::check_refused_and_risky(
+        model,
+        choices.iter().flat_map(SelectedChange::written_paths),
+        options,
+    )?;
     let written = choices.iter().flat_map(SelectedChange::written_paths);
     super::apply_to_worktree::check_configured(repo, &sandbox.record.manifest.submodules, model, written, options)?;
     let mut accepted = Vec::new();
@@ -88,7 +92,7 @@ pub(crate) fn export_selection(
             let old = request.base.as_ref().map_or(Ok(Vec::new()), |old| store.get(&old.hash))?;
             let written = WrittenContent {
                 path,
-                moved_from: request.sources.first(),
+                moved_from: request.rename.as_ref().map(|rename| &rename.old_path),
                 result: Some(new),
                 old: &old,
                 new: &store.get(&new.hash)?,
