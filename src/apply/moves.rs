@@ -12,7 +12,7 @@ use super::working_tree::{ObservedFile, PathState, WorkingTree};
 use crate::changes::{MAX_TEXT, are_similar};
 use crate::core::path::{EntryKind, RepoPath};
 
-/// Where the file of a request is.
+/// The location of the file of a request.
 #[derive(Debug, Default)]
 pub(crate) enum MoveSource {
     /// At the path of the request, or nowhere; or the request is no rename.

@@ -426,7 +426,7 @@ impl Plan {
 
 /// The file that a request is about, in the working tree.
 struct PathSite {
-    /// Where the file to move to the path is.
+    /// The location of the file to move to the path.
     source: MoveSource,
     /// The file at the path.
     observed: Option<ObservedFile>,
