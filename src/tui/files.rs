@@ -8,9 +8,9 @@ use ratatui::widgets::Paragraph;
 
 use super::app::{App, Granularity};
 use super::outline::display_width;
-use super::style::{StyleKind, Symbol};
+use super::style::{StyleKind, StyleSheet, Symbol};
 use super::text_layout::truncate_start;
-use crate::changes::Severity as Risk;
+use crate::changes::{FileChange, Severity as Risk};
 use crate::core::escape::Escaped;
 
 /// Draws the visible part of the file list.
@@ -28,6 +28,19 @@ pub(super) fn draw_files(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
         .map(|file| file_row(app, *file, usize::from(area.width)))
         .collect();
     frame.render_widget(Paragraph::new(lines), area);
+}
+
+/// Returns the path of a change within `room` columns. The path before a rename is omitted if both do not fit.
+fn truncated_path(change: &FileChange, room: usize, styles: StyleSheet) -> String {
+    let ellipsis = styles.symbol_text(Symbol::Ellipsis);
+    let path = Escaped::new(change.path.as_bytes()).to_string();
+    let Some(from) = change.old_path() else { return truncate_start(&path, room, ellipsis) };
+    let arrow = if styles.unicode { "→" } else { "->" };
+    let both = format!("{} {arrow} {path}", Escaped::new(from.as_bytes()));
+    if display_width(&both) <= room {
+        return both;
+    }
+    format!("{arrow} {}", truncate_start(&path, room.saturating_sub(display_width(arrow) + 1), ellipsis))
 }
 
 /// Returns the row of a file: decision, risk, path, and the number of decided units.
@@ -50,13 +63,8 @@ fn file_row(app: &App<'_>, at: usize, width: usize) -> Line<'static> {
         _ => (" ", StyleKind::Faint),
     };
     let tail = if file.is_refused() { " refused".into() } else { format!(" {}/{}", count.decided, count.all) };
-    let mut path = Escaped::new(file.change.path.as_bytes()).to_string();
-    if let Some(from) = file.change.old_path() {
-        let from = Escaped::new(from.as_bytes()).to_string();
-        path = format!("{from} {} {path}", if styles.unicode { "→" } else { "->" });
-    }
     let room = width.saturating_sub(display_width(&tail) + 4);
-    let path = truncate_start(&path, room, styles.symbol_text(Symbol::Ellipsis));
+    let path = truncated_path(file.change, room, styles);
     let pad = " ".repeat(room.saturating_sub(display_width(&path)));
     let is_current = at == app.cursor.file;
     let with_cursor_style = |style: Style| match (is_current, app.granularity) {

@@ -923,7 +923,7 @@ fn rename_is_one_entry_until_split() {
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   1 file +1 −1   0/2 decided   order: risk
     ┌ Files ────────────────┬ src/app.rs renamed hunk 1/2 [undecided] ─────────────┐
-    │▌   …s → src/app.rs 0/2│▶     renamed from src/main.rs                     [ ]│
+    │▌   → src/app.rs    0/2│▶     renamed from src/main.rs                     [ ]│
     │                       │  1   line 1                                          │
     │                       │  2   line 2                                          │
     │                       │  3   line 3                                          │
