@@ -206,27 +206,8 @@ impl Plan {
                 MovedFile { path: rename.old_path.clone(), observed: None, has_edits: false }
             }
         });
-        if let (Some(file), Some(rename)) = (&moved_from, &request.rename) {
-            // Other changes that write one of these paths have their own steps.
-            let left_paths = std::iter::once(&rename.old_path).chain(&request.earlier_paths);
-            for path in left_paths.filter(|path| !requested.contains(*path)) {
-                let observed = file.observed.clone().filter(|_| file.path == *path);
-                self.steps.push(Step {
-                    path: path.clone(),
-                    action: if observed.is_some() { StepAction::Delete } else { StepAction::Unchanged },
-                    selection: if *path == rename.old_path { request.selection.clone() } else { Selection::default() },
-                    superseded: request.superseded.clone(),
-                    base: request.base.clone(),
-                    expected: observed,
-                    result: None,
-                    attrs_from: None,
-                    attrs_from_if_mode: None,
-                    moved_from: None,
-                    moved_to: Some(request.path.clone()),
-                    case_renamed_from: None,
-                    colliding_path: None,
-                });
-            }
+        if let Some(file) = &moved_from {
+            self.steps.extend(left_path_steps(&request, file, requested));
         }
         self.steps.push(Step {
             path: request.path,
@@ -247,9 +228,11 @@ impl Plan {
     }
 
     fn drop_conflicting_steps(&mut self) {
+        let renames: BTreeMap<&RepoPath, &RepoPath> =
+            self.steps.iter().filter_map(|step| Some((&step.path, step.renamed_from()?))).collect();
         for conflict in &mut self.conflicts {
-            if let Some(step) = self.steps.iter().find(|step| step.path == conflict.path) {
-                conflict.renamed_from = step.renamed_from().cloned();
+            if let Some(old_path) = renames.get(&conflict.path) {
+                conflict.renamed_from = Some((*old_path).clone());
             }
         }
         let conflict_paths = self.conflict_paths();
@@ -432,6 +415,32 @@ struct PathSite {
     observed: Option<ObservedFile>,
     case_renamed_from: Option<RepoPath>,
     colliding_path: Option<RepoPath>,
+}
+
+/// Returns the steps at the paths that a rename leaves: the file is deleted where it was, and nothing is recorded as applied at
+/// the paths of earlier rounds. Other changes that write one of these paths have their own steps.
+fn left_path_steps(request: &PathRequest, file: &MovedFile, requested: &BTreeSet<RepoPath>) -> Vec<Step> {
+    let old_path = request.rename.as_ref().map(|rename| &rename.old_path);
+    let left_paths = old_path.into_iter().chain(&request.earlier_paths).filter(|path| !requested.contains(*path));
+    let step = |path: &RepoPath| {
+        let observed = file.observed.clone().filter(|_| file.path == *path);
+        Step {
+            path: path.clone(),
+            action: if observed.is_some() { StepAction::Delete } else { StepAction::Unchanged },
+            selection: if Some(path) == old_path { request.selection.clone() } else { Selection::default() },
+            superseded: request.superseded.clone(),
+            base: request.base.clone(),
+            expected: observed,
+            result: None,
+            attrs_from: None,
+            attrs_from_if_mode: None,
+            moved_from: None,
+            moved_to: Some(request.path.clone()),
+            case_renamed_from: None,
+            colliding_path: None,
+        }
+    };
+    left_paths.map(step).collect()
 }
 
 /// Checks whether a path can be written, given the paths that the plan deletes.
