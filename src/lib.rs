@@ -1,5 +1,5 @@
 //! Airlock runs Claude Code, or any command, in a hardened container on a copy of a git working tree, and applies only the
-//! changes that a person accepts. See `ARCHITECTURE.md` for an overview.
+//! changes that a user accepts. See `ARCHITECTURE.md` for an overview.
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]
 

@@ -11,8 +11,9 @@ use super::journal::{InTreeDir, Journal, StagedFile, TransactionOutcome, Transac
 use super::names::IN_TREE_DIR;
 use super::report::{ApplyTarget, PreservedEdit, Report, SkippedRevert};
 use super::staging::{Staging, try_parallel_for_each};
-use super::transaction_log::{TransactionDir, seconds_since_epoch};
+use super::transaction_log::TransactionDir;
 use super::working_tree::WorkingTree;
+use crate::core::clock::seconds_since_epoch;
 use crate::core::path::RepoPath;
 
 /// The error that stopped the operations, or an interruption if `error` is `None`.

@@ -340,7 +340,7 @@ impl OpExecutor<'_> {
         }
     }
 
-    /// Reverts an operation as far as it was executed.
+    /// Reverts the executed part of an operation.
     ///
     /// # Errors
     /// The system's error; the operation can be reverted again.

@@ -1,4 +1,4 @@
-//! Executes a plan as an all-or-nothing transaction, whatever fails and whenever the process ends. The order is:
+//! Executes a plan as an all-or-nothing transaction, even if an operation fails or the process is killed. The order is:
 //!
 //! stage all files → write the journal (prepared) → lock git's index → execute and check each operation → sync directories →
 //! write the outcome (committed) → unlock the index.
@@ -6,7 +6,6 @@
 //! A failure before the commit rolls back all operations. If the rollback fails, the journal is kept, and recovery continues
 //! from there.
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -31,6 +30,7 @@ use rustix::io::Errno;
 
 use crate::changes::MAX_TEXT;
 use crate::core::path::RepoPath;
+use crate::core::random::create_random_id;
 
 /// The inputs of a transaction besides its plan.
 pub struct ApplyRequest<'a> {
@@ -217,7 +217,8 @@ fn stage_files<'a>(
     plan: &Plan,
     dir: &TransactionDir,
 ) -> Result<StagedTransaction, (Option<RepoPath>, HostError)> {
-    let id = random_id().map_err(|error| (None, HostError::Io { attempt: "failed to generate an ID", error }))?;
+    let id = create_random_id::<8>()
+        .map_err(|error| (None, HostError::Io { attempt: "failed to generate an ID", error }))?;
     let none = |error| (None, error);
     let mut staging = Staging::new();
     let mut ops = Vec::new();
@@ -356,10 +357,4 @@ impl ApplyRequest<'_> {
         let Self { target, fs, tree, .. } = self;
         PreparedTransaction { target, fs, tree, dir, journal, staging, same_boot: true }
     }
-}
-
-fn random_id() -> io::Result<String> {
-    let mut bytes = [0_u8; 8];
-    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
-    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
 }

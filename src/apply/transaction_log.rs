@@ -17,6 +17,7 @@ use super::host_fs::{DirEntryRef, HostFs, Rename};
 use super::journal::{Journal, JournalError, TransactionOutcome, TransactionStatus};
 use super::working_tree::DIR_FLAGS;
 use crate::changes::ContentHash;
+use crate::core::clock::seconds_since_epoch;
 
 const JOURNAL: &str = "journal";
 const OUTCOME: &str = "end";
@@ -281,11 +282,6 @@ fn parse_number(name: &OsStr) -> Option<u64> {
 fn create_private_dir(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-/// Returns the current time in seconds since the epoch.
-pub(crate) fn seconds_since_epoch() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
 #[cfg(test)]

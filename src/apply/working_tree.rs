@@ -88,12 +88,6 @@ impl ObservedFile {
         u64::try_from(self.fingerprint.size).unwrap_or(0)
     }
 
-    /// Returns whether both are the same file with the same content and permissions, regardless of its name.
-    #[must_use]
-    pub fn is_same_file(&self, other: &Self) -> bool {
-        (&self.version, self.mode, self.inode) == (&other.version, other.mode, other.inode)
-    }
-
     fn from_stat(version: EntryContent, stat: &Stat) -> Self {
         Self {
             version,

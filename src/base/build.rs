@@ -9,8 +9,8 @@ use super::error::BaseError;
 use super::labels::{base_volumes, repository_id};
 use super::seed;
 use super::store::{Base, BaseLease, BaseStore, BuildLock, now_millis};
-use crate::core::name::read_random_bytes;
 use crate::core::progress::ProgressStep;
+use crate::core::random::create_random_id;
 use crate::engine::{ContainerSpec, Engine, Mount, SIDECAR_MOUNTS, VolumeInfo, image, sidecar_spec};
 use crate::git::{DeltaLimit, HostRepo, Listing, Snapshot, SnapshotDelta};
 use crate::guest_client::GuestClient;
@@ -135,14 +135,13 @@ pub(super) async fn build_base(
     if let Some(found) = find_base(engine, host, snapshot).await? {
         return Ok(found);
     }
-    let hex = |bytes: [u8; 8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    let id = hex(read_random_bytes::<8>()?);
+    let id = create_random_id::<8>()?;
     let mut base = Base {
         schema_version: 1,
         repository: repository_id(&host.common_dir)?,
         volume: format!("airlock-base-{id}"),
         launcher: format!("airlock-launch-{id}"),
-        nonce: hex(read_random_bytes::<8>()?),
+        nonce: create_random_id::<8>()?,
         key,
         config_key: compute_config_key(snapshot),
         commit: snapshot.commit.clone(),

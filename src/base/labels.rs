@@ -9,7 +9,8 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::store::Base;
-use crate::core::name::read_random_bytes;
+use crate::core::hex::to_hex;
+use crate::core::random::create_random_id;
 use crate::engine::VolumeSpec;
 
 /// The label whose value is a base's id.
@@ -25,7 +26,7 @@ pub fn repository_id(common_dir: &Path) -> io::Result<String> {
     let hash = Sha256::new()
         .chain_update(common_dir.as_os_str().as_bytes())
         .chain_update(read_or_create_identity(common_dir)?);
-    Ok(hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect())
+    Ok(to_hex(&hash.finalize()[..8]))
 }
 
 /// Reads the random number that identifies a repository, and creates it first if it does not exist.
@@ -34,7 +35,7 @@ pub(crate) fn read_or_create_identity(common_dir: &Path) -> io::Result<String> {
     let path = dir.join("id");
     if !path.is_file() {
         DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        let id: String = read_random_bytes::<16>()?.iter().map(|b| format!("{b:02x}")).collect();
+        let id = create_random_id::<16>()?;
         let mut file = tempfile::NamedTempFile::new_in(&dir)?;
         file.write_all(id.as_bytes())?;
         file.as_file().sync_all()?;

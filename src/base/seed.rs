@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::error::BaseError;
+use crate::core::clock::seconds_since_epoch;
 use crate::core::path::EntryKind;
 use crate::core::progress::{ProgressCounter, ProgressStep};
 use crate::git::{GitDir, Listing, Snapshot, SnapshotError, Unconverted};
@@ -52,7 +52,7 @@ pub async fn seed_volume(
 
     // The index must be at least a second newer than the files that it lists, see "racy git". The files are therefore
     // two seconds old.
-    let mtime = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().saturating_sub(2));
+    let mtime = seconds_since_epoch().saturating_sub(2);
     let git_snapshot = Arc::clone(snapshot);
     let git = tokio::task::spawn_blocking(move || {
         (0..git_snapshot.modules.len())

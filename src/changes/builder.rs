@@ -10,13 +10,13 @@ use sha2::{Digest, Sha256};
 use super::aliases::LinkAliases;
 use super::cancel::CancelToken;
 use super::links::{LinkTarget, PathEntry, resolve_symlink};
-use super::quarantine::to_hex;
 use super::renames::pair_renames;
 use super::{
     Changeset, EmbeddedRepoRule, FileChange, Finding, IgnoredPaths, PackageManifests, Quarantine, RefusedEntry,
     RenameFindings, RiskContext, RuleSet, Severity, find_risks, has_folded_path,
 };
 use crate::core::escape::escape_lossy;
+use crate::core::hex::to_hex;
 use crate::core::path::{EntryKind, RepoPath};
 
 /// Maximum number of path components that are visited to resolve all symlinks of a changeset.

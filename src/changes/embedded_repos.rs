@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::core::path::RepoPath;
 
 /// Names that can complete or change a repository.
-const REPOSITORY_NAMES: [&str; 5] = ["HEAD", "objects", "refs", "commondir", "config.worktree"];
+pub(crate) const REPO_MARKER_NAMES: [&str; 5] = ["HEAD", "objects", "refs", "commondir", "config.worktree"];
 
 /// Returns whether git would open a directory in which `has` finds these names.
 fn is_repository(has: impl Fn(&str) -> bool) -> bool {
@@ -45,7 +45,7 @@ impl EmbeddedRepoRule {
                 Some(known) => *known,
                 None => {
                     let mut present = BTreeMap::new();
-                    for name in REPOSITORY_NAMES {
+                    for name in REPO_MARKER_NAMES {
                         let found = RepoPath::from_parent(Some(&directory), name.as_bytes()).is_ok_and(|p| has(&p));
                         present.insert(name, found);
                         // Without `HEAD`, the other names are irrelevant.

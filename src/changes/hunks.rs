@@ -8,7 +8,7 @@ use similar::{Algorithm, DiffOp, capture_diff_slices};
 
 use super::FileChange;
 use super::content::{is_legacy_text, is_text};
-use super::quarantine::to_hex;
+use crate::core::hex::to_hex;
 use crate::core::path::EntryKind;
 
 /// A part of a change that can be decided: as a whole, or line by line for a hunk.
@@ -34,7 +34,7 @@ pub enum UnitKind {
     LineEndings(LineEnding),
     /// The executable bit: `true` sets it, `false` clears it.
     Mode(bool),
-    /// The move of the file from its old path. Other units apply to the file at whichever path it then has.
+    /// The move of the file from its old path. Other units apply at the file's resulting path.
     Rename,
     /// The creation of a file without lines.
     CreateEmpty,

@@ -31,6 +31,7 @@ pub use cancel::CancelToken;
 pub use changeset::{Changeset, FileChange, FileVersion, RefusedEntry};
 pub(crate) use changeset::{IgnoredPath, IgnoredPaths, MAX_TEXT, RenameFindings};
 pub(crate) use diff::{ContextHunk, ContextLine, build_context_hunks};
+pub(crate) use embedded_repos::REPO_MARKER_NAMES;
 pub(crate) use embedded_repos::{EmbeddedRepoRule, has_folded_path};
 pub(crate) use hunks::{
     LineEnding, detect_line_ending_change, is_comparable, is_line_based, split_lines, trim_line_ending,

@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "our own state, outside every working tree")]
 
+use crate::core::hex::to_hex;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
@@ -35,10 +36,6 @@ impl ContentHash {
             }
         }
     }
-}
-
-pub(crate) fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 impl TryFrom<String> for ContentHash {

@@ -18,7 +18,7 @@ pub enum Severity {
     Note,
     /// Runs on the next build, test or CI job. Marked and sorted first.
     Medium,
-    /// Runs without a deliberate step, or arms a tool. Requires its own confirmation.
+    /// Runs implicitly, or makes a tool run code. Requires a separate confirmation.
     High,
     Refused,
 }

@@ -107,8 +107,8 @@ pub(super) struct AgentOptions {
 }
 
 impl AgentOptions {
-    /// Returns these options, with those before the verb where they leave something open.
-    pub(super) fn over(self, before: Self) -> Self {
+    /// Returns these options, with unset ones taken from those before the subcommand.
+    pub(super) fn with_defaults(self, before: Self) -> Self {
         Self {
             net: self.net.or(before.net),
             image: self.image.or(before.image),
@@ -122,7 +122,7 @@ impl AgentOptions {
         }
     }
 
-    /// Returns what was said here alone, as settings.
+    /// Returns the options of this subcommand as settings.
     pub(super) fn settings(&self) -> Settings {
         Settings {
             image: self.image.clone(),
@@ -139,15 +139,15 @@ impl AgentOptions {
 }
 
 impl RunOptions {
-    /// Returns these options, with those before the verb where they leave something open.
-    pub(super) fn over(self, before: Self) -> Self {
+    /// Returns these options, with unset ones taken from those before the subcommand.
+    pub(super) fn with_defaults(self, before: Self) -> Self {
         Self {
             name: self.name.or(before.name),
             uncommitted: self.uncommitted.or(before.uncommitted),
             include: before.include.into_iter().chain(self.include).collect(),
             history: self.history.or(before.history),
             full: self.full || before.full,
-            agent: self.agent.over(before.agent),
+            agent: self.agent.with_defaults(before.agent),
             keep: self.keep || before.keep,
         }
     }

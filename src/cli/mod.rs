@@ -71,9 +71,9 @@ fn run_subcommand(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, CliError> 
             if !stray.is_empty() || command.is_empty() {
                 return Err(run::missing_dashes_error());
             }
-            run::run_command(options.over(cli.run), command, output)
+            run::run_command(options.with_defaults(cli.run), command, output)
         }
-        Some(Command::Shell { options }) => run::run_shell(options.over(cli.run), output),
+        Some(Command::Shell { options }) => run::run_shell(options.with_defaults(cli.run), output),
         Some(Command::Resume(args)) => resume::run_resume(args, cli.run.agent, output),
         Some(Command::Diff(args)) => diff::run_diff(&args, output),
         Some(Command::Review(args)) => review::run_review(&args, output),

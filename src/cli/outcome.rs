@@ -1,4 +1,4 @@
-//! The outcome of an apply or an undo for each path, before or after it: as lines for a person, and as JSON.
+//! The outcome of an apply or an undo for each path, before or after it: as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -30,7 +30,7 @@ struct OutcomeLine {
 /// The units of each path.
 pub(super) type UnitsByPath<'a> = BTreeMap<&'a RepoPath, &'a [Unit]>;
 
-/// Returns the units of each path; those of a renamed file for both of its paths.
+/// Returns the units by path. A renamed file is listed under both of its paths.
 pub(super) fn units_by_path<'a>(model: &'a ReviewModel<'_>) -> UnitsByPath<'a> {
     model.files_by_path().into_iter().map(|(path, file)| (path, file.units.as_slice())).collect()
 }
@@ -154,7 +154,7 @@ impl OutcomeLine {
     }
 }
 
-/// Returns the label of a step; that of a rename for a file that is moved.
+/// Returns the label of a step. A moved file has the label of a rename.
 pub(super) fn step_label(step: &Step, mode: OutcomeMode) -> &'static str {
     match mode {
         _ if !step.moves_file() => action_label(&step.action, mode),

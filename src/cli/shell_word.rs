@@ -1,6 +1,6 @@
-//! Words for commands that a person copies into a shell.
+//! Words for commands that a user copies into a shell.
 
-/// Quotes bytes as one word for bash, because names chosen by an agent are printed in commands that a person pastes.
+/// Quotes bytes as one word for bash, because names chosen by an agent are printed in commands that a user pastes.
 pub(super) fn quote_shell_word(bytes: &[u8]) -> String {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_./,+@%".contains(b);
     if !bytes.is_empty() && bytes.iter().all(plain) {

@@ -25,14 +25,6 @@ const ANIMALS: [&str; 32] = [
     "robin", "seal", "stork", "swan", "tern", "wren",
 ];
 
-/// Reads random bytes from the operating system.
-pub fn read_random_bytes<const N: usize>() -> std::io::Result<[u8; N]> {
-    use std::io::Read as _;
-    let mut bytes = [0; N];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes)
-}
-
 impl SandboxName {
     /// Picks a name from random bytes.
     #[must_use]

@@ -4,6 +4,7 @@
 //! which engine it is. The engine's archive (copy) API, its builder's caches and its networks are never used for an
 //! agent's data.
 
+use crate::core::hex::to_hex;
 mod address;
 mod advisory;
 mod docker;
@@ -26,5 +27,5 @@ pub(crate) use traits::{EngineInfo, ImageInfo, VolumeInfo, VolumeSpec};
 /// Returns the SHA-256 in hexadecimal.
 fn sha256_hex(bytes: &[u8]) -> String {
     use sha2::{Digest, Sha256};
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    to_hex(&Sha256::digest(bytes))
 }

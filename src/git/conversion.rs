@@ -3,6 +3,7 @@
 //! Only built-in conversions are performed: line endings, `ident`, `working-tree-encoding`, and Git LFS from its local
 //! store. No filter driver that a configuration names is ever run.
 
+use crate::core::hex::to_hex;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -440,7 +441,7 @@ impl<'a> Converter<'a> {
             let is_lfs = value("filter").is_some_and(|v| v == b"lfs");
             if is_lfs && settings.has_lfs_object(&id, size) {
                 let content = std::fs::read(settings.lfs_path(&id))?;
-                if super::to_hex(&Sha256::digest(&content)) == id {
+                if to_hex(&Sha256::digest(&content)) == id {
                     return Ok((Cow::Owned(content), ConversionOutcome::LfsContent));
                 }
             }

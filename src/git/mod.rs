@@ -53,8 +53,3 @@ use std::path::PathBuf;
 fn os_path(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes.to_vec()))
 }
-
-/// Formats bytes in lowercase hexadecimal.
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}

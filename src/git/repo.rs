@@ -1,5 +1,6 @@
 //! Opens the user's repository around a directory, and reads its state.
 
+use crate::core::hex::to_hex;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -156,7 +157,7 @@ impl HostRepo {
             file.read_to_end(&mut whole)?;
             sum = <sha2::Sha256 as sha2::Digest>::digest(&whole).to_vec();
         }
-        Ok(Some((length, super::to_hex(&sum))))
+        Ok(Some((length, to_hex(&sum))))
     }
 
     /// Returns whether another index stages the same paths with the same content and modes as git's own.

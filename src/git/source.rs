@@ -7,7 +7,7 @@ use super::history::{History, HistoryChoice};
 use super::own_git::{IdentityRole, read_identity};
 use super::repo::HostRepo;
 use super::submodule::{Modules, SkippedSubmodule, Submodule};
-use super::to_hex;
+use crate::core::hex::to_hex;
 use crate::core::path::RepoPath;
 
 /// A part of every key. Raise it when the content of a base volume changes for the same input.

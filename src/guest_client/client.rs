@@ -12,6 +12,7 @@ use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::core::random::read_random_bytes;
 use crate::engine::{AttachedStreams, OutputChunk};
 use crate::gateway::Tunnel;
 use crate::protocol::{self, Decoder, Frame, Kind, ListedEntry, Request, Root, Space, Usage, WrittenFile};
@@ -109,8 +110,7 @@ impl GuestClient {
         };
         tokio::spawn(read_frames(attached.output, Arc::clone(&pending), weak_out, accept, control, stderr));
 
-        let nonce =
-            crate::core::name::read_random_bytes::<NONCE_LEN>().map_err(|e| GuestError::Protocol(e.to_string()))?;
+        let nonce = read_random_bytes::<NONCE_LEN>().map_err(|e| GuestError::Protocol(e.to_string()))?;
         client.send_frame(Kind::Hello, 0, &nonce).await?;
         let answer = timeout(REPLY_TIMEOUT, async { client.control.lock().await.recv().await });
         let answer = answer.await.map_err(|_| GuestError::Silent)?.ok_or_else(|| client.ended_error())?;

@@ -38,7 +38,7 @@ pub(super) fn proposed_text(
     }
 }
 
-/// Minimum time in which a person reads a text and leaves the editor.
+/// Minimum time in which a user reads a text and leaves the editor.
 const MIN_EDIT_TIME: Duration = Duration::from_secs(1);
 /// The message about an editor that returned at once.
 pub(crate) const EDITOR_RETURNED_AT_ONCE: &str = "nothing was changed; does your editor wait? (code --wait)";

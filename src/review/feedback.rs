@@ -10,6 +10,7 @@ use super::decisions::{Decision, UnitDecision};
 use super::{FileText, HunkRows, ReviewFile, ReviewModel, ReviewState};
 use crate::changes::{HunkLine, Unit};
 use crate::core::escape::Escaped;
+use crate::core::hex::to_hex;
 use crate::review::describe_unit;
 
 /// Size of a message, in bytes, above which further items are listed only by location. A single program argument can have 128
@@ -101,7 +102,7 @@ impl Feedback {
     /// Replaces the message with the user's text. Items that the text no longer contains do not count as sent.
     ///
     /// # Errors
-    /// The reason why the text cannot be sent, for a person. The message is then unchanged.
+    /// The reason why the text cannot be sent. The message is then unchanged.
     pub fn replace_text(&mut self, text: String) -> Result<(), String> {
         if text.len() > MAX_MESSAGE_BYTES {
             return Err(format!("the message has more than {} KiB and is unchanged", MAX_MESSAGE_BYTES >> 10));
@@ -232,7 +233,7 @@ pub(crate) fn is_comment_sent(unit: &Unit, line: Option<usize>, text: &str, stat
 fn item_id(unit: &Unit, line: Option<usize>, text: &str) -> String {
     let line_text = line.map_or_else(String::new, |line| line.to_string());
     let hash = Sha256::new().chain_update(format!("{}\0{line_text}\0", unit.id)).chain_update(text).finalize();
-    hash.iter().take(16).map(|b| format!("{b:02x}")).collect()
+    to_hex(&hash[..16])
 }
 
 /// Describes the lines of rows in the agent's file, or in the base if the rows were all removed.
@@ -279,7 +280,7 @@ fn longest_run(text: &str) -> usize {
     text.split(|c| c != '`').map(str::len).max().unwrap_or(0)
 }
 
-/// Quotes a person's text.
+/// Quotes the user's text.
 fn quote_text(text: &str) -> String {
     let cut: String = text.chars().take(MAX_COMMENT_CHARS).collect();
     cut.lines().map(|line| format!("> {}\n", Escaped::from_line(line))).collect()

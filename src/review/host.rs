@@ -33,7 +33,7 @@ pub trait ReviewHost {
     /// Returns the outcome of an apply for every accepted path, without writing.
     ///
     /// # Errors
-    /// The reason for a failure, for a person.
+    /// The reason for a failure, for messages.
     fn preview_apply(&mut self, decisions: &Decisions) -> Result<Preview, String>;
 }
 

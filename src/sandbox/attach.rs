@@ -111,7 +111,7 @@ pub(crate) async fn attach_agent(
     }
     let to_result = |exit| AttachResult { exit, dropped };
     if !output? {
-        // The reader of our stdout is gone (`| head`). The agent ends as a program in a pipe does.
+        // Stdout was closed (`| head`). The agent is ended by SIGPIPE, as a program in a pipe is.
         engine.signal_container(agent, "SIGPIPE").await?;
         tokio::select! {
             ended = engine.wait_for_container(agent) => return Ok(to_result(ended?)),

@@ -3,8 +3,6 @@
 //! A failure before the agent starts removes everything. From then on, the agent's work is kept until the user has
 //! decided on it or removed it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use tokio::sync::mpsc;
 
 use super::agent_paths::AgentPaths;
@@ -19,8 +17,11 @@ use crate::base;
 use crate::base::RunContext;
 use crate::base::{PreparedBase, repository_id};
 use crate::changes::{Changeset, Quarantine};
-use crate::core::name::{SandboxName, read_random_bytes};
+use crate::core::clock::seconds_since_epoch;
+use crate::core::name::SandboxName;
 use crate::core::progress::ProgressCounter;
+use crate::core::random::create_random_id;
+use crate::core::random::read_random_bytes;
 use crate::engine::{Engine, image};
 use crate::git::HostRepo;
 use crate::terminal::Signals;
@@ -46,14 +47,14 @@ pub fn create_sandbox(
     request: &RunRequest,
 ) -> Result<Sandbox, SandboxError> {
     let store = SandboxStore::new(&host.common_dir);
-    let id: String = read_random_bytes::<8>()?.iter().map(|b| format!("{b:02x}")).collect();
+    let id = create_random_id::<8>()?;
     let (snapshot, repository) = (&prepared_base.snapshot, repository_id(&host.common_dir)?);
     let paths = AgentPaths::new(host, snapshot);
     let record = |name: SandboxName| SandboxRecord {
         schema_version: RECORD_VERSION,
         name,
         id: id.clone(),
-        created: now_seconds(),
+        created: seconds_since_epoch(),
         verb: request.verb.into(),
         base: snapshot.commit.clone(),
         branch: snapshot.branch.clone(),
@@ -282,11 +283,6 @@ pub async fn remove_sandbox(engine: &dyn Engine, mut sandbox: Sandbox, wait: boo
 /// Records that nothing in a sandbox is undecided. The sandbox is kept until the user removes it, or `gc` by its age.
 pub fn mark_settled(sandbox: &mut Sandbox) -> Result<(), SandboxError> {
     sandbox.acquire_lock()?;
-    sandbox.record.settled = Some(now_seconds());
+    sandbox.record.settled = Some(seconds_since_epoch());
     Ok(sandbox.save_record()?)
-}
-
-/// Returns the current time in seconds since the epoch.
-fn now_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

@@ -56,7 +56,7 @@ pub enum SandboxError {
     /// A failure after the agent ran.
     #[error("{error}; the sandbox `{name}` is kept with the agent's work")]
     FailedAfterRun { name: SandboxName, error: Box<SandboxError> },
-    /// A failure, and another one of the cleanup after it.
+    /// A failure, and the failure of the cleanup after it.
     #[error("{error}; cleanup also failed: {left}")]
     CleanupFailed {
         /// The sandbox that was not removed.
@@ -64,7 +64,7 @@ pub enum SandboxError {
         error: Box<SandboxError>,
         left: String,
     },
-    /// A failure before the agent could resume, and another one to remove its containers.
+    /// A failure before the agent could resume, and the failure to remove its containers.
     #[error("{0}; removing its containers also failed: {1}")]
     NotStopped(Box<SandboxError>, String),
     #[error("the volume {0} no longer exists in the engine")]

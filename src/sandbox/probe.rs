@@ -1,15 +1,14 @@
 //! Probes an engine with a workspace of one file: whether it can mount an overlay with the inode numbers of the base,
 //! and how much disk space is free. Used by `airlock doctor`; a start determines this by itself.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use tokio::sync::mpsc;
 
 use super::resources::{EngineResources, VolumeState};
 use super::workspace::WorkspaceKind;
 use super::{SANDBOX_LABEL, SandboxError};
 use crate::base::{BASE_LABEL, Base, OverlaySupport, REPOSITORY_LABEL, TREE, base_volumes};
-use crate::core::name::read_random_bytes;
+use crate::core::clock::seconds_since_epoch;
+use crate::core::random::create_random_id;
 use crate::engine::{ContainerSpec, Engine, Labels, Mount, SIDECAR_MOUNTS, image, sidecar_spec};
 use crate::guest_client::{EntryBatch, GuestClient};
 use crate::protocol::{Entry, Root, Space};
@@ -34,8 +33,8 @@ pub struct ProbeReport {
 /// The engine fails. A missing support for overlays is not an error.
 pub async fn probe_engine(engine: &dyn Engine) -> Result<ProbeReport, SandboxError> {
     // The id begins with the time, by which leftovers of other probes are recognized.
-    let random: String = read_random_bytes::<4>()?.iter().map(|b| format!("{b:02x}")).collect();
-    let id = format!("{:08x}{random}", now_seconds() & 0xffff_ffff);
+    let random = create_random_id::<4>()?;
+    let id = format!("{:08x}{random}", seconds_since_epoch() & 0xffff_ffff);
     remove_stale_probes(engine).await?;
     let probed = run_probe(engine, &id).await;
     remove_probes(engine, |other| other == id).await?;
@@ -49,14 +48,10 @@ pub async fn remove_stale_probes(engine: &dyn Engine) -> Result<(), SandboxError
     remove_probes(engine, is_stale).await
 }
 
-fn now_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
 /// Returns whether the probe with this id was interrupted, judging by its age.
 fn is_stale(id: &str) -> bool {
     let started_at = id.get(..8).and_then(|t| u64::from_str_radix(t, 16).ok()).unwrap_or(0);
-    now_seconds().saturating_sub(started_at) > STALE_SECONDS
+    seconds_since_epoch().saturating_sub(started_at) > STALE_SECONDS
 }
 
 async fn run_probe(engine: &dyn Engine, id: &str) -> Result<ProbeReport, SandboxError> {

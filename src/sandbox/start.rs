@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
@@ -16,9 +16,10 @@ use super::workspace::WorkspaceKind;
 use crate::base;
 use crate::base::RunContext;
 use crate::base::{BaseDelta, BaseError, BaseStore, OverlaySupport, PreparedBase};
-use crate::core::name::read_random_bytes;
+use crate::core::clock::seconds_since_epoch;
 use crate::core::path::RepoPath;
 use crate::core::progress::ProgressStep;
+use crate::core::random::create_random_id;
 use crate::engine::{AgentContainerOptions, AgentVolumes, AttachedStreams, Engine, OWNER_PORT, agent_spec, image};
 use crate::gateway::{CredentialKind, ModelProxy};
 use crate::git::{GitFiles, HostRepo, PreviousRefs, SnapshotError};
@@ -158,7 +159,7 @@ async fn create_agent(
     let options = AgentContainerOptions {
         image: request.image.clone(),
         covered_paths: image::volumes_to_cover(&request.image_volumes, &record.workspace)?,
-        launcher_nonce: read_random_bytes::<16>()?.iter().map(|b| format!("{b:02x}")).collect(),
+        launcher_nonce: create_random_id::<16>()?,
         timeout_secs: request.agent_config.limits.time.map_or(0, |time| (time + LAUNCHER_GRACE).as_secs().max(1)),
         home_files: home_files(workdir, placeholder, &record.manifest),
         command: request.command.clone(),
@@ -241,7 +242,7 @@ async fn fill_workspace(
     }
     sandbox.save_delta(&delta.await.map_err(std::io::Error::other)??)?;
     // Two seconds old, like every file that an index lists, see "racy git".
-    let mtime = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().saturating_sub(2));
+    let mtime = seconds_since_epoch().saturating_sub(2);
     let written = base::write_delta(writer, &prepared_base.delta, mtime).await?;
     let git = match git {
         Some(git) => git.await.map_err(std::io::Error::other)??,

@@ -424,11 +424,6 @@ impl Sandbox {
         self.write_json("applied.json", &(applied.last_apply, applied.paths.iter().collect::<Vec<_>>()))
     }
 
-    /// Writes a JSON file to the sandbox's directory.
-    pub fn write_json_file(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
-        self.write_json(name, value)
-    }
-
     /// Writes a text file to the sandbox's directory and returns its path. A file with other content keeps its name,
     /// and the new one gets a number.
     pub fn write_text_file(&self, name: &str, text: &str) -> io::Result<PathBuf> {

@@ -20,7 +20,7 @@ use super::store::Sandbox;
 use super::workspace::WorkspaceKind;
 use crate::base::{BaseEntry, BaseView};
 use crate::changes::name_collisions::{EntryClass, find_collisions};
-use crate::changes::{Finding, IgnoredPath, IgnoredPaths, RefusedEntry, Severity};
+use crate::changes::{Finding, IgnoredPath, IgnoredPaths, REPO_MARKER_NAMES, RefusedEntry, Severity};
 use crate::core::escape::escape_lossy;
 use crate::core::path::{EntryKind, RepoPath};
 use crate::git::{HostRepo, IgnoreRules, Includes};
@@ -39,8 +39,6 @@ const YIELD_INTERVAL: Duration = Duration::from_millis(5);
 const MAX_NAMED_IGNORED: usize = 3;
 /// Maximum number of refused paths that are listed; the others are only counted.
 const MAX_REFUSED: usize = 10_000;
-/// Names that the rule on embedded repositories looks up in the base.
-const REPO_MARKER_NAMES: [&[u8]; 5] = [b"HEAD", b"objects", b"refs", b"commondir", b"config.worktree"];
 
 /// A file or symlink of the workspace.
 pub(crate) struct FoundFile {
@@ -259,7 +257,11 @@ impl<'a> Walk<'a> {
             self.refuse_path(path, "is an embedded repository or worktree, whose files are not collected");
             return Ok(());
         }
-        for name in snapshot.base.keys().filter(|name| REPO_MARKER_NAMES.contains(&name.as_slice())) {
+        for name in snapshot
+            .base
+            .keys()
+            .filter(|name| REPO_MARKER_NAMES.iter().any(|marker| marker.as_bytes() == name.as_slice()))
+        {
             self.result.repo_markers.extend(RepoPath::from_parent(directory.as_ref(), name));
         }
         self.record_collisions(&snapshot);

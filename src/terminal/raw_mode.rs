@@ -1,5 +1,6 @@
 //! Raw mode of the user's terminal while an agent runs, the terminal's answers to the agent, and the modes to reset at the end.
 
+use crate::core::random::read_random_bytes;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -161,7 +162,7 @@ pub fn drain_answers(asked: QueryCounts, open: Option<u64>) {
 
 /// Returns the number of a random mode that no agent can have queried.
 fn unused_mode() -> u16 {
-    crate::core::name::read_random_bytes::<2>().map_or(UNUSED_MODES.start, |bytes| {
+    read_random_bytes::<2>().map_or(UNUSED_MODES.start, |bytes| {
         UNUSED_MODES.start + u16::from_le_bytes(bytes) % (UNUSED_MODES.end - UNUSED_MODES.start)
     })
 }

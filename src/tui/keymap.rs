@@ -366,7 +366,7 @@ impl Keymap {
         }
         let keymap = Self { bindings };
         for (command, name, _) in COMMANDS {
-            // Without these, a person could not find the way out.
+            // Without these, the user could not leave the review.
             let is_needed = matches!(command, Command::Quit | Command::Help);
             if is_needed && keymap.keys_of(command).next().is_none() {
                 return Err(KeymapError::NoKey(name));

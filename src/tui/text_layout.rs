@@ -245,7 +245,7 @@ pub(super) fn truncate_text(text: &str, width: usize, sign: &str) -> String {
     clipped
 }
 
-/// Truncates the start of text, because the end of a path says more.
+/// Truncates the start of text, because the end of a path is its most specific part.
 #[must_use]
 pub(super) fn truncate_start(text: &str, width: usize, sign: &str) -> String {
     let columns = |text: &str| text.chars().map(|c| c.width().unwrap_or(0)).sum::<usize>();

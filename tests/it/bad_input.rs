@@ -4,8 +4,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
 use airlock::base::{BaseError, seed_volume};
-use airlock::core::name::read_random_bytes;
 use airlock::core::progress::ProgressCounter;
+use airlock::core::random::read_random_bytes;
 use airlock::engine::{Docker, Engine, Labels, image, sidecar_spec};
 use airlock::git::{HostRepo, SnapshotOptions};
 use airlock::guest_client::{GuestClient, GuestError};

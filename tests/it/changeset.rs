@@ -10,8 +10,8 @@ use std::process::Command;
 use airlock::base::{Base, Manifest, repository_id};
 use airlock::changes::links::PathEntry;
 use airlock::changes::{BaseEntries, CancelToken, ChangesetBuilder, FileChange, FileVersion, Quarantine, RuleSet};
-use airlock::core::name::read_random_bytes;
 use airlock::core::path::{EntryKind, RepoPath};
+use airlock::core::random::read_random_bytes;
 use airlock::git::{CommittedEntry, CommittedTree, HostRepo, SnapshotOptions};
 use airlock::sandbox::{Sandbox, SandboxRecord, SandboxState, SandboxStore, WorkspaceKind};
 

@@ -35,7 +35,7 @@ struct Check {
     /// The name of the check, for scripts.
     id: &'static str,
     state: CheckStatus,
-    /// The finding, for a person. Escaped.
+    /// The finding, escaped.
     found: String,
     /// The suggested fix, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]

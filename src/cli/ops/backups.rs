@@ -1,6 +1,6 @@
 //! Expires the backups of applies and sandboxes that were decided long ago, for `airlock gc`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::apply_context::{ApplyContext, load_history};
 use super::repo::{Repo, format_age};
@@ -8,6 +8,7 @@ use crate::apply::{FinishedTransaction, TransactionKind, read_late_edits, remove
 use crate::cli::error::CliError;
 use crate::cli::output::{Output, format_count};
 use crate::config::{Settings, parse_duration};
+use crate::core::clock::seconds_since_epoch;
 use crate::core::escape::Escaped;
 use crate::sandbox::Sandbox;
 
@@ -29,8 +30,7 @@ pub(crate) fn backup_retention(settings: &Settings) -> Result<Duration, CliError
 }
 
 fn is_old(then: u64, keep: Duration) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    now.saturating_sub(then) >= keep.as_secs()
+    seconds_since_epoch().saturating_sub(then) >= keep.as_secs()
 }
 
 /// Finds expired backups, and removes them unless this is a dry run. Keeps the backups of applies that did not end, and

@@ -1,4 +1,4 @@
-//! Formats conflicts for a person: the three sides, with a gutter, and ways to resolve them.
+//! Formats conflicts: the three sides, with a gutter, and ways to resolve them.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -120,7 +120,7 @@ fn describe_side(version: Option<&EntryContent>, bytes: Option<&[u8]>) -> String
     }
 }
 
-/// Returns ways to resolve conflicts, as options to add to the command. `others` says whether anything else could be
+/// Returns ways to resolve conflicts, as options to add to the command. `others`: whether other paths could be
 /// written. `top` is the path from the current directory to the top of the working tree, empty or with a `/` at its end.
 pub(crate) fn resolution_hints(conflicts: &[Conflict], others: bool, markers: bool, top: &[u8]) -> Vec<String> {
     let mut hints = Vec::new();

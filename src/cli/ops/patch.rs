@@ -1,4 +1,4 @@
-//! Formats changes as text: escaped and in a gutter for a person, or as an exact patch for `git apply`.
+//! Formats changes as text: escaped, with a gutter, or as an exact patch for `git apply`.
 
 use crate::changes::{ContextHunk, ContextLine, UnitKind, build_context_hunks};
 use crate::cli::error::CliError;
@@ -6,7 +6,7 @@ use crate::core::path::{EntryKind, RepoPath};
 use crate::render::TextRenderer;
 use crate::review::{FileText, ReviewFile, ReviewModel};
 
-/// Formats the changes of one file for a person.
+/// Formats the changes of one file for display.
 pub(crate) fn format_file(
     model: &ReviewModel<'_>,
     file: &ReviewFile<'_>,

@@ -123,7 +123,7 @@ pub(crate) fn describe_sandbox(sandbox: &Sandbox) -> String {
     format!("{}   {}   {}", sandbox.record.name, sandbox_status(sandbox).1, format_age(sandbox.record.created))
 }
 
-/// Returns the state of a sandbox: a word for scripts, and a phrase for a person.
+/// Returns the state of a sandbox: a word for scripts, and a phrase for display.
 pub(crate) fn sandbox_status(sandbox: &Sandbox) -> (&'static str, String) {
     match sandbox.record.state {
         SandboxState::Collected { .. } if sandbox.is_busy() => ("in-use", "in use".into()),

@@ -31,7 +31,7 @@ use crate::terminal::Signals;
 use crate::tui::{App, PlainReview, ReviewOptions, StyleSheet, Theme};
 use crate::{terminal, tui};
 
-/// Returns whether a person is at a terminal that can show the full-screen review.
+/// Returns whether a user is at a terminal that can show the full-screen review.
 fn is_full_screen() -> bool {
     terminal::is_interactive() && std::env::var("TERM").is_ok_and(|term| !term.is_empty() && term != "dumb")
 }
