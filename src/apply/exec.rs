@@ -107,23 +107,25 @@ impl OpExecutor<'_> {
     /// error, the operation may be partly done and must be reverted.
     pub(crate) fn execute_op(&self, op: &Op) -> Result<(), HostError> {
         match op {
-            Op::MakeDirectory { path, slot } => self.create_directory(path, *slot),
-            Op::RemoveDirectory { path, slot } => {
-                self.stage_directory(path, *slot)?;
+            Op::MakeDirectory { path, staged } => self.create_directory(path, *staged),
+            Op::RemoveDirectory { path, staged } => {
+                self.stage_directory(path, *staged)?;
                 self.remove_directory(path)
             }
             Op::CaseRename { from, to } => self.rename_case(from, to),
-            Op::Delete { path, slot, before } => self.delete_file(path, *slot, before),
-            Op::Write { path, slot, before, after, .. } => {
+            Op::Delete { path, staged, before } => self.delete_file(path, *staged, before),
+            Op::Write { path, staged, before, after, .. } => {
                 let parent = self.open_parent_dir(path)?;
                 let at = DirEntryRef::new(&parent, path.file_name());
                 match before {
-                    Some(before) if self.staging.can_exchange(*slot) => self.exchange_files(at, *slot, before, after),
-                    Some(before) => {
-                        self.move_to_backup_name(at, *slot, before)?;
-                        self.write_new_file(at, *slot, after)
+                    Some(before) if self.staging.can_exchange(*staged) => {
+                        self.exchange_files(at, *staged, before, after)
                     }
-                    None => self.write_new_file(at, *slot, after),
+                    Some(before) => {
+                        self.move_to_backup_name(at, *staged, before)?;
+                        self.write_new_file(at, *staged, after)
+                    }
+                    None => self.write_new_file(at, *staged, after),
                 }
             }
         }
@@ -135,7 +137,7 @@ impl OpExecutor<'_> {
         let at = DirEntryRef::new(&parent, path.file_name());
         let result = match staged {
             None => self.fs.create_dir(at, 0o777),
-            Some(slot) => match self.move_to_free_name(self.staging.entry_ref(slot, &slot.file_name()), at) {
+            Some(staged) => match self.move_to_free_name(self.staging.entry_ref(staged, &staged.file_name()), at) {
                 Err(Errno::NOENT) => Err(Errno::EXIST),
                 other => other,
             },
@@ -350,7 +352,7 @@ impl OpExecutor<'_> {
                 self.remove_directory(path)?;
                 Ok(RevertOutcome::Restored)
             }
-            Op::RemoveDirectory { path, slot } => self.restore_directory(path, *slot),
+            Op::RemoveDirectory { path, staged } => self.restore_directory(path, *staged),
             Op::CaseRename { from, to } => {
                 let Parent::Open(_) = self.tree.open_parent(to)? else { return Ok(RevertOutcome::NotApplied) };
                 match self.rename_case(to, from) {
@@ -359,26 +361,26 @@ impl OpExecutor<'_> {
                     Err(error) => Err(error),
                 }
             }
-            Op::Delete { path, slot, .. } => {
-                let name = slot.file_name();
-                if self.is_entry_absent(*slot, &name)? {
+            Op::Delete { path, staged, .. } => {
+                let name = staged.file_name();
+                if self.is_entry_absent(*staged, &name)? {
                     return Ok(RevertOutcome::NotApplied);
                 }
-                self.restore_backup(path, self.staging.entry_ref(*slot, &name))
+                self.restore_backup(path, self.staging.entry_ref(*staged, &name))
             }
-            Op::Write { path, slot, before: None, after, .. } => self.revert_write(path, *slot, after),
-            Op::Write { path, slot, before: Some(_), after, .. } if self.staging.can_exchange(*slot) => {
-                self.revert_exchange(path, *slot, after)
+            Op::Write { path, staged, before: None, after, .. } => self.revert_write(path, *staged, after),
+            Op::Write { path, staged, before: Some(_), after, .. } if self.staging.can_exchange(*staged) => {
+                self.revert_exchange(path, *staged, after)
             }
-            Op::Write { path, slot, before: Some(_), after, .. } => {
-                let name = slot.backup_name();
-                if self.is_entry_absent(*slot, &name)? {
+            Op::Write { path, staged, before: Some(_), after, .. } => {
+                let name = staged.backup_name();
+                if self.is_entry_absent(*staged, &name)? {
                     return Ok(RevertOutcome::NotApplied);
                 }
-                if let RevertOutcome::Skipped(why) = self.revert_write(path, *slot, after)? {
+                if let RevertOutcome::Skipped(why) = self.revert_write(path, *staged, after)? {
                     return Ok(RevertOutcome::Skipped(why));
                 }
-                self.restore_backup(path, self.staging.entry_ref(*slot, &name))
+                self.restore_backup(path, self.staging.entry_ref(*staged, &name))
             }
         }
     }
@@ -499,21 +501,21 @@ impl OpExecutor<'_> {
     /// Finds a file of the user that exists only in an operation's staging entry: a late edit, or a file that a reverted
     /// operation had to move away. `committed` determines which file is expected there.
     pub(crate) fn unexpected_backup(&self, op: &Op, committed: bool) -> Option<(StagedFile, String)> {
-        let (slot, before, after) = match op {
-            Op::Write { slot, before, after, .. } => (*slot, before.as_ref(), Some(after)),
-            Op::Delete { slot, before, .. } => (*slot, Some(before), None),
+        let (staged, before, after) = match op {
+            Op::Write { staged, before, after, .. } => (*staged, before.as_ref(), Some(after)),
+            Op::Delete { staged, before, .. } => (*staged, Some(before), None),
             _ => return None,
         };
-        for name in [slot.file_name(), slot.backup_name()] {
-            let state = self.observe_staged(slot, &name);
+        for name in [staged.file_name(), staged.backup_name()] {
+            let state = self.observe_staged(staged, &name);
             let belongs = match &state {
                 Ok(PathState::Absent) => true,
-                Ok(state) if committed => before.is_some_and(|b| self.is_unmodified_file(slot, state, b)),
-                Ok(state) => after.is_some_and(|a| self.is_unmodified_file(slot, state, a)),
+                Ok(state) if committed => before.is_some_and(|b| self.is_unmodified_file(staged, state, b)),
+                Ok(state) => after.is_some_and(|a| self.is_unmodified_file(staged, state, a)),
                 Err(_) => false,
             };
             if !belongs {
-                return Some((slot, name));
+                return Some((staged, name));
             }
         }
         None

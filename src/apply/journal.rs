@@ -4,7 +4,7 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `slots/N` | the staged file; after the exchange, the backup |
+//! | `staged/N` | the staged file; after the exchange, the backup |
 //! | `journal` | the journal, once the transaction is prepared; it is unfinished from then on |
 //! | `end` | the outcome, once the transaction is committed or rolled back |
 //! | `contents/HASH` | the written content, for the merge of an undo |
@@ -165,22 +165,22 @@ pub enum Op {
     MakeDirectory {
         path: RepoPath,
         /// The staged directory, which has the permissions that the new directory gets.
-        slot: Option<StagedFile>,
+        staged: Option<StagedFile>,
     },
     /// The removal of an empty directory. The staged directory has the same permissions.
-    RemoveDirectory { path: RepoPath, slot: StagedFile },
+    RemoveDirectory { path: RepoPath, staged: StagedFile },
     /// The creation or replacement of a file or symlink.
     Write {
         path: RepoPath,
         /// The staged file; after the exchange, the backup.
-        slot: StagedFile,
+        staged: StagedFile,
         before: Option<FileIdentity>,
         after: FileIdentity,
         /// The path that the file is moved from. Its deletion is a separate operation.
         moved_from: Option<RepoPath>,
     },
     /// The move of a file or symlink to the staging directory.
-    Delete { path: RepoPath, slot: StagedFile, before: FileIdentity },
+    Delete { path: RepoPath, staged: StagedFile, before: FileIdentity },
     /// A case-only rename, on a file system that treats both names as the same.
     CaseRename { from: RepoPath, to: RepoPath },
 }

@@ -29,7 +29,7 @@ fn remove_journal(fs: &HostFs, dir: &TransactionDir) -> Result<(), Errno> {
 
 fn remove_transaction_dir(fs: &HostFs, dir: &TransactionDir) -> Result<(), Errno> {
     let dir_fd = dir.open_dir()?;
-    for name in ["slots", CONTENTS_DIR] {
+    for name in ["staged", CONTENTS_DIR] {
         match rustix::fs::openat(&dir_fd, name, DIR_FLAGS, Mode::empty()) {
             Ok(inner) => remove_contents(fs, &inner)?,
             Err(Errno::NOENT) => continue,

@@ -236,30 +236,30 @@ fn stage_files<'a>(
             )
         };
         ops.push(match planned {
-            PlannedOp::CreateDirectory(path, None) => Op::MakeDirectory { path: path.clone(), slot: None },
+            PlannedOp::CreateDirectory(path, None) => Op::MakeDirectory { path: path.clone(), staged: None },
             PlannedOp::CreateDirectory(path, Some(attrs_from)) => {
-                let slot = reserve(path).map_err(named)?;
-                staging.stage_directory(slot, attrs_from.entry_ref(), request.fs, request.tree).map_err(named)?;
-                Op::MakeDirectory { path: path.clone(), slot: Some(slot) }
+                let staged = reserve(path).map_err(named)?;
+                staging.stage_directory(staged, attrs_from.entry_ref(), request.fs, request.tree).map_err(named)?;
+                Op::MakeDirectory { path: path.clone(), staged: Some(staged) }
             }
             PlannedOp::RemoveDirectory(path) => {
-                let slot = reserve(path).map_err(named)?;
+                let staged = reserve(path).map_err(named)?;
                 let Some(parent) = request.tree.open_parent(path).map_err(named)?.into_dir() else {
                     return Err(named(HostError::Stale));
                 };
                 let attrs_from = DirEntryRef::new(&parent, path.file_name());
-                staging.stage_directory(slot, attrs_from, request.fs, request.tree).map_err(named)?;
-                Op::RemoveDirectory { path: path.clone(), slot }
+                staging.stage_directory(staged, attrs_from, request.fs, request.tree).map_err(named)?;
+                Op::RemoveDirectory { path: path.clone(), staged }
             }
             PlannedOp::CaseRename(from, to) => Op::CaseRename { from: from.clone(), to: to.clone() },
             PlannedOp::Delete(step) => {
-                let slot = reserve(&step.path).map_err(named)?;
+                let staged = reserve(&step.path).map_err(named)?;
                 let Some(observed) = &step.expected else { continue };
-                Op::Delete { path: step.path.clone(), slot, before: FileIdentity::from(observed) }
+                Op::Delete { path: step.path.clone(), staged, before: FileIdentity::from(observed) }
             }
             PlannedOp::Write(step) => {
                 let Some(result) = &step.result else { continue };
-                let slot = reserve(&step.path).map_err(named)?;
+                let staged = reserve(&step.path).map_err(named)?;
                 // A moved file keeps its attributes, as a replaced one does.
                 let moved = step.moved_from.as_ref().filter(|_| step.expected.is_none());
                 let moved = moved.and_then(|file| Some((&file.path, file.observed.as_ref()?)));
@@ -269,7 +269,7 @@ fn stage_files<'a>(
                 let attrs_from_if_mode = step.attrs_from_if_mode;
                 files.push((
                     FileToStage { path: &step.path, replaced, result, expected, attrs_from, attrs_from_if_mode },
-                    slot,
+                    staged,
                 ));
                 pending_writes.push((ops.len(), step));
                 // A placeholder; replaced below by the write of the staged file.
@@ -293,11 +293,11 @@ fn stage_files<'a>(
     };
     let staged =
         staging.stage_files(&files, request.fs, request.tree, &content).map_err(|(path, error)| (Some(path), error))?;
-    for (((at, step), after), (_, slot)) in pending_writes.into_iter().zip(staged).zip(&files) {
+    for (((at, step), after), (_, staged)) in pending_writes.into_iter().zip(staged).zip(&files) {
         let before = step.expected.as_ref().map(FileIdentity::from);
         let moved = step.moved_from.as_ref().filter(|file| before.is_none() && file.observed.is_some());
         let moved_from = moved.map(|file| file.path.clone());
-        ops[at] = Op::Write { path: step.path.clone(), slot: *slot, before, after, moved_from };
+        ops[at] = Op::Write { path: step.path.clone(), staged: *staged, before, after, moved_from };
     }
     index_lock::stage_lock(request.target, request.fs, dir, &id)
         .map_err(system_error("failed to create the lock of git's index"))

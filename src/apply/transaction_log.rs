@@ -21,7 +21,7 @@ use crate::core::clock::seconds_since_epoch;
 
 const JOURNAL: &str = "journal";
 const OUTCOME: &str = "end";
-const STAGING: &str = "slots";
+const STAGING: &str = "staged";
 /// The start of each journal file; the number is the format version.
 const MAGIC: &str = "airlock-journal 1";
 /// Maximum size of a journal file in bytes, enough for a million paths.
@@ -299,7 +299,7 @@ mod tests {
             mode: 0o644,
             inode: Inode { device: 1, number: 2 },
         };
-        let slot = StagedFile { area: 0, number: 1 };
+        let staged = StagedFile { area: 0, number: 1 };
         Journal {
             id: "1".into(),
             kind: TransactionKind::Apply,
@@ -317,7 +317,7 @@ mod tests {
             staging_areas: vec![StagingArea { in_tree: None, can_exchange: true, has_stable_inodes: true }],
             ops: vec![Op::Write {
                 path: path.clone(),
-                slot,
+                staged,
                 before: Some(file.clone()),
                 after: file,
                 moved_from: None,

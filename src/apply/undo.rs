@@ -190,19 +190,19 @@ impl Undo {
                 Op::MakeDirectory { path, .. } => {
                     undo.options.removable_dirs.get_or_insert_default().insert(path.clone());
                 }
-                Op::RemoveDirectory { path, slot } => {
-                    undo.options.dir_attrs.insert(path.clone(), attr_source(&staging, *slot, slot.file_name()));
+                Op::RemoveDirectory { path, staged } => {
+                    undo.options.dir_attrs.insert(path.clone(), attr_source(&staging, *staged, staged.file_name()));
                 }
                 Op::CaseRename { .. } => {}
                 Op::Write { path, before: None, after, .. } => {
                     undo.requests.push(make_request(path, Some(&after.version), None, None));
                 }
-                Op::Write { path, slot, before: Some(before), after, .. } => {
-                    let name = if staging.can_exchange(*slot) { slot.file_name() } else { slot.backup_name() };
-                    let old = undo.find_backup(&staging, *slot, &name, path, &before.version)?;
+                Op::Write { path, staged, before: Some(before), after, .. } => {
+                    let name = if staging.can_exchange(*staged) { staged.file_name() } else { staged.backup_name() };
+                    let old = undo.find_backup(&staging, *staged, &name, path, &before.version)?;
                     match case_renames.get(path) {
                         None => {
-                            let attrs_from = attr_source(&staging, *slot, name);
+                            let attrs_from = attr_source(&staging, *staged, name);
                             let request = make_request(path, Some(&after.version), Some(old), Some(attrs_from));
                             undo.requests.push(PathRequest { attrs_from_if_mode: Some(after.mode), ..request });
                         }
@@ -212,14 +212,14 @@ impl Undo {
                                 from,
                                 None,
                                 Some(old),
-                                Some(attr_source(&staging, *slot, name)),
+                                Some(attr_source(&staging, *staged, name)),
                             ));
                         }
                     }
                 }
-                Op::Delete { path, slot, before } => {
-                    let old = undo.find_backup(&staging, *slot, &slot.file_name(), path, &before.version)?;
-                    let attrs_from = Some(attr_source(&staging, *slot, slot.file_name()));
+                Op::Delete { path, staged, before } => {
+                    let old = undo.find_backup(&staging, *staged, &staged.file_name(), path, &before.version)?;
+                    let attrs_from = Some(attr_source(&staging, *staged, staged.file_name()));
                     let request = match moved.get(path) {
                         None => make_request(path, None, Some(old), attrs_from),
                         Some((new_path, after)) => PathRequest {

@@ -17,7 +17,7 @@ use crate::core::on_conflict::OnConflict;
 pub(super) struct Cli {
     /// Choose when to color the output
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto", global = true)]
-    pub color: Colour,
+    pub color: ColorChoice,
     /// Suppress status messages
     #[arg(short, long, global = true)]
     pub quiet: bool,
@@ -28,7 +28,7 @@ pub(super) struct Cli {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Colour {
+pub(super) enum ColorChoice {
     Auto,
     Always,
     Never,

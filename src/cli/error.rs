@@ -257,7 +257,7 @@ impl From<JournalError> for CliError {
         };
         let dir = path.parent().unwrap_or(&path);
         let advice = format!(
-            "inspect {0}/slots (numbered files with new or replaced contents), then run `mv {1} {1}.damaged`",
+            "inspect {0}/staged (numbered files with new or replaced contents), then run `mv {1} {1}.damaged`",
             dir.display(),
             quote_shell_word(dir.as_os_str().as_encoded_bytes()),
         );

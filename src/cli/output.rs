@@ -2,19 +2,19 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use super::args::Colour;
+use super::args::ColorChoice;
 use super::error::CliError;
 use crate::terminal;
 
 /// The options of output.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Output {
-    color: Colour,
+    color: ColorChoice,
     quiet: bool,
 }
 
 impl Output {
-    pub(super) fn new(color: Colour, quiet: bool) -> Self {
+    pub(super) fn new(color: ColorChoice, quiet: bool) -> Self {
         Self { color, quiet }
     }
 
@@ -50,10 +50,10 @@ impl Output {
     pub(super) fn is_colored(self) -> bool {
         let set = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
         match self.color {
-            Colour::Always => true,
-            Colour::Never => false,
-            Colour::Auto if set("NO_COLOR") => false,
-            Colour::Auto => {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto if set("NO_COLOR") => false,
+            ColorChoice::Auto => {
                 std::env::var("CLICOLOR_FORCE").is_ok_and(|v| v != "0" && !v.is_empty())
                     || io::stdout().is_terminal() && std::env::var("TERM").is_ok_and(|t| t != "dumb")
             }

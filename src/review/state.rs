@@ -84,7 +84,7 @@ pub enum Event {
     /// A rename that is reviewed as an addition and a deletion, by its new path, or as one change again.
     SeparateRename { path: RepoPath, is: bool },
     /// Lines of a unit that were visible on the screen.
-    Seen { unit: String, lines: String },
+    Viewed { unit: String, lines: String },
     /// The changeset that is reviewed from this event on.
     Round { changeset: String },
     /// Rejections and comments that were sent to the agent.
@@ -144,7 +144,7 @@ impl ReviewState {
             Event::SeparateRename { path, is: false } => {
                 self.separate_renames.remove(&path);
             }
-            Event::Seen { unit, lines } => {
+            Event::Viewed { unit, lines } => {
                 if let Ok(lines) = lines.parse() {
                     let seen = self.viewed.entry(unit).or_default();
                     *seen = seen.union(&lines);
@@ -169,7 +169,8 @@ impl ReviewState {
         let splits = self.splits.iter().flat_map(|(unit, rows)| {
             rows.iter().map(move |row| Event::Split { unit: unit.clone(), row: *row, is: true })
         });
-        let seen = self.viewed.iter().map(|(unit, lines)| Event::Seen { unit: unit.clone(), lines: lines.to_string() });
+        let seen =
+            self.viewed.iter().map(|(unit, lines)| Event::Viewed { unit: unit.clone(), lines: lines.to_string() });
         let sent = (!self.sent.is_empty()).then(|| Event::Sent { items: self.sent.iter().cloned().collect() });
         let rounds = self.rounds.iter().map(|id| Event::Round { changeset: id.clone() });
         let separate = self.separate_renames.iter();
@@ -267,7 +268,7 @@ impl ReviewState {
         }
         let all = seen.map_or_else(|| lines.clone(), |seen| seen.union(lines));
         self.viewed.insert(unit.to_owned(), all);
-        self.events.push(Event::Seen { unit: unit.to_owned(), lines: lines.to_string() });
+        self.events.push(Event::Viewed { unit: unit.to_owned(), lines: lines.to_string() });
     }
 
     /// Counts the accepted lines that were never visible on the screen.

@@ -408,7 +408,7 @@ impl<'a> Walk<'a> {
             for (entry, collision) in [(one, other), (other, one)] {
                 let Ok(path) = RepoPath::from_parent(snapshot.visit.directory.as_ref(), &entry.name) else { continue };
                 let reason = format!("collides with {} on some file systems", escape_lossy(&collision.name));
-                let finding = Finding::for_file("twin", level, reason);
+                let finding = Finding::for_file("name-collision", level, reason);
                 if self.result.collisions.get(&path).is_none_or(|f| f.severity < level) {
                     self.result.collisions.insert(path, finding);
                 }

@@ -502,7 +502,7 @@ fn recover_needs_direction_after_head_moved() {
     ----- stderr -----
     airlock: apply 1 of s was interrupted; rolling back
     airlock: a.txt was not changed: it has been changed since
-    airlock: another version of a.txt is kept in [TMP]/repo/.git/airlock/applies/000001/slots/0
+    airlock: another version of a.txt is kept in [TMP]/repo/.git/airlock/applies/000001/staged/0
     ");
     let kept = ran.stderr.lines().find_map(|l| l.split("is kept in ").nth(1)).expect("the backup is kept");
     assert_eq!(fs::read_to_string(kept).expect("read"), "one\ntwo\n");
@@ -524,19 +524,19 @@ fn journal_damaged_or_foreign_is_refused() {
     status: 1
     ----- stderr -----
     error: [TMP]/repo/.git/airlock/applies/000001/journal is damaged: its checksum does not match; nothing was written
-    hint: inspect [TMP]/repo/.git/airlock/applies/000001/slots (numbered files with new or replaced contents), then run `mv [TMP]/repo/.git/airlock/applies/000001 [TMP]/repo/.git/airlock/applies/000001.damaged`
+    hint: inspect [TMP]/repo/.git/airlock/applies/000001/staged (numbered files with new or replaced contents), then run `mv [TMP]/repo/.git/airlock/applies/000001 [TMP]/repo/.git/airlock/applies/000001.damaged`
     ");
     assert_snapshot!(repo.airlock(&["undo"]), @"
     status: 1
     ----- stderr -----
     error: [TMP]/repo/.git/airlock/applies/000001/journal is damaged: its checksum does not match; nothing was written
-    hint: inspect [TMP]/repo/.git/airlock/applies/000001/slots (numbered files with new or replaced contents), then run `mv [TMP]/repo/.git/airlock/applies/000001 [TMP]/repo/.git/airlock/applies/000001.damaged`
+    hint: inspect [TMP]/repo/.git/airlock/applies/000001/staged (numbered files with new or replaced contents), then run `mv [TMP]/repo/.git/airlock/applies/000001 [TMP]/repo/.git/airlock/applies/000001.damaged`
     ");
     assert_snapshot!(repo.airlock(&["recover"]), @"
     status: 1
     ----- stderr -----
     error: [TMP]/repo/.git/airlock/applies/000001/journal is damaged: its checksum does not match; nothing was written
-    hint: inspect [TMP]/repo/.git/airlock/applies/000001/slots (numbered files with new or replaced contents), then run `mv [TMP]/repo/.git/airlock/applies/000001 [TMP]/repo/.git/airlock/applies/000001.damaged`
+    hint: inspect [TMP]/repo/.git/airlock/applies/000001/staged (numbered files with new or replaced contents), then run `mv [TMP]/repo/.git/airlock/applies/000001 [TMP]/repo/.git/airlock/applies/000001.damaged`
     ");
     assert_eq!(repo.read_tree(), after);
     fs::write(&journal, &whole).expect("written");

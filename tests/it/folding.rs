@@ -88,7 +88,7 @@ fn apply_on_fat_handles_case_modes_and_symlinks() {
 }
 
 #[test]
-fn apply_on_fat_refuses_twins() {
+fn apply_on_fat_refuses_name_collisions() {
     let fat = Fat::mount();
     let repo = create_repo(&fat);
     let script =

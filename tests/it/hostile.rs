@@ -292,8 +292,8 @@ fn apply_never_writes_through_a_new_symlink() {
             ("dir", "refused", "link-escape"),
             ("lib/x", "none", ""),
             ("lib-link", "high", "link"),
-            ("A/config", "refused", "twin"),
-            ("a", "refused", "twin"),
+            ("A/config", "refused", "name-collision"),
+            ("a", "refused", "name-collision"),
         ],
     );
     assert_snapshot!(repo.airlock(&["apply", "w", "--accept-all", "--allow-risky"]), @"
@@ -312,25 +312,25 @@ fn apply_never_writes_through_a_new_symlink() {
 }
 
 #[test]
-fn twins_are_reported_or_refused() {
+fn name_collisions_are_reported_or_refused() {
     let repo = TestRepo::new();
     let before = repo.read_tree();
-    run_attack(&repo, "t", "twins.sh", &[]).ok();
+    run_attack(&repo, "t", "name-collisions.sh", &[]).ok();
     let diff = inspect_sandbox(&repo, "t", &before);
     check_verdicts(
         read_verdicts(&diff),
         &[
-            ("Twin/x", "refused", "twin"),
-            ("twin", "refused", "twin"),
-            ("README", "note", "twin"),
-            ("readme", "note", "twin"),
-            ("caf\u{e9}", "note", "twin"),
-            ("cafe\u{301}", "note", "twin"),
-            ("\u{17f}et.txt", "high", "twin"),
-            ("set.txt", "note", "twin"),
-            ("Kind", "refused", "twin"),
-            ("kind/file", "refused", "twin"),
-            ("A.TXT", "refused", "twin"),
+            ("Twin/x", "refused", "name-collision"),
+            ("twin", "refused", "name-collision"),
+            ("README", "note", "name-collision"),
+            ("readme", "note", "name-collision"),
+            ("caf\u{e9}", "note", "name-collision"),
+            ("cafe\u{301}", "note", "name-collision"),
+            ("\u{17f}et.txt", "high", "name-collision"),
+            ("set.txt", "note", "name-collision"),
+            ("Kind", "refused", "name-collision"),
+            ("kind/file", "refused", "name-collision"),
+            ("A.TXT", "refused", "name-collision"),
         ],
     );
     // Not a snapshot, because it would contain names that look the same.
@@ -339,7 +339,7 @@ fn twins_are_reported_or_refused() {
     // This file system distinguishes upper and lower case.
     repo.airlock(&["apply", "t", "--accept", "README", "--accept", "readme"]).ok();
     assert_eq!((repo.read("README"), repo.read("readme")), ("upper\n".into(), "lower\n".into()));
-    // The host has a symlink that is newer than the sandbox, and the agent's file is its twin.
+    // The host has a symlink that is newer than the sandbox, and the agent's file collides with its name.
     std::os::unix::fs::symlink("/etc", repo.path.join("Set.txt")).expect("made");
     assert_snapshot!(repo.airlock(&["apply", "t", "--accept", "set.txt"]), @r#"
     status: 4

@@ -362,7 +362,7 @@ fn undo_moves_later_edits_back() {
       │ line 3
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: the previous content of src/main.rs is in [TMP]/repo/.git/airlock/applies/000003/slots/1
+    airlock: the previous content of src/main.rs is in [TMP]/repo/.git/airlock/applies/000003/staged/1
     ");
     assert_eq!(repo.read_tree(), before);
 }

@@ -273,7 +273,7 @@ fn undo_and_dirty_tree_follow_git_attributes() {
       before    │ a file, 18 bytes, sha256 90cdaf13f564…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: the previous content of w is in [TMP]/repo/.git/airlock/applies/000001/slots/0
+    airlock: the previous content of w is in [TMP]/repo/.git/airlock/applies/000001/staged/0
     ");
     assert_eq!(repo.read("w"), lines.replace("1\n", "agent\n").replace("9\n", "mine\n"));
 

@@ -1354,7 +1354,7 @@ fn drawn_lines_are_recorded_as_seen() {
     let mut review = ReviewFixture::from_files(&[("n.txt", None, Some(&long))], SIZE);
     let seen = |events: &[Event]| {
         let lines = events.iter().filter_map(|event| match event {
-            Event::Seen { lines, .. } => lines.parse::<LineSet>().ok(),
+            Event::Viewed { lines, .. } => lines.parse::<LineSet>().ok(),
             _ => None,
         });
         lines.fold(LineSet::default(), |all, more| all.union(&more)).len()

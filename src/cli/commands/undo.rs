@@ -121,13 +121,13 @@ pub(crate) fn run_undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> 
 /// Returns the paths that an apply replaced or deleted, with the locations of their backups.
 fn list_backups(transaction: &FinishedTransaction, tree: &WorkingTree) -> Vec<(RepoPath, PathBuf)> {
     let backup_path =
-        |slot: StagedFile, name: &str| staged_file_path(tree, &transaction.journal, &transaction.dir, slot, name);
+        |staged: StagedFile, name: &str| staged_file_path(tree, &transaction.journal, &transaction.dir, staged, name);
     let find = |act: &Op| match act {
-        Op::Write { path, slot, before: Some(_), .. } => {
-            let backup = backup_path(*slot, &slot.backup_name());
-            Some((path.clone(), if backup.exists() { backup } else { backup_path(*slot, &slot.file_name()) }))
+        Op::Write { path, staged, before: Some(_), .. } => {
+            let backup = backup_path(*staged, &staged.backup_name());
+            Some((path.clone(), if backup.exists() { backup } else { backup_path(*staged, &staged.file_name()) }))
         }
-        Op::Delete { path, slot, .. } => Some((path.clone(), backup_path(*slot, &slot.file_name()))),
+        Op::Delete { path, staged, .. } => Some((path.clone(), backup_path(*staged, &staged.file_name()))),
         _ => None,
     };
     transaction.journal.ops.iter().filter_map(find).collect()
