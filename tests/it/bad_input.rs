@@ -87,8 +87,8 @@ fn run_reports_missing_engine_or_image() {
     assert_snapshot!(repo.airlock(&["run", "--image", "no-such-image:1", "--", "true"]), @"
     status: 125
     ----- stderr -----
-    error: failed to connect to a container engine; tried unix:///nonexistent (No such file or directory (os error 2))
-    hint: start Docker with `sudo systemctl start docker`, or set DOCKER_HOST to a running engine
+    error: the image `no-such-image:1` does not exist
+    hint: run `docker pull no-such-image:1`, or omit `--image`
     ");
     assert_no_sandbox(&repo);
     repo.set("DOCKER_HOST", "unix:///nowhere/docker.sock");

@@ -200,8 +200,8 @@ fn resume_continues_interrupted_sandbox() {
     assert_snapshot!(repo.airlock(&["resume", "i", "--", "true"]), @"
     status: 125
     ----- stderr -----
-    error: this repository has no sandbox named `i`
-    hint: to create one, run `airlock claude`
+    error: the sandbox `i` is in use by another airlock process
+    hint: end the agent first, or run `airlock diff i` to look at its changes
     ");
     child.kill().expect("the process exists");
     child.wait().expect("it ends");
