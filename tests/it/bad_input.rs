@@ -195,8 +195,11 @@ fn usage_errors_leave_no_sandbox() {
     ----- stderr -----
     error: a sandbox name has 1 to 40 lower-case letters, digits and hyphens, and starts with a letter or digit
     ");
-    // The limits are checked after the image, which may have to be built first.
-    repo.airlock(&["run", "--memory", "lots", "--", "true"]).expect_failure(125, &["lots is not a size"]);
+    assert_snapshot!(repo.airlock(&["run", "--memory", "lots", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    error: --memory: lots is not a size such as 512m or 4g
+    ");
     assert_snapshot!(repo.airlock(&["run", "--cpus", "-1", "--", "true"]), @"
     status: 125
     ----- stderr -----
@@ -236,10 +239,27 @@ fn run_refuses_unknown_settings() {
     error: [TMP]/config/airlock/config.toml: the setting memmory does not exist
     hint: did you mean `memory`?
     ");
-    for keys in ["acept = \"x\"", "accept = \"xx\"", "accept = [\"x\", \"Ctrl-c\"]", "quit = []"] {
+    let bad_keys = ["acept = \"x\"", "accept = \"xx\"", "accept = [\"x\", \"Ctrl-c\"]", "quit = []"];
+    let refusals = bad_keys.map(|keys| {
         std::fs::write(&config, format!("[keys]\n{keys}\n")).expect("written");
-        repo.airlock(&RUN_TRUE).expect_failure(125, &["error: ", "/config.toml: "]);
-    }
+        repo.airlock(&RUN_TRUE).to_string()
+    });
+    assert_snapshot!(refusals.concat(), @"
+    status: 125
+    ----- stderr -----
+    error: [TMP]/config/airlock/config.toml: the review has no command `acept`
+    hint: the commands are: accept, reject, toggle, select-range, accept-file, reject-file, accept-all, reject-all, undo, redo, split, edit, view, comment, send, outward, inward, down, up, previous-hunk, next-hunk, previous-file, next-file, first, last, page-up, page-down, scroll-left, scroll-right, search, next-match, previous-match, filter, order, fold, hide-blanks, side-by-side, wrap, dim-moved, more-context, less-context, preview, apply, quit, discard, help
+    status: 125
+    ----- stderr -----
+    error: [TMP]/config/airlock/config.toml: `xx` is not a key
+    hint: keys are characters, `Space`, `Enter`, `Left`, `PgUp`, `F1`, … and `Ctrl-` with one of them
+    status: 125
+    ----- stderr -----
+    error: [TMP]/config/airlock/config.toml: the key `Ctrl-c` cannot be bound
+    status: 125
+    ----- stderr -----
+    error: [TMP]/config/airlock/config.toml: the command `quit` needs a key
+    ");
     std::fs::write(&config, "[keys]\naccept = \"x\"\nreject = \"x\"\n").expect("written");
     assert_snapshot!(repo.airlock(&RUN_TRUE), @"
     status: 125
@@ -296,9 +316,15 @@ fn sandbox_missing_or_taken_is_reported() {
     ");
     assert_eq!(repo.changes("calm-otter").len(), 1, "the sandbox was removed or replaced");
     repo.sandbox("second", "echo y >> a.txt").ok();
-    // The order of the list depends on whether both sandboxes were created within the same second.
-    repo.airlock(&["apply", "--accept-all"])
-        .expect_failure(2, &["failed to choose", "calm-otter", "second", "hint: run `airlock apply"]);
+    repo.set_created("calm-otter", 1_000_000_000);
+    assert_snapshot!(repo.airlock(&["apply", "--accept-all"]), @"
+    status: 2
+    ----- stderr -----
+    error: failed to choose a sandbox: this repository has 2 sandboxes
+      second       1 file   [AGE]
+      calm-otter   1 file   [AGE]
+    hint: run `airlock apply second`
+    ");
     assert_snapshot!(repo.airlock(&["apply", "second"]), @"
     status: 2
     ----- stderr -----
@@ -316,11 +342,21 @@ fn sandbox_missing_or_taken_is_reported() {
 #[test]
 fn claude_refuses_unusable_credentials() {
     let mut repo = TestRepo::new();
-    // The hint depends on the programs on the PATH.
-    repo.airlock(&["claude", "-p", "x"]).expect_failure(125, &["no credential for Claude", "claude setup-token"]);
+    repo.put_claude_on_path();
+    assert_snapshot!(repo.airlock(&["claude", "-p", "x"]), @r#"
+    status: 125
+    ----- stderr -----
+    error: no credential for Claude: none of ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN, CLAUDE_CODE_OAUTH_TOKEN is set, and [TMP]/home/.claude/.credentials.json does not exist
+    hint: run `export CLAUDE_CODE_OAUTH_TOKEN="$(claude setup-token)"` or `export ANTHROPIC_API_KEY=…`
+    "#);
     repo.set("ANTHROPIC_API_KEY", "sk-secret\nX-Injected: 1");
-    let ran =
-        repo.airlock(&["claude", "-p", "x"]).expect_failure(125, &["ANTHROPIC_API_KEY contains a line break", "hint:"]);
+    let ran = repo.airlock(&["claude", "-p", "x"]);
+    assert_snapshot!(ran, @r#"
+    status: 125
+    ----- stderr -----
+    error: the credential in ANTHROPIC_API_KEY contains a line break or another character that a header cannot contain
+    hint: set it again without the line break: `export ANTHROPIC_API_KEY="$(tr -d '\n' < FILE)"`
+    "#);
     assert!(!ran.stderr.contains("sk-secret"), "{}", ran.stderr);
     repo.set("ANTHROPIC_API_KEY", "sk-secret");
     repo.set("ANTHROPIC_BASE_URL", "ftp://example.org");

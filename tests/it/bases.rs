@@ -301,6 +301,7 @@ fn missing_or_foreign_base_is_not_used() {
     }
     args.push(third.clone());
     docker(&args.iter().map(String::as_str).collect::<Vec<_>>()).ok();
+    // The rest of the message is the engine's.
     repo.airlock(&["run", "--", "true"]).expect_failure(125, &["is no longer usable", "hint: run the command again"]);
     assert_eq!(repo.engine_objects(), 0);
     assert_eq!(run_script(&repo, &[], "cat c.txt"), "gone\n");
@@ -325,7 +326,13 @@ fn missing_or_foreign_base_is_not_used() {
         .ok()
     };
     seal("echo another > /v/seal");
-    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["differs from its seal", "hint: run the command again"]);
+    assert_snapshot!(repo.airlock(&["run", "--name", "n", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    airlock: n · main at [COMMIT], 5 files · network: none
+    error: the base [BASE] is no longer usable: the base [BASE] differs from its seal
+    hint: run the command again: the base is built again, and `airlock gc` removes the old one
+    ");
     assert_eq!(repo.engine_objects(), 0);
     assert_eq!(run_script(&repo, &[], "cat c.txt"), "gone\n");
 }
@@ -420,6 +427,7 @@ fn workspace_is_copied_without_overlay_support() {
     assert_eq!(run_script(&repo, &[], "cat a.txt"), "one\ntwo\n");
     assert_eq!(asked.load(Ordering::SeqCst), 1, "the overlay is not tried again");
     repo.set("AIRLOCK_WORKSPACE", "overlay");
+    // The rest of the message is the engine's.
     repo.airlock(&["run", "--", "true"])
         .expect_failure(125, &["failed to mount the workspace", "hint: set `workspace"]);
     repo.unset("AIRLOCK_WORKSPACE");

@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use airlock::base::{REPOSITORY_LABEL, repository_id};
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
+use insta::assert_snapshot;
 use serde_json::json;
 
 use crate::support::model::{ScriptedModel, Step};
@@ -93,12 +94,13 @@ fn credentials_reach_server_unless_expired() {
     let login = |expires: u64| {
         json!({"claudeAiOauth": {"accessToken": "sk-ant-oat01-from-the-file", "expiresAt": expires}}).to_string()
     };
-    let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join(".credentials.json"), login(4_102_444_800_000)).expect("written");
+    let folder = repo.directory().join("login");
+    std::fs::create_dir_all(&folder).expect("made");
+    std::fs::write(folder.join(".credentials.json"), login(4_102_444_800_000)).expect("written");
     let kinds = [
         ("ANTHROPIC_AUTH_TOKEN", "a-real-token", "Bearer a-real-token"),
         ("CLAUDE_CODE_OAUTH_TOKEN", "sk-ant-oat01-real", "Bearer sk-ant-oat01-real"),
-        ("CLAUDE_CONFIG_DIR", folder.path().to_str().expect("UTF-8"), "Bearer sk-ant-oat01-from-the-file"),
+        ("CLAUDE_CONFIG_DIR", folder.to_str().expect("UTF-8"), "Bearer sk-ant-oat01-from-the-file"),
     ];
     for (variable, value, header) in kinds {
         repo.set(variable, value);
@@ -108,20 +110,27 @@ fn credentials_reach_server_unless_expired() {
         assert!(!sent.is_empty() && sent.iter().all(|c| c == header), "{variable}: {sent:?}");
         repo.unset(variable);
     }
-    repo.set("CLAUDE_CONFIG_DIR", folder.path().to_str().expect("UTF-8"));
-    std::fs::write(folder.path().join(".credentials.json"), login(1)).expect("written");
-    repo.airlock(&["claude", "-p", "hello"]).expect_failure(125, &["has expired", "hint: to renew it, run"]);
+    repo.set("CLAUDE_CONFIG_DIR", folder.to_str().expect("UTF-8"));
+    std::fs::write(folder.join(".credentials.json"), login(1)).expect("written");
+    repo.put_claude_on_path();
+    assert_snapshot!(repo.airlock(&["claude", "-p", "hello"]), @"
+    status: 125
+    ----- stderr -----
+    error: Claude Code's login in [TMP]/login/.credentials.json has expired
+    hint: to renew it, run `claude` outside the sandbox, then /login; or set CLAUDE_CODE_OAUTH_TOKEN from `claude setup-token`
+    ");
     // If the first `claude` in PATH is Airlock, the hint names the next one.
-    let programs = tempfile::tempdir().expect("a folder");
-    let (link, real) = (programs.path().join("link"), programs.path().join("real"));
+    let link = repo.directory().join("link");
     std::fs::create_dir_all(&link).expect("made");
-    std::fs::create_dir_all(&real).expect("made");
     symlink(AIRLOCK, link.join("claude")).expect("made");
-    std::fs::write(real.join("claude"), "#!/bin/sh\n").expect("written");
-    let path = std::env::var("PATH").expect("a PATH");
-    repo.set("PATH", format!("{}:{}:{path}", link.display(), real.display()));
-    let hint = format!("run `{}/claude` outside the sandbox, then /login", real.display());
-    repo.airlock(&["claude", "-p", "hello"]).expect_failure(125, &["has expired", &hint]);
+    let path = repo.environment().into_iter().rfind(|(name, _)| name == "PATH").expect("set").1;
+    repo.set("PATH", format!("{}:{path}", link.display()));
+    assert_snapshot!(repo.airlock(&["claude", "-p", "hello"]), @"
+    status: 125
+    ----- stderr -----
+    error: Claude Code's login in [TMP]/login/.credentials.json has expired
+    hint: to renew it, run `[TMP]/programs/claude` outside the sandbox, then /login; or set CLAUDE_CODE_OAUTH_TOKEN from `[TMP]/programs/claude setup-token`
+    ");
 }
 
 /// Searches everything that an agent can read: environments and arguments of every process, and the whole file system.

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use insta::assert_snapshot;
 use rustix::process::{Signal, kill_process};
 
 use crate::support::{AIRLOCK, CommandOutput, TestRepo, pid};
@@ -151,8 +152,12 @@ fn image_volumes_are_covered_counted_and_removed() {
     assert_eq!(list_unnamed_volumes(&repo), before, "the engine has created no anonymous volume");
     let bad = format!("FROM airlock-agent:latest\nVOLUME {}\n", repo.path.join("below").display());
     let bad = Image::build(&repo, "bad-volume", &bad);
-    let ran = repo.airlock(&["run", "--image", &bad.name, "--", "true"]);
-    ran.expect_failure(125, &["the image declares a volume at", "/below, where a sandbox cannot have one"]);
+    assert_snapshot!(repo.airlock(&["run", "--name", "v", "--image", &bad.name, "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    airlock: v · main at [COMMIT], 5 files · network: none
+    error: failed to use the image: the image declares a volume at [TMP]/repo/below, where a sandbox cannot have one
+    ");
     assert_eq!(repo.engine_objects(), 0);
 }
 
@@ -235,9 +240,20 @@ fn exit_status_and_signal_match_command() {
     {
         assert_eq!(repo.airlock(&["run", "--", "sh", "-c", script]).status, status, "{script}");
     }
-    repo.airlock(&["run", "--", "no-such-program"])
-        .expect_failure(127, &["failed to run \"no-such-program\" in the sandbox"]);
-    repo.airlock(&["run", "--", "/etc/passwd"]).expect_failure(126, &["failed to run \"/etc/passwd\" in the sandbox"]);
+    assert_snapshot!(repo.airlock(&["run", "--name", "p", "--", "no-such-program"]), @r#"
+    status: 127
+    ----- stderr -----
+    airlock: p · main at [COMMIT], 5 files · network: none
+    airlock: failed to run "no-such-program" in the sandbox: No such file or directory (os error 2)
+    airlock: p changed nothing, so it is removed
+    "#);
+    assert_snapshot!(repo.airlock(&["run", "--name", "p", "--", "/etc/passwd"]), @r#"
+    status: 126
+    ----- stderr -----
+    airlock: p · main at [COMMIT], 5 files · network: none
+    airlock: failed to run "/etc/passwd" in the sandbox: Permission denied (os error 13)
+    airlock: p changed nothing, so it is removed
+    "#);
     // The first process reaps orphans.
     let script = "for i in 1 2 3 4 5; do sh -c 'sleep 0.05 & exit'; done; sleep 0.5; ps -o stat= | grep -c Z";
     assert_eq!(repo.airlock(&["run", "--", "sh", "-c", script]).stdout, "0\n");

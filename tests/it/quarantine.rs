@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::Stdio;
 
+use insta::assert_snapshot;
 use rustix::process::{Signal, kill_process};
 
 use crate::support::{AIRLOCK, TestRepo, pid};
@@ -65,7 +66,13 @@ fn collect_failure_removes_stored_contents() {
     let mut repo = TestRepo::new();
     repo.set("AIRLOCK_MAX_TIME", "1s");
     let script = "import os\nfor i in range(30000): open(f'{i}', 'w').write(str(i))";
-    repo.airlock(&["run", "--name", "t", "--", "python3", "-c", script]).expect_failure(125, &["max_time"]);
+    assert_snapshot!(repo.airlock(&["run", "--name", "t", "--", "python3", "-c", script]), @"
+    status: 125
+    ----- stderr -----
+    airlock: t · main at [COMMIT], 5 files · network: none
+    error: the sandbox exceeds a collection limit: collection took longer than 1 s (max_time); the sandbox `t` is kept with the agent's work
+    hint: run `airlock diff t`
+    ");
     let quarantine = repo.path.join(".git/airlock/sandboxes/t/quarantine");
     assert_eq!(fs::read_dir(&quarantine).expect("listed").count(), 0);
     // The changes can still be collected.

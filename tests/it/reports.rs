@@ -391,8 +391,12 @@ fn run_trusts_safe_directory_settings() {
     };
     set_owner("12345");
     repo.path = root.join("sub");
-    let hint = format!("git config --global --add safe.directory {}", root.display());
-    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["it is owned by another user", &hint]);
+    assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    error: git does not trust [TMP]: it is owned by another user
+    hint: to trust it, run `git config --global --add safe.directory [TMP]`
+    ");
     let parent = format!("{}/*", root.parent().expect("it has a parent").display());
     CommandOutput::from_command(repo.command("git", &["config", "--global", "--add", "safe.directory", &parent])).ok();
     // Airlock accepts patterns if this version of git does.
@@ -405,7 +409,12 @@ fn run_trusts_safe_directory_settings() {
     repo.airlock(&["run", "--", "true"]).ok();
     // An empty value resets the list of values before it.
     CommandOutput::from_command(repo.command("git", &["config", "--global", "--add", "safe.directory", ""])).ok();
-    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["it is owned by another user"]);
+    assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    error: git does not trust [TMP]: it is owned by another user
+    hint: to trust it, run `git config --global --add safe.directory [TMP]`
+    ");
     CommandOutput::from_command(repo.command("git", &["config", "--global", "--add", "safe.directory", "*"])).ok();
     repo.airlock(&["gc"]).ok();
     repo.path = root;
@@ -554,7 +563,13 @@ fn run_and_apply_report_unwritable_output() {
     let full = || fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full can be opened");
     let mut command = repo.command(AIRLOCK, &["run", "--name", "o", "--", "seq", "100000"]);
     let ran: CommandOutput = command.stdout(full()).stderr(Stdio::piped()).output().expect("it runs").into();
-    ran.expect_failure(125, &["failed to write the agent's output: No space left on device"]);
+    assert_snapshot!(ran, @"
+    status: 125
+    ----- stderr -----
+    airlock: o · main at [COMMIT], 5 files · network: none
+    error: failed to write the agent's output: No space left on device (os error 28); the sandbox `o` is kept with the agent's work
+    hint: run `airlock diff o`
+    ");
     repo.airlock(&["rm", "o"]).ok();
     // The error says that the files were written.
     repo.sandbox("a", "echo new > b.txt").ok();

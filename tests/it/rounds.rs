@@ -183,7 +183,13 @@ fn resume_keeps_options_of_first_run() {
     let record = std::fs::read_to_string(repo.path.join(".git/airlock/sandboxes/c/record.json")).expect("it is there");
     assert!(record.contains(&format!("\"image\": \"{id}\"")), "{record}");
     // A command that cannot be started changes nothing and leaves no container.
-    repo.airlock(&["resume", "c", "--", "/nowhere"]).expect_failure(127, &[]);
+    assert_snapshot!(repo.airlock(&["resume", "c", "--", "/nowhere"]), @r#"
+    status: 127
+    ----- stderr -----
+    airlock: resuming c · main at [COMMIT] · network: none
+    airlock: failed to run "/nowhere" in the sandbox: No such file or directory (os error 2)
+    airlock: c has no changes. Next: airlock resume c, or airlock rm c
+    "#);
     assert_eq!(repo.containers(), 0);
     repo.airlock(&["rm", "c"]).ok();
     assert_eq!(repo.engine_objects(), 0);
@@ -372,15 +378,27 @@ fn resume_keeps_undelivered_message() {
     repo.airlock_with_input(&["review", "m", "--plain"], "c\nlouder\nn\nq\n").ok();
     let asked = model.seen().len();
     repo.unset("ANTHROPIC_API_KEY");
-    let failed =
-        repo.airlock(&["resume", "m", "--feedback"]).expect_failure(125, &["the message is saved in", "message.md"]);
-    assert_eq!(model.seen().len(), asked, "{}", failed.stderr);
+    repo.put_claude_on_path();
+    assert_snapshot!(repo.airlock(&["resume", "m", "--feedback"]), @r#"
+    status: 125
+    ----- stderr -----
+    error: no credential for Claude: none of ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN, CLAUDE_CODE_OAUTH_TOKEN is set, and [TMP]/home/.claude/.credentials.json does not exist
+      the message is saved in [TMP]/repo/.git/airlock/sandboxes/m/message.md
+    hint: run `export CLAUDE_CODE_OAUTH_TOKEN="$(claude setup-token)"` or `export ANTHROPIC_API_KEY=…`
+    "#);
+    assert_eq!(model.seen().len(), asked, "the model was asked");
     let kept = std::fs::read_to_string(repo.path.join(".git/airlock/sandboxes/m/message.md")).expect("it is kept");
     assert!(kept.contains("> louder"), "{kept}");
     // A message that the user wrote and could not send is kept, even if another one fails later.
     let file = repo.path.join(".git/airlock/sandboxes/m/message.md");
     std::fs::write(&file, "My own words.\n").expect("written");
-    repo.airlock(&["resume", "m", "--feedback"]).expect_failure(125, &["message-2.md"]);
+    assert_snapshot!(repo.airlock(&["resume", "m", "--feedback"]), @r#"
+    status: 125
+    ----- stderr -----
+    error: no credential for Claude: none of ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN, CLAUDE_CODE_OAUTH_TOKEN is set, and [TMP]/home/.claude/.credentials.json does not exist
+      the message is saved in [TMP]/repo/.git/airlock/sandboxes/m/message-2.md
+    hint: run `export CLAUDE_CODE_OAUTH_TOKEN="$(claude setup-token)"` or `export ANTHROPIC_API_KEY=…`
+    "#);
     assert_eq!(std::fs::read_to_string(&file).expect("it is kept"), "My own words.\n");
     // No server answers. The message has not reached the model, so it is sent again.
     repo.set("ANTHROPIC_API_KEY", "sk-ant-api03-x");

@@ -227,6 +227,23 @@ impl TestRepo {
         fs::set_permissions(self.path.join(path), fs::Permissions::from_mode(mode)).expect("set");
     }
 
+    /// Puts a program named `claude` first on the `PATH`, in the directory of the test.
+    pub fn put_claude_on_path(&mut self) {
+        let programs = self.directory().join("programs");
+        fs::create_dir_all(&programs).expect("made");
+        fs::write(programs.join("claude"), "#!/bin/sh\n").expect("written");
+        let path = std::env::var("PATH").expect("a PATH");
+        self.set("PATH", format!("{}:{path}", programs.display()));
+    }
+
+    /// Sets the creation time of a sandbox, in seconds since 1970.
+    pub fn set_created(&self, name: &str, seconds: u64) {
+        let record = self.path.join(".git/airlock/sandboxes").join(name).join("record.json");
+        let mut value: Value = serde_json::from_slice(&fs::read(&record).expect("read")).expect("JSON");
+        value["created"] = seconds.into();
+        fs::write(&record, value.to_string()).expect("written");
+    }
+
     /// Returns the inode of a file.
     pub fn inode(&self, path: &str) -> u64 {
         self.path.join(path).symlink_metadata().expect("the entry exists").ino()
@@ -274,7 +291,8 @@ static FILTERS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\b[0-9a-f]{64}\b", "[SHA256]"),
         (r"\b[0-9a-f]{40}\b", "[COMMIT]"),
         (r"\bat [0-9a-f]{7,12}\b", "at [COMMIT]"),
-        (r"\b[0-9]+ (second|minute|hour|day)s? ago\b", "[AGE]"),
+        (r"\bbase [0-9a-f]{16}\b", "base [BASE]"),
+        (r"\b[0-9,]+ (second|minute|hour|day)s? ago\b", "[AGE]"),
         (r"\b(just now|moments ago)\b", "[AGE]"),
         (r"\b20[0-9]{2}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}Z?)?\b", "[TIME]"),
         (r"\b127\.0\.0\.1:[0-9]{2,5}\b", "127.0.0.1:[PORT]"),

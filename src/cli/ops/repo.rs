@@ -54,8 +54,9 @@ impl Repo {
             (Some(last), false) => {
                 all.push(last);
                 let newest = all[0].record.name.clone();
+                let width = all.iter().map(|sandbox| sandbox.record.name.as_str().len()).max().unwrap_or_default();
                 Err(CliError::usage(format!("failed to choose a sandbox: this repository has {} sandboxes", all.len()))
-                    .with_details(all.iter().map(describe_sandbox))
+                    .with_details(all.iter().map(|sandbox| describe_sandbox(sandbox, width)))
                     .with_hint(format!("run `airlock {verb} {newest}`")))
             }
         }
@@ -118,9 +119,14 @@ impl Repo {
     }
 }
 
-/// Describes a sandbox in one line.
-pub(crate) fn describe_sandbox(sandbox: &Sandbox) -> String {
-    format!("{}   {}   {}", sandbox.record.name, sandbox_status(sandbox).1, format_age(sandbox.record.created))
+/// Describes a sandbox in one line. `width` is the width of the column of names.
+fn describe_sandbox(sandbox: &Sandbox, width: usize) -> String {
+    format!(
+        "{:width$}   {}   {}",
+        sandbox.record.name.as_str(),
+        sandbox_status(sandbox).1,
+        format_age(sandbox.record.created)
+    )
 }
 
 /// Returns the state of a sandbox: a word for scripts, and a phrase for display.
