@@ -5,10 +5,10 @@ use std::io::{self, Read};
 
 use super::hex::to_hex;
 
-/// Reads random bytes.
+/// Reads random bytes from the kernel.
 ///
 /// # Errors
-/// The system's error.
+/// If the kernel does not provide random bytes.
 pub fn read_random_bytes<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
@@ -18,7 +18,7 @@ pub fn read_random_bytes<const N: usize>() -> io::Result<[u8; N]> {
 /// Creates a random ID of `N` bytes in hexadecimal.
 ///
 /// # Errors
-/// The system's error.
+/// If the kernel does not provide random bytes.
 pub fn create_random_id<const N: usize>() -> io::Result<String> {
     Ok(to_hex(&read_random_bytes::<N>()?))
 }

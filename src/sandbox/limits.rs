@@ -1,4 +1,4 @@
-//! Resource limits.
+//! Resource limits of a sandbox's containers.
 
 use std::time::Duration;
 

@@ -228,7 +228,7 @@ pub fn wait_until_settled() -> io::Result<bool> {
     Ok(has_answered)
 }
 
-/// Discards pending input.
+/// Discards input that was not read yet.
 pub fn discard_input() {
     if io::stdin().is_terminal() {
         let _ = termios::tcflush(io::stdin(), QueueSelector::IFlush);

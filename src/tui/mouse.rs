@@ -1,4 +1,4 @@
-//! Handles mouse events.
+//! Handles mouse events of the review.
 
 use std::io;
 

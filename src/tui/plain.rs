@@ -17,7 +17,7 @@ const MAX_HUNK_LINES: usize = 400;
 /// Lines of context around a hunk.
 const CONTEXT_LINES: usize = 3;
 
-/// A line-based review.
+/// A line-based review, for terminals without cursor control.
 pub(crate) struct PlainReview<'a, I, O> {
     pub model: &'a ReviewModel<'a>,
     /// The answers, one per line.

@@ -63,7 +63,7 @@ pub struct HighlightRequest {
     pub contents: [Vec<u8>; 2],
 }
 
-/// A highlighted file.
+/// A file with the colors of its syntax.
 #[derive(Debug)]
 pub struct HighlightedFile {
     pub file: usize,
