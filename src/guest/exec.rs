@@ -27,17 +27,18 @@ const TIOCGWINSZ: usize = 0x5413;
 const SIZE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Waits until the terminal, if any, has a size.
-fn wait_for_size() {
+fn wait_for_size(signals: &init::Signals) {
     let deadline = Instant::now() + SIZE_TIMEOUT;
     loop {
         let mut size = WindowSize::default();
         // SAFETY: the call writes one `winsize`, which has the layout of `size`.
         let failed = unsafe { ioctl(0, TIOCGWINSZ, &raw mut size) } != 0;
-        if failed || size.columns > 0 || Instant::now() > deadline {
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        if failed || size.columns > 0 || remaining.is_zero() {
             return;
         }
-        // A size that is set before the program runs causes no notification, so it has to be polled.
-        std::thread::sleep(Duration::from_millis(1));
+        // This process leads the terminal's session, so it is notified. The signal is blocked and thus not lost.
+        signals.wait_for_resize(remaining);
     }
 }
 
@@ -78,6 +79,6 @@ pub fn run_launcher(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(owner) => owner,
         Err(error) => return failed("connect to the sidecar", &error),
     };
-    wait_for_size();
+    wait_for_size(&signals);
     init::run(&program, args, &signals, owner, &options)
 }

@@ -16,10 +16,29 @@ use std::time::{Duration, Instant};
 #[repr(C)]
 struct SignalSet([u64; 16]);
 
+impl SignalSet {
+    /// Creates a set of one signal.
+    fn from_signal(signal: i32) -> Self {
+        let mut set = Self([0; 16]);
+        // Signals start at 1, so signal N is bit N − 1.
+        set.0[0] = 1 << (signal - 1);
+        set
+    }
+}
+
+/// `struct timespec` on 64-bit Linux: seconds and nanoseconds.
+#[repr(C)]
+struct TimeSpec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
 unsafe extern "C" {
     fn sigfillset(set: *mut SignalSet) -> i32;
     fn sigprocmask(how: i32, set: *const SignalSet, old: *mut SignalSet) -> i32;
     fn sigwait(set: *const SignalSet, signal: *mut i32) -> i32;
+    /// See sigtimedwait(2). `info` may be null.
+    fn sigtimedwait(set: *const SignalSet, info: *mut std::ffi::c_void, timeout: *const TimeSpec) -> i32;
     fn signal(signal: i32, handler: usize) -> usize;
     fn waitpid(pid: i32, status: *mut i32, options: i32) -> i32;
     fn kill(pid: i32, signal: i32) -> i32;
@@ -35,6 +54,7 @@ const SIGKILL: i32 = 9;
 const SIGCHLD: i32 = 17;
 const SIGCONT: i32 = 18;
 const SIGTTOU: i32 = 22;
+const SIGWINCH: i32 = 28;
 const WNOHANG: i32 = 1;
 const WUNTRACED: i32 = 2;
 
@@ -63,6 +83,17 @@ impl Signals {
             sigprocmask(SIG_BLOCK, &raw const all, std::ptr::null_mut());
         }
         Self(all)
+    }
+
+    /// Waits until the size of the terminal changes, or the timeout ends.
+    pub fn wait_for_resize(&self, timeout: Duration) {
+        let timeout = TimeSpec {
+            seconds: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            nanoseconds: timeout.subsec_nanos().into(),
+        };
+        let set = SignalSet::from_signal(SIGWINCH);
+        // SAFETY: the set and the timeout live on this stack, and no information is requested.
+        unsafe { sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const timeout) };
     }
 
     /// Waits for the next signal.

@@ -390,11 +390,18 @@ fn diff_uses_pager_on_terminal() {
     ");
 }
 
+/// Set in the process that runs the review that panics.
+const PANIC_VARIABLE: &str = "AIRLOCK_TEST_PANIC";
+
 #[test]
 fn panic_restores_terminal() {
+    if std::env::var_os(PANIC_VARIABLE).is_some() {
+        return run_panicking_review();
+    }
     let repo = TestRepo::empty();
     let mut command = CommandBuilder::new(std::env::current_exe().expect("this program"));
-    command.args(["--exact", "full_screen::panics_on_a_terminal", "--ignored", "--nocapture"]);
+    command.args(["--exact", "full_screen::panic_restores_terminal", "--nocapture"]);
+    command.env(PANIC_VARIABLE, "1");
     let mut terminal = Terminal::run(&repo, command);
     terminal.shows("a.txt added hunk 1/1");
     terminal.types("yw");
@@ -403,10 +410,8 @@ fn panic_restores_terminal() {
     assert_terminal_restored(&terminal);
 }
 
-/// Not a test by itself: [`panic_restores_terminal`] starts it on a terminal.
-#[test]
-#[ignore = "it panics, on a terminal"]
-fn panics_on_a_terminal() {
+/// Runs a review on the terminal of this process, and panics in it.
+fn run_panicking_review() {
     let model = sheet(&[("a.txt", None, Some("x\n"))], &[]);
     let options = ReviewOptions {
         name: "s".into(),
