@@ -340,13 +340,22 @@ impl Resolver<'_> {
         }
         let store_content =
             |content: &[u8]| Ok::<_, io::Error>(EntryContent { kind, hash: self.blobs.write_blob(content)? });
+        let can_use_git = mode == MergeMode::Text && base.is_some();
         let merged = match mode {
             MergeMode::Union => merge_union(sides).map_err(|conflict_kind| (conflict_kind, Vec::new())),
             // If the filter strips lines, the rest of the user's file is equal to the sandbox's version.
             MergeMode::Filtered => {
-                merge_content(sides).or_else(|conflict_kind| merge_around_insertions(sides).ok_or(conflict_kind))
+                merge_content(sides).or_else(|conflict| merge_around_insertions(sides).ok_or(conflict))
             }
-            _ => merge_content(sides),
+            MergeMode::Text | MergeMode::NotByLine | MergeMode::Driver => merge_content(sides),
+        };
+        let merged = match merged {
+            Err((ConflictKind::EnginesDisagree, regions))
+                if can_use_git && self.on_conflict == OnConflict::GitMerge =>
+            {
+                merge_with_git(sides).ok_or((ConflictKind::EnginesDisagree, regions))
+            }
+            merged => merged,
         };
         let (conflict_kind, regions) = match merged {
             Ok(_) if base.is_none() => (ConflictKind::AddAdd, Vec::new()),
@@ -359,26 +368,10 @@ impl Resolver<'_> {
                 };
                 return Ok(Ok((action, Some(result))));
             }
-            Err((ConflictKind::EnginesDisagree, _))
-                if self.on_conflict == OnConflict::GitMerge && mode == MergeMode::Text && base.is_some() =>
-            {
-                match merge_with_git(sides) {
-                    Some(merged) => {
-                        let result = store_content(&merged.content)?;
-                        let action = if result == existing.observed.version {
-                            StepAction::Unchanged
-                        } else {
-                            StepAction::Merge(merged.own_lines)
-                        };
-                        return Ok(Ok((action, Some(result))));
-                    }
-                    None => (ConflictKind::EnginesDisagree, Vec::new()),
-                }
-            }
             Err((ConflictKind::Lines | ConflictKind::EnginesDisagree, regions)) if mode == MergeMode::Filtered => {
                 (ConflictKind::Filtered, regions)
             }
-            Err(conflict_kind) => conflict_kind,
+            Err(conflict) => conflict,
         };
         // Markers would mix the two forms of the file.
         if self.on_conflict == OnConflict::Markers
@@ -388,7 +381,7 @@ impl Resolver<'_> {
         {
             return Ok(Ok((StepAction::WriteConflictMarkers(conflict_count), Some(store_content(&content)?))));
         }
-        let is_offered = conflict_kind == ConflictKind::EnginesDisagree && mode == MergeMode::Text && base.is_some();
+        let is_offered = can_use_git && conflict_kind == ConflictKind::EnginesDisagree;
         let git_merge = is_offered.then(|| merge_with_git(sides)).flatten();
         let git_merge = git_merge.map(|merged| store_content(&merged.content)).transpose()?;
         let (reason, conflict_sides) = self.describe_conflict(conflict_kind, request, base, Some(existing))?;

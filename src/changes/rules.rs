@@ -1,4 +1,4 @@
-//! Matches paths against risk rules: names that make tools run something (see `rule_table.rs`).
+//! Matches paths against risk rules: names that make tools run something (see `rule_table`).
 //!
 //! Rules apply at any depth and in any spelling, and equally to added, modified, deleted and renamed files. Users and
 //! repositories can add rules, but not remove any.
@@ -11,7 +11,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::Severity::{self, Note};
-use super::rule_table::TABLE;
+use super::rule_table::built_in_rules;
 use crate::core::path::{RepoPath, fold_component};
 
 /// Suffixes of example files, which the rule `environment` only reports as notes.
@@ -42,7 +42,9 @@ pub struct RuleError {
 /// The rules that apply to a changeset.
 #[derive(Debug, Clone)]
 pub struct RuleSet {
+    /// The built-in rules and the custom ones after them.
     rows: Vec<RuleMatch>,
+    built_in_count: usize,
     glob_set: GlobSet,
     /// The row that each glob of the set belongs to.
     glob_rows: Vec<usize>,
@@ -115,18 +117,19 @@ impl RuleSet {
             rows.push(rule_match);
             Ok(())
         };
-        for rule in TABLE {
+        for rule in built_in_rules() {
             let rule_match = RuleMatch { severity: rule.severity, name: rule.name.into(), reason: rule.reason.into() };
             let globs: Vec<String> = rule.paths.iter().flat_map(|glob| expand_braces(glob)).collect();
             add(rule_match, &globs.iter().map(String::as_str).collect::<Vec<_>>())?;
         }
+        let built_in_count = built_in_rules().count();
         for rule in custom {
             let reason = rule.reason.clone().unwrap_or_else(|| format!("matches the rule {}", rule.name));
             let globs: Vec<&str> = rule.paths.iter().map(String::as_str).collect();
             add(RuleMatch { severity: rule.severity, name: rule.name.clone(), reason }, &globs)?;
         }
         let glob_set = builder.build().map_err(|e| RuleError { name: "all".into(), problem: e.to_string() })?;
-        Ok(Self { rows, glob_set, glob_rows })
+        Ok(Self { rows, built_in_count, glob_set, glob_rows })
     }
 
     /// Returns the rules that match a path, either literally or as a file system that folds names would treat it.
@@ -145,7 +148,7 @@ impl RuleSet {
         let has_example_suffix = EXAMPLE_SUFFIXES.iter().any(|end| folded.ends_with(end));
         let to_match = |row: usize| {
             let rule_match = self.rows[row].clone();
-            let is_example = has_example_suffix && row < TABLE.len() && rule_match.name == "environment";
+            let is_example = has_example_suffix && row < self.built_in_count && rule_match.name == "environment";
             if is_example { RuleMatch { severity: Note, ..rule_match } } else { rule_match }
         };
         // Of several matching rules with the same name, keep the most severe one, or the first of those.
@@ -213,7 +216,7 @@ mod tests {
     #[test]
     fn rule_table_matches_at_any_depth_and_spelling() {
         let mut checked = 0;
-        for rule in TABLE {
+        for rule in built_in_rules() {
             assert!(!rule.source.is_empty(), "{}", rule.name);
             for glob in rule.paths.iter().flat_map(|glob| expand_braces(glob)) {
                 // A path that the glob matches.
