@@ -226,7 +226,15 @@ impl Settings {
 
     fn parse(text: &str, source: &str) -> Result<Self, ConfigError> {
         let wrong = |problem: String, suggestion| ConfigError { place: source.to_owned(), problem, suggestion };
-        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| wrong(e.message().to_owned(), None))?;
+        let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| wrong(e.message().to_owned(), None))?;
+        // Sizes and durations without a unit need no quotes.
+        for (key, value) in &mut table {
+            if let toml::Value::Integer(number) = value
+                && KEYS.contains(&(key.as_str(), false))
+            {
+                *value = toml::Value::String(number.to_string());
+            }
+        }
         let known = || KEYS.iter().map(|(key, _)| *key).chain(["risk", "keys"]);
         if let Some(unknown) = table.keys().find(|key| known().all(|k| k != key.as_str())) {
             return Err(wrong(
@@ -292,6 +300,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_and_durations_without_unit_need_no_quotes() {
+        let settings = Settings::parse("memory = 4096\ntimeout = 90\npids = 5", "config.toml").expect("valid");
+        assert_eq!(settings.memory.as_deref(), Some("4096"));
+        assert_eq!((settings.timeout.as_deref(), settings.pids), (Some("90"), Some(5)));
+        assert!(Settings::parse("net = 1", "config.toml").is_err());
+    }
 
     #[test]
     fn misspelled_key_is_an_error_with_suggestion() {

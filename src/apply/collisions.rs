@@ -73,7 +73,7 @@ impl<'a> DirCache<'a> {
             let Some((other, other_kind)) = listed.folded.get(&fold_component(name)).cloned() else { break };
             let Ok(existing) = RepoPath::from_parent(directory.as_ref(), &other) else { break };
             // The name was not listed. If the path exists nevertheless, the file system folds names.
-            if self.tree.observe_path(&current)? != PathState::Absent {
+            if self.tree.classify_path(&current)? != PathState::Absent {
                 return Ok(NameCollision::Same(existing));
             }
             let class = match kind {

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 
 use super::host_error::HostError;
 use super::plan::Plan;
@@ -10,7 +9,7 @@ use super::request::BlobStore;
 use super::step::{Conflict, Step};
 use super::working_tree::{PathState, WorkingTree};
 use crate::changes::links::{LinkTarget, PathEntry, resolve_symlink};
-use crate::core::path::{EntryKind, RepoPath};
+use crate::core::path::{EntryKind, RepoPath, has_path_below};
 
 /// Maximum number of paths that are examined to follow all symlinks of a plan.
 const MAX_EXAMINED_PATHS: usize = 1_000_000;
@@ -28,20 +27,15 @@ impl Plan {
             Some(version) if version.kind == EntryKind::Symlink => store.read_blob(&version.hash).ok(),
             _ => None,
         };
-        let is_above = |path: &RepoPath| {
-            let prefix = [path.as_bytes(), b"/"].concat();
-            let from = (Bound::Included(prefix.as_slice()), Bound::Unbounded);
-            written.range::<[u8], _>(from).next().is_some_and(|w| w.is_below(path))
-        };
         // A path that cannot be examined counts as absent; the error then makes the step a conflict.
         let failed: RefCell<Option<HostError>> = RefCell::default();
         let entry_at = |path: &RepoPath| match steps_by_path.get(path) {
             Some(step) if step.result.is_some() => target(step).map_or(PathEntry::File, PathEntry::Link),
-            _ if is_above(path) => PathEntry::Directory,
+            _ if has_path_below(&written, path) => PathEntry::Directory,
             Some(_) => PathEntry::Absent,
-            None => match tree.observe_path(path) {
+            None => match tree.classify_path(path) {
                 Ok(PathState::Directory) => PathEntry::Directory,
-                Ok(PathState::File(observed)) if observed.version.kind == EntryKind::Symlink => {
+                Ok(PathState::File(EntryKind::Symlink)) => {
                     tree.read_symlink(path).ok().flatten().map_or(PathEntry::File, PathEntry::Link)
                 }
                 Ok(PathState::File(_) | PathState::Special) => PathEntry::File,

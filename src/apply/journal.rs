@@ -13,6 +13,7 @@
 //! `journal` and `end` are written to a temporary file, synced and renamed. Their first line has the format version and a
 //! checksum.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
@@ -56,7 +57,7 @@ impl Journal {
     /// Returns the paths of the files that the transaction changed; of a renamed file, the new one.
     #[must_use]
     pub fn changed_files(&self) -> Vec<&RepoPath> {
-        let sources: Vec<&RepoPath> = self.ops.iter().filter_map(Op::moved_from).collect();
+        let sources: BTreeSet<&RepoPath> = self.ops.iter().filter_map(Op::moved_from).collect();
         let files = self.ops.iter().filter(|op| matches!(op, Op::Write { .. } | Op::Delete { .. })).map(Op::path);
         files.filter(|path| !sources.contains(path)).collect()
     }

@@ -85,12 +85,13 @@ pub(super) fn merge_with_git(sides: Sides<'_>) -> Option<Merged> {
 /// As without markers, except [`ConflictKind::Lines`].
 pub fn merge_with_markers(sides: Sides<'_>) -> Result<(Vec<u8>, usize), ConflictKind> {
     check_mergeable(sides)?;
+    // No line of any side has a marker of this length. The marker is matched without its label, because a side without lines
+    // has no label.
+    let size = marker_size(sides).ok_or(ConflictKind::Large)?;
+    let marker = "<".repeat(size.into());
     let content = merge_with_libgit2(sides, true)
         .map_err(|_| ConflictKind::EnginesDisagree)?
         .ok_or(ConflictKind::EnginesDisagree)?;
-    // No line of any side has a marker of this length. The marker is matched without its label, because a side without lines
-    // has no label.
-    let marker = "<".repeat(marker_size(sides).into());
     let conflict_count = split_lines(&content).iter().filter(|line| line.starts_with(marker.as_bytes())).count();
     Ok((content, conflict_count))
 }
@@ -187,14 +188,14 @@ fn find_unique_placement(base: &[&[u8]], ours: &[&[u8]]) -> Option<Vec<usize>> {
 const OURS_LABEL: &str = "yours";
 
 /// Returns a marker length that no line of any side has, so that the conflict markers are distinguishable from the content.
-fn marker_size(sides: Sides<'_>) -> u16 {
+fn marker_size(sides: Sides<'_>) -> Option<u16> {
     let run_length = |line: &[u8]| {
         let first = line.first().copied().filter(|b| b"<|=>".contains(b));
         first.map_or(0, |first| line.iter().take_while(|b| **b == first).count())
     };
     let all = [sides.base, sides.ours, sides.theirs];
     let longest = all.iter().flat_map(|side| split_lines(side)).map(run_length).max().unwrap_or(0);
-    u16::try_from(longest + 1).unwrap_or(u16::MAX).max(7)
+    u16::try_from(longest + 1).ok().map(|size| size.max(7))
 }
 
 fn check_mergeable(sides: Sides<'_>) -> Result<(), ConflictKind> {
@@ -231,7 +232,8 @@ fn run_libgit2(sides: Sides<'_>, favor: FileFavor) -> Result<(Vec<u8>, bool), gi
         .ancestor_label("base")
         .our_label(OURS_LABEL)
         .their_label("accepted")
-        .marker_size(marker_size(sides));
+        // A longer marker does not exist. `merge_with_markers` refuses such files.
+        .marker_size(marker_size(sides).unwrap_or(u16::MAX));
     let merged = git2::merge_file(&base, &ours, &theirs, Some(&mut options))?;
     Ok((merged.content().to_vec(), merged.is_automergeable()))
 }

@@ -62,7 +62,7 @@ impl MoveFinder<'_> {
                 continue;
             }
             let Some(observed) = self.observe_file(path)? else { continue };
-            if was_moved && !self.is_similar_file(request, path, &observed)? {
+            if was_moved && !is_similar_file(self.tree, self.blobs, request, path, &observed)? {
                 continue;
             }
             if self.requested.contains(path) {
@@ -81,28 +81,34 @@ impl MoveFinder<'_> {
             Err(error) => Err(io::Error::other(error)),
         }
     }
+}
 
-    /// Returns whether a file has a content of the request, possibly with edits.
-    fn is_similar_file(&self, request: &PathRequest, path: &RepoPath, observed: &ObservedFile) -> io::Result<bool> {
-        let is_file = |version: &EntryContent| version.kind != EntryKind::Symlink;
-        if request.known_versions().any(|version| *version == observed.version) {
-            return Ok(true);
-        }
-        if !is_file(&observed.version) || observed.size() > MAX_TEXT {
-            return Ok(false);
-        }
-        let content = match self.tree.read_file(path, observed) {
-            Ok(content) => content,
-            Err(HostError::Stale) => return Ok(false),
-            Err(error) => return Err(io::Error::other(error)),
-        };
-        for version in request.known_versions().filter(|version| is_file(version)) {
-            match self.blobs.read_blob(&version.hash) {
-                Ok(known) if are_similar(&content, &known) => return Ok(true),
-                // A large content is not stored.
-                Ok(_) | Err(_) => {}
-            }
-        }
-        Ok(false)
+/// Returns whether a file has a content of the request, possibly with edits.
+pub(crate) fn is_similar_file(
+    tree: &WorkingTree,
+    blobs: &dyn BlobStore,
+    request: &PathRequest,
+    path: &RepoPath,
+    observed: &ObservedFile,
+) -> io::Result<bool> {
+    let is_file = |version: &EntryContent| version.kind != EntryKind::Symlink;
+    if request.known_versions().any(|version| *version == observed.version) {
+        return Ok(true);
     }
+    if !is_file(&observed.version) || observed.size() > MAX_TEXT {
+        return Ok(false);
+    }
+    let content = match tree.read_file(path, observed) {
+        Ok(content) => content,
+        Err(HostError::Stale) => return Ok(false),
+        Err(error) => return Err(io::Error::other(error)),
+    };
+    for version in request.known_versions().filter(|version| is_file(version)) {
+        match blobs.read_blob(&version.hash) {
+            Ok(known) if are_similar(&content, &known) => return Ok(true),
+            // A large content is not stored.
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(false)
 }

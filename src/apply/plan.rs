@@ -131,8 +131,12 @@ impl Plan {
         }
         // A path that is the source of a case-only rename is not deleted.
         let case_renamed: BTreeSet<RepoPath> = plan.steps.iter().filter_map(|s| s.case_renamed_from.clone()).collect();
-        for step in plan.steps.iter_mut().filter(|s| s.result.is_none() && case_renamed.contains(&s.path)) {
-            step.action = StepAction::Unchanged;
+        let mut renamed_away = BTreeSet::new();
+        for step in plan.steps.iter_mut() {
+            if step.action == StepAction::Delete && case_renamed.contains(&step.path) {
+                step.action = StepAction::Unchanged;
+                renamed_away.insert(step.path.clone());
+            }
         }
         // Repeated because dropping a step can invalidate steps that depend on it.
         loop {
@@ -143,7 +147,7 @@ impl Plan {
                 plan.reject_escapes(tree, blobs);
                 plan.drop_conflicting_steps();
             }
-            plan.reject_dependents(tree);
+            plan.reject_dependents(tree, &renamed_away);
             plan.drop_conflicting_steps();
             if plan.conflicts.len() == conflict_count {
                 break;
@@ -327,7 +331,7 @@ impl Plan {
         // The set is sorted, so parents come first.
         let mut created = Vec::new();
         for path in &needed {
-            if deleted.contains(path) || tree.observe_path(path)? != PathState::Directory {
+            if deleted.contains(path) || tree.classify_path(path)? != PathState::Directory {
                 created.push(path.clone());
             }
         }
@@ -343,7 +347,7 @@ impl Plan {
             let mut names =
                 dir_cache.dir_names(Some(&directory))?.iter().map(|name| RepoPath::from_parent(Some(&directory), name));
             let is_empty = names.all(|path| path.is_ok_and(|path| deleted.contains(&path)));
-            if !is_empty || tree.observe_path(&directory)? != PathState::Directory {
+            if !is_empty || tree.classify_path(&directory)? != PathState::Directory {
                 continue;
             }
             candidates.extend(directory.parent().map(|parent| (depth(&parent), parent)));
@@ -364,7 +368,7 @@ impl Plan {
         let mut has = |path: &RepoPath| {
             *cache.entry(path.clone()).or_insert_with(|| {
                 has_folded_path(&folded, path)
-                    || match tree.observe_path(path) {
+                    || match tree.classify_path(path) {
                         Ok(PathState::Absent | PathState::BelowFile(_)) => false,
                         // A symlink that the plan deletes does not count.
                         Ok(PathState::BelowSymlink(above)) => !deleted.contains(&above),
@@ -381,25 +385,23 @@ impl Plan {
         }
     }
 
-    /// Adds a conflict for steps if they depend on the deletion of a path that is a conflict itself, or is skipped.
-    fn reject_dependents(&mut self, tree: &WorkingTree) {
-        let conflict_paths = self.conflict_paths();
-        if conflict_paths.is_empty() {
-            return;
-        }
+    /// Adds a conflict for steps if they depend on the deletion of a path that is not deleted: it is a conflict itself, is
+    /// skipped, or is a file of the user's by now. `renamed_away` are the sources of case-only renames.
+    fn reject_dependents(&mut self, tree: &WorkingTree, renamed_away: &BTreeSet<RepoPath>) {
+        let mut deleted: BTreeSet<&RepoPath> = renamed_away.iter().collect();
+        deleted.extend(self.steps.iter().filter(|s| s.action == StepAction::Delete).map(|s| &s.path));
         let mut conflicts = Vec::new();
         for step in self.steps.iter().filter(|s| s.result.is_some()) {
-            let blocked = match tree.observe_path(&step.path) {
-                Ok(PathState::BelowFile(above) | PathState::BelowSymlink(above)) => {
-                    conflict_paths.contains(&above).then_some(above)
+            let below = match tree.classify_path(&step.path) {
+                Ok(PathState::BelowFile(above) | PathState::BelowSymlink(above)) => vec![above],
+                Ok(PathState::Directory) => {
+                    tree.read_dir_contents(&step.path).ok().flatten().map(|below| below.files).unwrap_or_default()
                 }
-                Ok(PathState::Directory) => conflict_paths.iter().find(|path| path.is_below(&step.path)).cloned(),
-                _ => None,
+                _ => Vec::new(),
             };
-            let mut relies_on = step.case_renamed_from.iter().chain(&step.colliding_path);
-            let blocked = blocked.or_else(|| relies_on.find(|path| conflict_paths.contains(*path)).cloned());
-            if let Some(above) = blocked {
-                let reason = format!("{above:?} is not deleted and blocks this path");
+            let mut relies_on = below.iter().chain(&step.case_renamed_from).chain(&step.colliding_path);
+            if let Some(blocking) = relies_on.find(|path| !deleted.contains(path)) {
+                let reason = format!("{blocking:?} is not deleted and blocks this path");
                 conflicts.push(Conflict::new(step.path.clone(), reason));
             }
         }
@@ -503,9 +505,7 @@ fn check_availability(
         PathState::Directory => match tree.read_dir_contents(path)? {
             // Every directory in it becomes empty when the plan deletes its files, and is removed.
             Some(below)
-                if !below.files.is_empty()
-                    && below.files.iter().all(is_deleted)
-                    && below.directories.iter().all(|d| below.files.iter().any(|f| f.is_below(d))) =>
+                if !below.files.is_empty() && below.files.iter().all(is_deleted) && below.has_no_empty_directory() =>
             {
                 None
             }

@@ -8,7 +8,7 @@ use super::entry_content::EntryContent;
 use super::entry_merge::{ConflictKind, Resolution, merge_entry};
 use super::host_error::HostError;
 use super::merge::{Sides, merge_around_insertions, merge_content, merge_union, merge_with_git, merge_with_markers};
-use super::moves::MoveSource;
+use super::moves::{MoveSource, is_similar_file};
 use super::request::{BlobStore, PathRequest};
 use super::step::{ConflictSides, MergeMode, StepAction};
 use super::working_tree::{ObservedFile, PathState, WorkingTree};
@@ -157,7 +157,7 @@ impl Resolver<'_> {
     /// Resolves the content that the path is to have.
     fn resolve_content(&self, request: &PathRequest, existing: Option<ExistingFile<'_>>) -> io::Result<ResolvedStep> {
         let ours = existing.map(|file| &file.observed.version);
-        if request.theirs.is_none() && existing.is_none() && self.find_earlier_file(request).is_some() {
+        if request.theirs.is_none() && existing.is_none() && self.find_earlier_file(request)?.is_some() {
             let base = request.base.as_ref();
             return Ok(Err(self.describe_conflict(ConflictKind::DeleteModify, request, base, None)?));
         }
@@ -198,10 +198,17 @@ impl Resolver<'_> {
         Ok(resolution)
     }
 
-    /// Returns the path at which the file of a request is since an earlier apply renamed it.
-    fn find_earlier_file<'r>(&self, request: &'r PathRequest) -> Option<&'r RepoPath> {
-        let mut paths = request.earlier_paths.iter();
-        paths.find(|path| matches!(self.tree.observe_path(path), Ok(PathState::File(_))))
+    /// Returns the path at which the file of a request is since an earlier apply renamed it. Any other file there is the
+    /// user's.
+    fn find_earlier_file<'r>(&self, request: &'r PathRequest) -> io::Result<Option<&'r RepoPath>> {
+        for path in &request.earlier_paths {
+            if let Ok(PathState::File(observed)) = self.tree.observe_path(path)
+                && is_similar_file(self.tree, self.blobs, request, path, &observed)?
+            {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
     }
 
     /// Returns the reason why a file cannot be replaced, deleted or moved, if any.
@@ -283,8 +290,12 @@ impl Resolver<'_> {
             hunks: Vec::new(),
             git_merge: None,
         };
-        let earlier = self.find_earlier_file(request).filter(|_| conflict_kind == ConflictKind::DeleteModify);
+        let is_gone = conflict_kind == ConflictKind::DeleteModify;
+        let earlier = if is_gone { self.find_earlier_file(request)? } else { None };
         let reason = match earlier {
+            Some(path) if request.theirs.is_none() => {
+                format!("an earlier apply renamed it to {path:?}; to accept the deletion, delete that file")
+            }
             Some(path) => format!("an earlier apply renamed it to {path:?}"),
             None => conflict_kind.to_string(),
         };

@@ -127,12 +127,8 @@ pub fn run_transaction(request: &ApplyRequest<'_>, plan: &Plan, log: &Transactio
         let error = system_error("failed to write the journal")(error);
         // The journal may have been written completely. No operation has been executed in either case.
         if !matches!(dir.read_status(), Ok(TransactionStatus::Staging)) {
-            return finish_rollback(
-                &request.prepared_transaction(&dir, &journal, &staging),
-                Aborted::without_path(error),
-                report,
-            )
-            .map(|()| Report::default());
+            let prepared = request.prepared_transaction(&dir, &journal, &staging);
+            return Err(finish_rollback(&prepared, Aborted::without_path(error), report));
         }
         discard_staging(request, &dir);
         return Err(ApplyError::NotStarted { path: None, error });
@@ -143,7 +139,7 @@ pub fn run_transaction(request: &ApplyRequest<'_>, plan: &Plan, log: &Transactio
             prepared.finish_commit(&mut report);
             Ok(report)
         }
-        Err(aborted) => finish_rollback(&prepared, aborted, report).map(|()| Report::default()),
+        Err(aborted) => Err(finish_rollback(&prepared, aborted, report)),
     }
 }
 
@@ -172,14 +168,13 @@ pub fn recover_transaction(
         error => ApplyError::NotStarted { path: None, error },
     })?;
     if mode == RecoveryMode::RollForward {
-        match prepared.commit(&|| false) {
+        return match prepared.commit(&|| false) {
             Ok(()) => {
                 prepared.finish_commit(&mut report);
-                return Ok(report);
+                Ok(report)
             }
-            Err(aborted) => finish_rollback(&prepared, aborted, report)?,
-        }
-        return Ok(Report::default());
+            Err(aborted) => Err(finish_rollback(&prepared, aborted, report)),
+        };
     }
     match prepared.roll_back(&mut report) {
         Ok(()) => Ok(report),
@@ -196,15 +191,15 @@ pub fn recover_transaction(
 }
 
 /// Rolls back, and returns the original error with the result of the rollback.
-fn finish_rollback(prepared: &PreparedTransaction<'_>, aborted: Aborted, mut report: Report) -> Result<(), ApplyError> {
+fn finish_rollback(prepared: &PreparedTransaction<'_>, aborted: Aborted, mut report: Report) -> ApplyError {
     let Aborted { path, error } = aborted;
     match (prepared.roll_back(&mut report), error) {
-        (Ok(()), None) => Err(ApplyError::Interrupted(Box::new(report))),
-        (Ok(()), Some(error)) => Err(ApplyError::RolledBack { path, error, report: Box::new(report) }),
+        (Ok(()), None) => ApplyError::Interrupted(Box::new(report)),
+        (Ok(()), Some(error)) => ApplyError::RolledBack { path, error, report: Box::new(report) },
         (Err(aborted), error) => {
             let error = error.unwrap_or(HostError::Interrupted);
             let rollback_error = aborted.error.unwrap_or(HostError::Interrupted);
-            Err(ApplyError::RollbackFailed { path, error, rollback_error, rollback_path: aborted.path })
+            ApplyError::RollbackFailed { path, error, rollback_error, rollback_path: aborted.path }
         }
     }
 }

@@ -181,7 +181,7 @@ impl Undo {
                 _ => None,
             })
             // If the user has moved or deleted the new file, the old one is restored from its backup.
-            .filter(|(_, (path, _))| matches!(tree.observe_path(path), Ok(PathState::File(_))))
+            .filter(|(_, (path, _))| matches!(tree.classify_path(path), Ok(PathState::File(_))))
             .collect();
         for op in &journal.ops {
             match op {

@@ -38,12 +38,12 @@ pub struct WorkingTree {
     entered: Mutex<HashSet<RepoPath>>,
 }
 
-/// The state of a path in the working tree.
+/// The state of a path in the working tree. `F` is what is known of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PathState {
+pub enum PathState<F = ObservedFile> {
     Absent,
     /// A regular file or a symlink.
-    File(ObservedFile),
+    File(F),
     Directory,
     /// A device, a socket or a pipe.
     Special,
@@ -53,6 +53,20 @@ pub enum PathState {
     BelowSymlink(RepoPath),
     /// Not observed, because this parent is another repository.
     BelowRepository(RepoPath),
+}
+
+impl<F> PathState<F> {
+    fn map_file<G>(self, map: impl FnOnce(F) -> G) -> PathState<G> {
+        match self {
+            Self::Absent => PathState::Absent,
+            Self::File(file) => PathState::File(map(file)),
+            Self::Directory => PathState::Directory,
+            Self::Special => PathState::Special,
+            Self::BelowFile(above) => PathState::BelowFile(above),
+            Self::BelowSymlink(above) => PathState::BelowSymlink(above),
+            Self::BelowRepository(above) => PathState::BelowRepository(above),
+        }
+    }
 }
 
 /// A file or symlink as it was observed. Two values are equal only if the file was not touched in between.
@@ -133,6 +147,23 @@ pub struct DirContents {
     pub files: Vec<RepoPath>,
     /// All directories, including empty ones.
     pub directories: Vec<RepoPath>,
+}
+
+impl DirContents {
+    /// Returns whether each directory contains a file, at any depth.
+    pub(crate) fn has_no_empty_directory(&self) -> bool {
+        let mut filled: BTreeSet<RepoPath> = BTreeSet::new();
+        for file in &self.files {
+            let mut above = file.parent();
+            while let Some(directory) = above {
+                above = directory.parent();
+                if !filled.insert(directory) {
+                    break;
+                }
+            }
+        }
+        self.directories.iter().all(|directory| filled.contains(directory))
+    }
 }
 
 pub(crate) const DIR_FLAGS: OFlags =
@@ -347,6 +378,30 @@ impl WorkingTree {
         }
     }
 
+    /// Returns the state of a path without reading a file there.
+    ///
+    /// # Errors
+    /// A directory or the metadata cannot be read.
+    pub fn classify_path(&self, path: &RepoPath) -> Result<PathState<EntryKind>, HostError> {
+        let directory = match self.open_parent(path)? {
+            Parent::Open(directory) => directory,
+            Parent::Missing => return Ok(PathState::Absent),
+            Parent::Blocked(state) => return Ok(state.map_file(|file| file.version.kind)),
+        };
+        let name = OsStr::from_bytes(path.file_name());
+        let stat = match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(PathState::Absent),
+            Err(error) => return Err(system_error("failed to read the metadata")(error)),
+        };
+        Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => PathState::File(regular_kind(&stat)),
+            FileType::Symlink => PathState::File(EntryKind::Symlink),
+            FileType::Directory => PathState::Directory,
+            _ => PathState::Special,
+        })
+    }
+
     /// Returns all files and directories below a directory. Returns `None` if a name is not a valid repository path, such as
     /// the `.git` of a nested repository.
     pub fn read_dir_contents(&self, directory: &RepoPath) -> Result<Option<DirContents>, HostError> {
@@ -433,6 +488,11 @@ impl WorkingTree {
     }
 }
 
+/// Returns the kind of a regular file.
+fn regular_kind(stat: &Stat) -> EntryKind {
+    if stat.st_mode & 0o100 != 0 { EntryKind::Executable } else { EntryKind::Regular }
+}
+
 /// Observes the state of a name in an open directory.
 pub(crate) fn observe_in(directory: impl AsFd, name: &OsStr) -> Result<PathState, HostError> {
     let directory = directory.as_fd();
@@ -469,8 +529,7 @@ pub(crate) fn observe_in(directory: impl AsFd, name: &OsStr) -> Result<PathState
             {
                 return Err(HostError::Stale);
             }
-            let executable = stat.st_mode & 0o100 != 0;
-            (if executable { EntryKind::Executable } else { EntryKind::Regular }, hash, stat)
+            (regular_kind(&stat), hash, stat)
         }
         _ => return Ok(PathState::Special),
     };

@@ -12,12 +12,12 @@ use super::cancel::CancelToken;
 use super::links::{LinkTarget, PathEntry, resolve_symlink};
 use super::renames::pair_renames;
 use super::{
-    Changeset, EmbeddedRepoRule, FileChange, Finding, IgnoredPaths, PackageManifests, Quarantine, RefusedEntry,
-    RenameFindings, RiskContext, RuleSet, Severity, find_risks, has_folded_path,
+    Changeset, EmbeddedRepoRule, FileChange, Finding, IgnoredPaths, PackageManifests, Quarantine, RenameFindings,
+    RiskContext, RuleSet, Severity, UncollectedEntry, find_risks, has_folded_path,
 };
 use crate::core::escape::escape_lossy;
 use crate::core::hex::to_hex;
-use crate::core::path::{EntryKind, RepoPath};
+use crate::core::path::{EntryKind, RepoPath, has_path_below};
 
 /// Maximum number of path components that are visited to resolve all symlinks of a changeset.
 const MAX_LINK_STEPS: usize = 3_000_000;
@@ -30,7 +30,7 @@ pub struct ChangesetBuilder {
     /// The changes, with the findings that only their collector can produce.
     pub files: Vec<FileChange>,
     /// Entries that cannot be accepted.
-    pub refused: Vec<RefusedEntry>,
+    pub uncollected: Vec<UncollectedEntry>,
     /// New files that are ignored by rules which the agent added.
     pub ignored_by_agent_rules: Vec<RepoPath>,
     /// New files that are ignored by other rules.
@@ -77,7 +77,7 @@ impl ChangesetBuilder {
             let message = format!("{:?} was collected twice", duplicate[0].path);
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
-        self.refused.sort_by(|a, b| a.path.cmp(&b.path));
+        self.uncollected.sort_by(|a, b| a.path.cmp(&b.path));
         self.ignored_by_agent_rules.sort();
         self.ignored_by_agent_rules.dedup();
         if self.files.is_empty() {
@@ -100,10 +100,10 @@ impl ChangesetBuilder {
     }
 
     fn assign_id(self, rename_findings: Vec<RenameFindings>) -> Changeset {
-        let Self { base, files, refused, ignored_by_agent_rules: hidden, ignored } = self;
+        let Self { base, files, uncollected, ignored_by_agent_rules: hidden, ignored } = self;
         let mut hash = HashWriter(Sha256::new());
         // Serialization cannot fail: the writer accepts all bytes, and all maps have string keys.
-        let _ = serde_json::to_writer(&mut hash, &(&base, &files, &rename_findings, &refused, &hidden));
+        let _ = serde_json::to_writer(&mut hash, &(&base, &files, &rename_findings, &uncollected, &hidden));
         let id = to_hex(&hash.0.finalize());
         Changeset {
             schema_version: 1,
@@ -111,7 +111,7 @@ impl ChangesetBuilder {
             base,
             files,
             rename_findings,
-            refused,
+            uncollected,
             ignored_by_agent_rules: hidden,
             ignored,
         }
@@ -143,7 +143,8 @@ impl ChangesetBuilder {
         targets: &BTreeMap<RepoPath, Vec<u8>>,
         cancel_token: &CancelToken,
     ) -> io::Result<()> {
-        let created: BTreeSet<&RepoPath> = self.files.iter().filter(|f| f.new.is_some()).map(|f| &f.path).collect();
+        let created: BTreeSet<RepoPath> =
+            self.files.iter().filter(|f| f.new.is_some()).map(|f| f.path.clone()).collect();
         let entry_at = |path: &RepoPath| {
             if let Some(target) = targets.get(path) {
                 return PathEntry::Link(target.clone());
@@ -247,13 +248,6 @@ fn find_rename_findings(
         renames.push(RenameFindings { path: added.path.clone(), findings: unique });
     }
     Ok(renames)
-}
-
-/// Returns whether any of these paths is below a directory.
-fn has_path_below(paths: &BTreeSet<&RepoPath>, directory: &RepoPath) -> bool {
-    // A path with the smallest possible component: no path below the directory sorts before it.
-    RepoPath::from_parent(Some(directory), b"\x01")
-        .is_ok_and(|first| paths.range::<&RepoPath, _>(&first..).next().is_some_and(|p| p.is_below(directory)))
 }
 
 /// Refuses paths that would be both a file and a directory.

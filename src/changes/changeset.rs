@@ -26,7 +26,7 @@ pub struct Changeset {
     #[serde(default)]
     pub rename_findings: Vec<RenameFindings>,
     /// Entries that cannot be accepted.
-    pub refused: Vec<RefusedEntry>,
+    pub uncollected: Vec<UncollectedEntry>,
     /// New files and directories that were excluded because rules which the agent added ignore them.
     #[serde(default)]
     pub ignored_by_agent_rules: Vec<RepoPath>,
@@ -82,7 +82,7 @@ pub struct FileVersion {
 
 /// An entry of the workspace that is excluded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefusedEntry {
+pub struct UncollectedEntry {
     /// The path, which is untrusted and may be truncated.
     pub path: String,
     pub reason: String,
@@ -143,7 +143,7 @@ impl Changeset {
     /// Returns whether the changeset has no changes, no refused entries and no files ignored by the agent's rules.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.refused.is_empty() && self.ignored_by_agent_rules.is_empty()
+        self.files.is_empty() && self.uncollected.is_empty() && self.ignored_by_agent_rules.is_empty()
     }
 
     /// Returns the paths of all changes.

@@ -28,7 +28,7 @@ mod selection_set;
 pub(crate) use aliases::LinkAliases;
 pub use builder::{BaseEntries, ChangesetBuilder};
 pub use cancel::CancelToken;
-pub use changeset::{Changeset, FileChange, FileVersion, RefusedEntry};
+pub use changeset::{Changeset, FileChange, FileVersion, UncollectedEntry};
 pub(crate) use changeset::{IgnoredPath, IgnoredPaths, MAX_TEXT, RenameFindings};
 pub(crate) use diff::{ContextHunk, ContextLine, build_context_hunks};
 pub(crate) use embedded_repos::REPO_MARKER_NAMES;

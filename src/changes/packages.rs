@@ -1,7 +1,6 @@
 //! Finds risks in package manifests and lock files: scripts, build hooks, and package hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::LazyLock;
 
 use regex::bytes::Regex;
@@ -9,7 +8,7 @@ use serde_json::Value;
 
 use super::content::line_number_at;
 use super::{Finding, Severity};
-use crate::core::path::RepoPath;
+use crate::core::path::{RepoPath, has_path_below};
 
 /// Lock files, each with the manifests of which at least one should have changed as well.
 const LOCK_FILES: &[(&str, &[&str])] = &[
@@ -66,9 +65,7 @@ impl PackageManifests {
     fn has_manifest(&self, name: &str, directory: Option<&RepoPath>) -> bool {
         let Some(paths) = self.0.get(name) else { return false };
         let Some(directory) = directory else { return true };
-        let prefix = [directory.as_bytes(), b"/"].concat();
-        let from = (Bound::Included(prefix.as_slice()), Bound::Unbounded);
-        paths.range::<[u8], _>(from).next().is_some_and(|p| p.is_below(directory))
+        has_path_below(paths, directory)
     }
 }
 

@@ -292,7 +292,7 @@ mod tests {
             base: "base".into(),
             files: files.to_vec(),
             rename_findings: Vec::new(),
-            refused: Vec::new(),
+            uncollected: Vec::new(),
             ignored_by_agent_rules: Vec::new(),
             ignored: Default::default(),
         };

@@ -67,7 +67,7 @@ pub fn apply_selection(
         }
     }
     if hunks.is_empty() && ending.is_none() {
-        // Only the executable bit is selected. If the base does not have the file, there is no content to apply it to.
+        // Only the executable bit or the rename is selected. If the base does not have the file, there is no content to apply it to.
         return Ok(change.old.as_ref().map(|side| SelectedContent::Stored(kind, side.hash.clone())));
     }
     let (old_lines, new_lines) = (split_lines(old), split_lines(new));

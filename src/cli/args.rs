@@ -178,7 +178,8 @@ pub(super) enum Command {
     /// Continue in a sandbox; for Claude Code, in the same conversation
     ///
     /// ARGS are passed to Claude Code. A sandbox of `run` takes a COMMAND.
-    #[command(override_usage = "airlock resume [OPTIONS] [NAME] [-- ARGS…|COMMAND…]")]
+    /// Options of the sandbox that are not given keep their values.
+    #[command(override_usage = "airlock resume [OPTIONS] [NAME] [-- ARGS…|COMMAND…]", mut_args(without_default))]
     Resume(ResumeArgs),
     /// Show what changed, even while the agent runs
     #[command(override_usage = "airlock diff [OPTIONS] [NAME] [-- PATH…]")]
@@ -199,7 +200,7 @@ pub(super) enum Command {
     },
     /// Show a sandbox's base and state
     Status {
-        /// Name of the sandbox [default: the only one]
+        /// Name of the sandbox [default: the only one, or the only undecided one]
         name: Option<String>,
         /// Print JSON
         #[arg(long)]
@@ -236,9 +237,19 @@ pub(super) enum Command {
     },
 }
 
+/// Removes the default of an option of [`AgentOptions`] from its help, because `resume` keeps the sandbox's value.
+fn without_default(arg: clap::Arg) -> clap::Arg {
+    let is_kept = ["net", "memory", "cpus", "pids", "disk", "timeout"].contains(&arg.get_id().as_str());
+    let help = arg.get_help().map(ToString::to_string);
+    match help.as_deref().and_then(|help| help.split_once(" [default: ")) {
+        Some((help, _)) if is_kept => arg.help(help.to_owned()),
+        _ => arg,
+    }
+}
+
 #[derive(Debug, Args)]
 pub(super) struct ResumeArgs {
-    /// Name of the sandbox [default: the only one]
+    /// Name of the sandbox [default: the only one, or the only undecided one]
     pub name: Option<String>,
     /// Send your rejections and comments to Claude Code
     #[arg(long)]
@@ -255,7 +266,7 @@ pub(super) struct ResumeArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct DiffArgs {
-    /// Name of the sandbox [default: the only one]
+    /// Name of the sandbox [default: the only one, or the only undecided one]
     pub name: Option<String>,
     /// Treat a renamed file as an addition and a deletion
     #[arg(long)]
@@ -291,7 +302,7 @@ pub(super) struct DiffArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ReviewArgs {
-    /// Name of the sandbox [default: the only one]
+    /// Name of the sandbox [default: the only one, or the only undecided one]
     pub name: Option<String>,
     /// Ask hunk by hunk, without the full screen
     #[arg(long, group = "form")]
@@ -309,7 +320,7 @@ pub(super) struct ReviewArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ApplyArgs {
-    /// Name of the sandbox [default: the only one]
+    /// Name of the sandbox [default: the only one, or the only undecided one]
     pub name: Option<String>,
     /// Accept a path, a directory (DIR/) or a glob
     #[arg(long, value_name = "GLOB")]

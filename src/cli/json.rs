@@ -23,7 +23,7 @@ pub(super) fn write_diff(
         "changeset": changes.id,
         "base": changes.base,
         "live": live,
-        "refused": changes.refused,
+        "not_collected": changes.uncollected,
         "ignored_by_agent_rules": changes.ignored_by_agent_rules.iter().map(path_text).collect::<Vec<_>>(),
     });
     let frame = render_json(&frame);

@@ -16,7 +16,7 @@ use crate::review::ReviewModel;
 
 /// The outcomes of all paths, and the plan as JSON.
 pub(super) struct Outcome {
-    lines: Vec<OutcomeLine>,
+    lines: BTreeMap<RepoPath, OutcomeLine>,
     plan: Value,
 }
 
@@ -49,35 +49,36 @@ pub(super) enum OutcomeMode {
 impl Outcome {
     /// Creates the outcomes of a plan.
     pub(super) fn from_plan(plan: &Plan, units_by_path: &UnitsByPath<'_>, mode: OutcomeMode) -> Self {
-        let mut lines: Vec<OutcomeLine> = (plan.steps.iter().filter(|step| step.moved_to.is_none()))
-            .map(|s| OutcomeLine {
-                path: s.path.clone(),
-                renamed_from: s.renamed_from().cloned(),
-                outcome: step_label(s, mode),
-                reason: step_note(s, units_by_path),
-            })
-            .collect();
+        let steps = plan.steps.iter().filter(|step| step.moved_to.is_none()).map(|s| OutcomeLine {
+            path: s.path.clone(),
+            renamed_from: s.renamed_from().cloned(),
+            outcome: step_label(s, mode),
+            reason: step_note(s, units_by_path),
+        });
         let line = |c: &Conflict, outcome| OutcomeLine {
             path: c.path.clone(),
             renamed_from: c.renamed_from.clone(),
             outcome,
             reason: c.reason.clone(),
         };
-        lines.extend(plan.conflicts.iter().map(|c| line(c, "conflict")));
-        lines.extend(plan.skipped.iter().map(|c| line(c, "skipped")));
-        Self { lines, plan: plan_to_json(plan) }
+        let conflicts = plan.conflicts.iter().map(|c| line(c, "conflict"));
+        let lines = steps.chain(conflicts).chain(plan.skipped.iter().map(|c| line(c, "skipped")));
+        Self { lines: lines.map(|line| (line.path.clone(), line)).collect(), plan: plan_to_json(plan) }
     }
 
     /// Adds a path that is not in the plan.
     pub(super) fn add_path(&mut self, path: &RepoPath, outcome: &'static str, reason: &str) {
-        if self.lines.iter().all(|line| line.path != *path) {
-            self.lines.push(OutcomeLine { path: path.clone(), renamed_from: None, outcome, reason: reason.to_owned() });
-        }
+        self.lines.entry(path.clone()).or_insert_with(|| OutcomeLine {
+            path: path.clone(),
+            renamed_from: None,
+            outcome,
+            reason: reason.to_owned(),
+        });
     }
 
     /// Replaces the outcome of a path.
     pub(super) fn set_outcome(&mut self, path: &RepoPath, outcome: &'static str, reason: &str) {
-        for line in self.lines.iter_mut().filter(|line| line.path == *path) {
+        if let Some(line) = self.lines.get_mut(path) {
             (line.outcome, line.reason) = (outcome, reason.to_owned());
         }
     }
@@ -106,20 +107,19 @@ impl Outcome {
     }
 
     /// Prints the outcomes as lines, or as JSON with the fields of `more`.
-    pub(super) fn print_outcome(&mut self, json: bool, more: Value) -> Result<(), CliError> {
-        self.lines.sort_by(|a, b| a.path.cmp(&b.path));
+    pub(super) fn print_outcome(&self, json: bool, more: Value) -> Result<(), CliError> {
         if json {
-            let mut all = json!({ "schema_version": 1, "files": self.lines.iter().map(OutcomeLine::to_json).collect::<Vec<_>>() });
+            let mut all = json!({ "schema_version": 1, "files": self.lines.values().map(OutcomeLine::to_json).collect::<Vec<_>>() });
             if let Value::Object(fields) = more {
                 fields.into_iter().for_each(|(key, value)| all[key] = value);
             }
             all["plan"] = self.plan.clone();
             return Ok(print_stdout(&shapes::render_json(&all))?);
         }
-        let width = self.lines.iter().map(|line| line.path_text().chars().count()).max();
+        let width = self.lines.values().map(|line| line.path_text().chars().count()).max();
         let width = width.unwrap_or(0).min(40);
         let mut text = String::new();
-        for line in &self.lines {
+        for line in self.lines.values() {
             let path = line.path_text();
             let line = format!("  {:9}  {path:width$}  {}", line.outcome, Escaped::new(&line.reason));
             text += line.trim_end();

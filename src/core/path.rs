@@ -5,7 +5,9 @@
 //! never touch a file system.
 
 use std::borrow::Borrow;
+use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Bound;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use unicode_normalization::UnicodeNormalization;
@@ -176,6 +178,14 @@ impl RepoPath {
     pub fn is_below(&self, other: &Self) -> bool {
         self.0.len() > other.0.len() && self.0.starts_with(&other.0) && self.0[other.0.len()] == b'/'
     }
+}
+
+/// Returns whether any of these paths is below a directory.
+#[must_use]
+pub fn has_path_below(paths: &BTreeSet<RepoPath>, directory: &RepoPath) -> bool {
+    let prefix = [directory.as_bytes(), b"/"].concat();
+    let from = (Bound::Included(prefix.as_slice()), Bound::Unbounded);
+    paths.range::<[u8], _>(from).next().is_some_and(|path| path.is_below(directory))
 }
 
 /// Folds one component (see [`RepoPath::folded_key`]).

@@ -58,8 +58,8 @@ pub fn render_page(
         base = escape_name(base.as_bytes()),
         id = escape_name(changes.id.as_bytes()),
     );
-    for refused in &changes.refused {
-        let (path, reason) = (escape_name(refused.path.as_bytes()), escape_name(refused.reason.as_bytes()));
+    for entry in &changes.uncollected {
+        let (path, reason) = (escape_name(entry.path.as_bytes()), escape_name(entry.reason.as_bytes()));
         let _ = writeln!(out, "<p class=\"risk\">not collected: <bdi>{path}</bdi> {reason}</p>");
     }
     for hidden in &changes.ignored_by_agent_rules {

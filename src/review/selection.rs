@@ -148,10 +148,7 @@ impl Selector {
                 (_, true) => return Err(risky_error(file)),
                 _ => {
                     let picks = selection.selections.entry(file.change.path.clone()).or_default();
-                    picks.select_unit(
-                        unit.id.clone(),
-                        requested_selection(unit, decisions, true).unwrap_or(UnitSelection::All),
-                    );
+                    picks.select_unit(unit.id.clone(), named_selection(unit, decisions));
                 }
             }
         }
@@ -182,7 +179,6 @@ fn unit_by_prefix<'a>(
 /// Returns the selected part of a unit. An edit is kept. A part that a review rejected is selected only if it is named.
 fn requested_selection(unit: &Unit, decisions: &Decisions, is_named: bool) -> Option<UnitSelection> {
     match decisions.get(&unit.id) {
-        Some(UnitDecision::Edited(hash)) => Some(UnitSelection::Text(hash.clone())),
         Some(UnitDecision::All(Decision::Rejected)) if !is_named => None,
         Some(unit_decision @ UnitDecision::Lines(_)) if !is_named => {
             let lines = unit_decision.matching_lines(|decision| decision != Some(Decision::Rejected));
@@ -192,7 +188,15 @@ fn requested_selection(unit: &Unit, decisions: &Decisions, is_named: bool) -> Op
                 _ => Some(UnitSelection::Lines(lines)),
             }
         }
-        _ => Some(UnitSelection::All),
+        _ => Some(named_selection(unit, decisions)),
+    }
+}
+
+/// Returns the selection of a unit that the user named: all of it, or the text of an edit.
+fn named_selection(unit: &Unit, decisions: &Decisions) -> UnitSelection {
+    match decisions.get(&unit.id) {
+        Some(UnitDecision::Edited(hash)) => UnitSelection::Text(hash.clone()),
+        _ => UnitSelection::All,
     }
 }
 

@@ -14,8 +14,8 @@ use super::store::Sandbox;
 use super::walk::{FoundFile, Walk, WalkResult};
 use crate::base::{BaseEntry, BaseTree, BaseView};
 use crate::changes::{
-    CancelToken, Changeset, ChangesetBuilder, FileChange, FileVersion, Finding, Quarantine, RefusedEntry, RuleSet,
-    Severity,
+    CancelToken, Changeset, ChangesetBuilder, FileChange, FileVersion, Finding, Quarantine, RuleSet, Severity,
+    UncollectedEntry,
 };
 use crate::core::escape::escape_lossy;
 use crate::core::path::{EntryKind, RepoPath};
@@ -86,9 +86,9 @@ async fn collect_without_timeout(collection: Collection<'_>) -> Result<Changeset
     let modules: BTreeSet<RepoPath> = sandbox.record.manifest.submodules.iter().cloned().collect();
     let base = BaseView { guest, delta: &delta, modules: &modules, store };
     let walk = Walk::new(host, sandbox, base, policy.limits, mode)?;
-    let WalkResult { mut changed, deleted, mut refused, hidden, ignored, repo_markers, collisions, .. } =
+    let WalkResult { mut changed, deleted, mut uncollected, hidden, ignored, repo_markers, collisions, .. } =
         walk.run().await?;
-    enforce_limits(&mut changed, policy.limits, &mut refused);
+    enforce_limits(&mut changed, policy.limits, &mut uncollected);
     let committed = host.open_commit(&sandbox.record.base)?;
 
     // Limits the bytes in memory, independent of the number of requests.
@@ -124,7 +124,7 @@ async fn collect_without_timeout(collection: Collection<'_>) -> Result<Changeset
             && matches!(committed.find_entry(&file.path)?, Some(CommittedEntry::File | CommittedEntry::Symlink(_)))
         {
             let reason = "is committed but outside the sparse checkout (--full includes it)".into();
-            refused.push(RefusedEntry { path: display_path(&file.path), reason });
+            uncollected.push(UncollectedEntry { path: display_path(&file.path), reason });
             continue;
         }
         let mut findings: Vec<Finding> = collision_finding(&collisions, &file.path).cloned().into_iter().collect();
@@ -143,8 +143,13 @@ async fn collect_without_timeout(collection: Collection<'_>) -> Result<Changeset
         files.push(new_change(path, version, None));
     }
     drop(versions);
-    let builder =
-        ChangesetBuilder { base: sandbox.record.base.clone(), files, refused, ignored_by_agent_rules: hidden, ignored };
+    let builder = ChangesetBuilder {
+        base: sandbox.record.base.clone(),
+        files,
+        uncollected,
+        ignored_by_agent_rules: hidden,
+        ignored,
+    };
     // Runs on its own thread, so that a signal and the time limit take effect. The thread ends when its result is no
     // longer needed.
     let cancel = CancelToken { deadline: Some(Instant::now() + policy.limits.max_time), is_canceled: Arc::default() };
@@ -208,7 +213,7 @@ fn new_change(path: RepoPath, old: Option<FileVersion>, new: Option<FileVersion>
 fn enforce_limits(
     changed: &mut Vec<(FoundFile, Option<BaseEntry>)>,
     limits: CollectLimits,
-    refused: &mut Vec<RefusedEntry>,
+    uncollected: &mut Vec<UncollectedEntry>,
 ) {
     changed.sort_by(|a, b| a.0.path.cmp(&b.0.path));
     if changed.len() > limits.max_files {
@@ -217,7 +222,7 @@ fn enforce_limits(
             limits.max_files,
             changed.len()
         );
-        refused.push(RefusedEntry { path: display_path(&changed[limits.max_files].0.path), reason });
+        uncollected.push(UncollectedEntry { path: display_path(&changed[limits.max_files].0.path), reason });
         changed.truncate(limits.max_files);
     }
     changed.sort_by_key(|(file, _)| file.stat.size);
@@ -232,7 +237,7 @@ fn enforce_limits(
             total = sum;
             return true;
         };
-        refused.push(RefusedEntry { path: display_path(&file.path), reason });
+        uncollected.push(UncollectedEntry { path: display_path(&file.path), reason });
         false
     });
 }

@@ -71,7 +71,7 @@ pub fn create_sandbox(
         agent_config: Some(request.agent_config.clone()),
         conversation: None,
         limits_hit: Vec::new(),
-        settled: None,
+        decided_at: None,
         other_contents: Vec::new(),
         size: None,
         state: SandboxState::Seeding,
@@ -156,7 +156,7 @@ pub async fn resume_agent(
     };
     sandbox.record.state = SandboxState::Running;
     // New changes are undecided.
-    sandbox.record.settled = None;
+    sandbox.record.decided_at = None;
     sandbox.record.agent_config = Some(request.agent_config.clone());
     sandbox.record.image.clone_from(&request.image);
     if let Err(error) = sandbox.save_record() {
@@ -280,9 +280,12 @@ pub async fn remove_sandbox(engine: &dyn Engine, mut sandbox: Sandbox, wait: boo
     Ok(sandbox.remove()?)
 }
 
-/// Records that nothing in a sandbox is undecided. The sandbox is kept until the user removes it, or `gc` by its age.
-pub fn mark_settled(sandbox: &mut Sandbox) -> Result<(), SandboxError> {
+/// Records whether all changes of a sandbox are decided. The sandbox is kept until the user removes it, or `gc` by its age.
+pub fn set_decided(sandbox: &mut Sandbox, is_decided: bool) -> Result<(), SandboxError> {
+    if sandbox.record.decided_at.is_some() == is_decided {
+        return Ok(());
+    }
     sandbox.acquire_lock()?;
-    sandbox.record.settled = Some(seconds_since_epoch());
+    sandbox.record.decided_at = is_decided.then(seconds_since_epoch);
     Ok(sandbox.save_record()?)
 }

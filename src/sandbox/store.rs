@@ -73,10 +73,10 @@ pub struct SandboxRecord {
     /// The limits that the agent reached, as text.
     #[serde(default)]
     pub limits_hit: Vec<String>,
-    /// Time in seconds since the epoch when all changes were decided, or when it ended without a change. From then on,
-    /// `gc` removes it by its age.
+    /// The time in seconds since the epoch when all changes were decided, or when the agent ended without a change. `gc`
+    /// counts the age of the sandbox from then on.
     #[serde(default)]
-    pub settled: Option<u64>,
+    pub decided_at: Option<u64>,
     /// Work that is in none of its changes, as text.
     #[serde(default)]
     pub other_contents: Vec<String>,

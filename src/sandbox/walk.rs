@@ -20,7 +20,7 @@ use super::store::Sandbox;
 use super::workspace::WorkspaceKind;
 use crate::base::{BaseEntry, BaseView};
 use crate::changes::name_collisions::{EntryClass, find_collisions};
-use crate::changes::{Finding, IgnoredPath, IgnoredPaths, REPO_MARKER_NAMES, RefusedEntry, Severity};
+use crate::changes::{Finding, IgnoredPath, IgnoredPaths, REPO_MARKER_NAMES, Severity, UncollectedEntry};
 use crate::core::escape::escape_lossy;
 use crate::core::path::{EntryKind, RepoPath};
 use crate::git::{HostRepo, IgnoreRules, Includes};
@@ -38,7 +38,7 @@ const YIELD_INTERVAL: Duration = Duration::from_millis(5);
 /// Maximum number of ignored paths that are named.
 const MAX_NAMED_IGNORED: usize = 3;
 /// Maximum number of refused paths that are listed; the others are only counted.
-const MAX_REFUSED: usize = 10_000;
+const MAX_UNCOLLECTED: usize = 10_000;
 
 /// A file or symlink of the workspace.
 pub(crate) struct FoundFile {
@@ -56,7 +56,7 @@ pub(crate) struct WalkResult {
     /// Files of the base that no longer exist.
     pub deleted: Vec<(RepoPath, BaseEntry)>,
     /// Entries that cannot be collected.
-    pub refused: Vec<RefusedEntry>,
+    pub uncollected: Vec<UncollectedEntry>,
     /// New files and directories that only the agent's own rules ignore.
     pub hidden: Vec<RepoPath>,
     /// New files and directories that other rules ignore.
@@ -71,9 +71,9 @@ pub(crate) struct WalkResult {
 
 impl WalkResult {
     fn refuse_path(&mut self, path: &[u8], reason: String) {
-        if self.refused.len() < MAX_REFUSED {
+        if self.uncollected.len() < MAX_UNCOLLECTED {
             let path = escape_lossy(path).chars().take(MAX_PATH_CHARS).collect();
-            self.refused.push(RefusedEntry { path, reason });
+            self.uncollected.push(UncollectedEntry { path, reason });
         } else {
             self.more_refused += 1;
         }
@@ -186,7 +186,7 @@ impl<'a> Walk<'a> {
         }
         if self.result.more_refused > 0 {
             let path = format!("{} more", self.result.more_refused);
-            self.result.refused.push(RefusedEntry { path, reason: "cannot be collected either".into() });
+            self.result.uncollected.push(UncollectedEntry { path, reason: "cannot be collected either".into() });
         }
         Ok(self.result)
     }

@@ -1,6 +1,5 @@
 //! Review actions of the full screen: accept, reject, split, edit, comment and undo.
 
-use std::collections::BTreeSet;
 use std::io;
 
 use super::app::{App, ConfirmAction, Cursor, Filter, Granularity, Mode, PromptKind};
@@ -179,7 +178,9 @@ impl App<'_> {
         if self.anchor.take().is_none() {
             self.granularity = Granularity::Line;
             self.anchor = Some((self.cursor.unit, self.cursor.row));
-            self.message = Some("range: move, then y, n or space · v or Esc ends it".into());
+            let key = |command| self.keymap.first_key_name(command, self.styles.unicode);
+            let keys = [Command::Accept, Command::Reject, Command::Toggle].map(key);
+            self.message = Some(format!("range: move, then {}, {} or {} · Esc ends it", keys[0], keys[1], keys[2]));
         }
     }
 
@@ -190,7 +191,7 @@ impl App<'_> {
         if let Some((file, unit)) = first {
             if !self.files.contains(&file) {
                 self.filter = Filter::All;
-                self.select_files(&BTreeSet::new());
+                self.select_files();
             }
             if (self.cursor.file, self.cursor.unit) != (file, unit) {
                 self.move_cursor(Cursor { file, unit, row: 0 });

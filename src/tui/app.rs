@@ -43,8 +43,8 @@ pub(crate) enum Filter {
     All,
     Undecided,
     Risky,
-    /// Files that conflict with the working tree.
-    Conflict,
+    /// These files, which would conflict with the working tree if everything were applied.
+    Conflict(BTreeSet<usize>),
     Commented,
     /// Files with changes of the last round.
     New,
@@ -268,10 +268,10 @@ impl<'a> App<'a> {
             files_scroll: 0,
             state,
         };
-        app.select_files(&BTreeSet::new());
+        app.select_files();
         if app.files.is_empty() {
             app.filter = Filter::All;
-            app.select_files(&BTreeSet::new());
+            app.select_files();
         }
         let total = app.counts.total_counts();
         if app.message.is_none() && total.all > 0 && total.decided == total.all {
@@ -318,8 +318,8 @@ impl<'a> App<'a> {
         self.current_file()?.units.get(self.cursor.unit)
     }
 
-    /// Selects and sorts the files to show. `conflicts` are the files that would conflict if everything were applied.
-    pub(crate) fn select_files(&mut self, conflicts: &BTreeSet<usize>) {
+    /// Selects and sorts the files to show.
+    pub(crate) fn select_files(&mut self) {
         let commented: BTreeSet<&str> =
             self.state.decisions.all_comments().map(|(anchor, _)| anchor.unit.as_str()).collect();
         let is_shown = |at: &usize| {
@@ -328,7 +328,7 @@ impl<'a> App<'a> {
                 Filter::All => true,
                 Filter::Undecided => !file.is_refused() && self.counts.file_counts(*at).decided < file.units.len(),
                 Filter::Risky => file.change.max_severity() > Some(Risk::Note),
-                Filter::Conflict => conflicts.contains(at),
+                Filter::Conflict(files) => files.contains(at),
                 Filter::Commented => file.units.iter().any(|u| commented.contains(u.id.as_str())),
                 Filter::New => {
                     self.round_diff.as_ref().is_some_and(|s| file.units.iter().any(|u| s.new.contains(&u.id)))

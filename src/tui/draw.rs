@@ -122,7 +122,7 @@ fn filter_text(app: &App<'_>) -> Option<String> {
         Filter::All => return None,
         Filter::Undecided => "undecided".into(),
         Filter::Risky => "risky".into(),
-        Filter::Conflict => "in conflict".into(),
+        Filter::Conflict(_) => "in conflict".into(),
         Filter::Commented => "commented".into(),
         Filter::New => "changed since you decided".into(),
         Filter::Glob(glob, _) => crate::core::escape::Escaped::new(glob).to_string(),

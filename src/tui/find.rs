@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::app::{App, Cursor, Granularity};
+use super::keymap::Command;
 use super::outline::display_width;
 use super::plain::contains_smart_case;
 use crate::changes::UnitKind;
@@ -12,7 +13,7 @@ impl App<'_> {
     /// Moves the cursor to the next or previous match in a changed line or a path.
     pub(crate) fn find_match(&mut self, forward: bool) {
         if self.search.is_empty() {
-            self.message = Some("type / and a search text".into());
+            self.message = Some(format!("there is no search yet{}", self.key_note(Command::Search, "searches")));
             return;
         }
         let needle = self.search.clone().into_bytes();

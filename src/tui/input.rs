@@ -80,7 +80,6 @@ impl App<'_> {
 
     pub(crate) fn set_filter(&mut self, text: &str, host: &mut dyn ReviewHost) {
         let previous_filter = self.filter.clone();
-        let mut conflicts = BTreeSet::new();
         self.filter = match text {
             "" | "all" => Filter::All,
             "u" | "undecided" => Filter::Undecided,
@@ -95,8 +94,7 @@ impl App<'_> {
                 Ok(preview) => {
                     let paths: BTreeSet<_> = preview.lines.iter().filter(|l| l.is_conflict).map(|l| &l.path).collect();
                     let files = self.model.files.iter().enumerate();
-                    conflicts = files.filter(|(_, f)| paths.contains(&f.change.path)).map(|(at, _)| at).collect();
-                    Filter::Conflict
+                    Filter::Conflict(files.filter(|(_, f)| paths.contains(&f.change.path)).map(|(at, _)| at).collect())
                 }
                 Err(error) => {
                     self.message = Some(error);
@@ -115,13 +113,13 @@ impl App<'_> {
                 }
             }
         };
-        self.select_files(&conflicts);
+        self.select_files();
         if self.files.is_empty() {
             self.filter = previous_filter;
-            self.select_files(&conflicts);
+            self.select_files();
             if self.files.is_empty() {
                 self.filter = Filter::All;
-                self.select_files(&conflicts);
+                self.select_files();
             }
             self.message = Some("no file matches: the filter is unchanged".into());
         }

@@ -120,7 +120,7 @@ pub(super) const HELP: [(&str, &[HelpRow]); 6] = [
             (&[Command::Toggle], "toggle: accepted, rejected, undecided"),
             (&[Command::SelectRange], "start a range of lines"),
             (&[Command::AcceptFile, Command::RejectFile], "accept, reject everything undecided in this file"),
-            (&[Command::AcceptAll, Command::RejectAll], "accept, reject everything undecided (asks; skips high risk)"),
+            (&[Command::AcceptAll, Command::RejectAll], "accept (except high risk), reject everything undecided; asks"),
             (&[Command::Undo, Command::Redo], "undo, redo decisions of this session"),
         ],
     ),
@@ -328,7 +328,7 @@ impl KeymapError {
                 Some(format!("the commands are: {}", names.join(", ")))
             }
             Self::UnknownKey(_) => Some(
-                "keys are characters, `Space`, `Enter`, `Left`, `PgUp`, `F1`, … and `Ctrl-` with one of them".into(),
+                "keys are characters, `Space`, `Enter`, `Left`, `PgUp`, `F1`, … and `Ctrl-` with a letter or a named key".into(),
             ),
             _ => None,
         }

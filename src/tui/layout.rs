@@ -30,6 +30,8 @@ pub(crate) struct DisplayOptions {
 pub(crate) enum RowGroup {
     /// A generated row, such as a finding.
     Note(String, NoteKind),
+    /// A folded file, with the counts of its changes.
+    Folded(String),
     /// A unit without lines.
     Unit(usize),
     /// The content of a deleted file.
@@ -60,6 +62,8 @@ pub(crate) enum NoteKind {
 #[derive(Debug)]
 pub(crate) struct FileLayout {
     pub file: usize,
+    /// The reason why the file cannot be read.
+    read_error: Option<String>,
     pub text: FileText,
     /// For each unit with lines, its ranges in the base and in the result. Its hunk is computed on first use.
     unit_ranges: Vec<Option<(Range<usize>, Range<usize>)>>,
@@ -81,26 +85,26 @@ impl FileLayout {
     /// Reads a file. A file that cannot be read is shown as a note.
     #[must_use]
     pub(crate) fn new(model: &ReviewModel<'_>, file: usize) -> Self {
-        let (text, note) = match FileText::read(model, &model.files[file]) {
+        let (text, read_error) = match FileText::read(model, &model.files[file]) {
             Ok(text) => (text, None),
             Err(error) => (FileText::default(), Some(format!("failed to read the file: {error}"))),
         };
         let units = &model.files[file].units;
-        let unit_ranges = match note {
+        let unit_ranges = match read_error {
             None => units.iter().map(hunk_ranges).collect(),
             Some(_) => vec![None; units.len()],
         };
         let hunks = vec![OnceCell::new(); units.len()];
-        let groups = note.into_iter().map(|note| RowGroup::Note(note, NoteKind::Risk)).collect();
         Self {
             file,
+            read_error,
             text,
             unit_ranges,
             hunks,
             side_by_side_rows: Vec::new(),
             display_rows: Vec::new(),
             edited: BTreeMap::new(),
-            groups,
+            groups: Vec::new(),
             group_ends: Vec::new(),
             unit_groups: Vec::new(),
         }
@@ -122,8 +126,7 @@ impl FileLayout {
         self.add_notes(file);
         if display.folded {
             let (added, removed) = file.line_counts;
-            let text = format!("folded: {} (z unfolds it)", change_counts_text(added, removed, file.units.len()));
-            self.groups.push(RowGroup::Note(text, NoteKind::Plain));
+            self.groups.push(RowGroup::Folded(change_counts_text(added, removed, file.units.len())));
         } else {
             self.add_units(model, file, state, display);
         }
@@ -146,6 +149,8 @@ impl FileLayout {
     }
 
     fn add_notes(&mut self, file: &ReviewFile<'_>) {
+        let read_error = self.read_error.iter().map(|error| RowGroup::Note(error.clone(), NoteKind::Risk));
+        self.groups.extend(read_error);
         for finding in &file.change.findings {
             self.groups.push(RowGroup::Note(finding_line(finding), NoteKind::Risk));
         }
@@ -236,9 +241,12 @@ impl FileLayout {
 
     fn count_rows(&self, group: &RowGroup) -> usize {
         match group {
-            RowGroup::Note(..) | RowGroup::Unit(_) | RowGroup::Gap(_) | RowGroup::Comment(..) | RowGroup::Hidden(_) => {
-                1
-            }
+            RowGroup::Note(..)
+            | RowGroup::Folded(_)
+            | RowGroup::Unit(_)
+            | RowGroup::Gap(_)
+            | RowGroup::Comment(..)
+            | RowGroup::Hidden(_) => 1,
             RowGroup::Context(lines, _) => lines.len(),
             RowGroup::Deleted => self.text.old.len(),
             RowGroup::Edited(unit) => 1 + self.edited.get(unit).map_or(0, Lines::len),

@@ -10,6 +10,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::app::{App, Granularity, RowPosition};
+use super::keymap::Command;
 use super::layout::{FileLayout, NoteKind, RowGroup, find_heading, unit_text};
 use super::moved_lines::hash_line;
 use super::style::{StyleKind, Symbol};
@@ -224,11 +225,15 @@ fn draw_row(
     match group {
         RowGroup::Note(text, NoteKind::Risk) => wrapped(&format!(" {text}"), 3, StyleKind::Risk),
         RowGroup::Note(text, NoteKind::Plain) => generated(text.clone(), StyleKind::Faint),
+        RowGroup::Folded(counts) => {
+            generated(format!("folded: {counts}{}", app.key_note(Command::Fold, "unfolds it")), StyleKind::Faint)
+        }
         RowGroup::Hidden(unit) => {
             let text = format!(
-                "{} {} rows that change only whitespace (b shows them)",
+                "{} {} rows that change only whitespace{}",
                 styles.symbol_text(Symbol::Gap),
-                opened.unit_row_count(*unit)
+                opened.unit_row_count(*unit),
+                app.key_note(Command::HideBlanks, "shows them")
             );
             let mut line = generated(text, StyleKind::Faint);
             if *unit == app.cursor.unit && app.granularity != Granularity::File {

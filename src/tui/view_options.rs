@@ -1,8 +1,7 @@
 //! View options: order, folding, blanks, side-by-side view, wrapping, context and moved lines.
 
-use std::collections::BTreeSet;
-
 use super::app::{App, Order};
+use super::keymap::Command;
 use super::moved_lines::moved_lines;
 
 impl App<'_> {
@@ -26,8 +25,7 @@ impl App<'_> {
             Order::Path => Order::Size,
             Order::Size => Order::Risk,
         };
-        let shown_files: BTreeSet<usize> = self.files.iter().copied().collect();
-        self.select_files(&shown_files);
+        self.select_files();
     }
 
     pub(crate) fn toggle_fold(&mut self) {
@@ -56,7 +54,7 @@ impl App<'_> {
         self.message = Some(if self.display.wraps {
             "long lines are wrapped".into()
         } else {
-            "long lines are truncated: > and < scroll them".into()
+            format!("long lines are truncated{}", self.key_note(Command::ScrollRight, "scrolls them"))
         });
     }
 

@@ -252,7 +252,7 @@ fn run_refuses_unknown_settings() {
     status: 125
     ----- stderr -----
     error: [TMP]/config/airlock/config.toml: `xx` is not a key
-    hint: keys are characters, `Space`, `Enter`, `Left`, `PgUp`, `F1`, … and `Ctrl-` with one of them
+    hint: keys are characters, `Space`, `Enter`, `Left`, `PgUp`, `F1`, … and `Ctrl-` with a letter or a named key
     status: 125
     ----- stderr -----
     error: [TMP]/config/airlock/config.toml: the key `Ctrl-c` cannot be bound

@@ -273,7 +273,7 @@ fn missing_or_foreign_base_is_not_used() {
         let json: serde_json::Value =
             serde_json::from_str(&repo.airlock(&["status", name, "--json"]).ok().stdout).expect("JSON");
         repo.airlock(&["rm", name]).ok();
-        format!("airlock-base-{}", json["base"].as_str().expect("an id"))
+        format!("airlock-base-{}", json["base_volume"].as_str().expect("an id"))
     };
     let first = volume("one");
     docker(&["volume", "rm", &first]).ok();

@@ -54,7 +54,7 @@ impl TestRepo {
                     agent_config: None,
                     conversation: None,
                     limits_hit: Vec::new(),
-                    settled: None,
+                    decided_at: None,
                     other_contents: Vec::new(),
                     size: None,
                     state: SandboxState::Running,
@@ -68,7 +68,7 @@ impl TestRepo {
         let changes = compare(&sandbox, &host, &base, &work);
         sandbox.write_changeset(&changes).expect("written");
         sandbox.record.state = SandboxState::Collected { exit: Some(0) };
-        sandbox.record.settled = None;
+        sandbox.record.decided_at = None;
         sandbox.save_record().expect("written");
     }
 }

@@ -219,7 +219,9 @@ fn sparse_checkout_is_kept_without_full() {
     assert!(!ran.stderr.contains("not included"), "{}", ran.stderr);
     assert_eq!(repo.changes("out"), [("src/x/new".to_owned(), "added".to_owned())]);
     assert!(
-        repo.diff("out")["refused"][0]["reason"].as_str().is_some_and(|r| r.contains("outside the sparse checkout"))
+        repo.diff("out")["not_collected"][0]["reason"]
+            .as_str()
+            .is_some_and(|r| r.contains("outside the sparse checkout"))
     );
     repo.sandbox("s", "echo new > docs/a");
     assert_eq!(repo.changes("s"), [("docs/a".to_owned(), "modified".to_owned())]);
@@ -395,10 +397,10 @@ fn submodules_are_included_and_changes_applied() {
 
     // Files in a submodule that was left out are reported, and so is a file that replaces it.
     let ran = repo.sandbox("i", "echo x > absent/file; echo y > absent/other").ok();
-    assert!(ran.stderr.contains("1 cannot be accepted") && ran.stderr.contains("kept"), "{}", ran.stderr);
-    assert_eq!(repo.diff("i")["refused"][0]["reason"], "is a submodule that was not included, but has files");
+    assert!(ran.stderr.contains("1 not collected") && ran.stderr.contains("kept"), "{}", ran.stderr);
+    assert_eq!(repo.diff("i")["not_collected"][0]["reason"], "is a submodule that was not included, but has files");
     let ran = repo.sandbox("p", "rmdir absent; echo x > absent; echo y >> a.txt").ok();
-    assert!(ran.stderr.contains("1 cannot be accepted"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("1 not collected"), "{}", ran.stderr);
     assert_eq!(repo.changes("p"), pairs(&[("a.txt", "modified")]));
 }
 

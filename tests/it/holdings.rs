@@ -163,7 +163,7 @@ fn gc_removes_old_decided_sandboxes() {
         let record = repo.path.join(".git/airlock/sandboxes").join(name).join("record.json");
         let mut value: serde_json::Value =
             serde_json::from_slice(&std::fs::read(&record).expect("read")).expect("JSON");
-        value["settled"] = serde_json::json!(1_000_000_000);
+        value["decided_at"] = serde_json::json!(1_000_000_000);
         std::fs::write(&record, value.to_string()).expect("written");
     }
     assert_snapshot!(repo.airlock(&["gc"]), @"
@@ -225,8 +225,8 @@ fn nested_worktree_is_one_refused_entry() {
     run_script(&repo, "nw", script);
     assert_eq!(repo.changes("nw"), [("a.txt".into(), "modified".into())]);
     let diff = repo.diff("nw");
-    assert_eq!(diff["refused"].as_array().expect("a list").len(), 1, "{:#}", diff["refused"]);
-    assert_eq!(diff["refused"][0]["path"], ".claude/worktrees/f");
+    assert_eq!(diff["not_collected"].as_array().expect("a list").len(), 1, "{:#}", diff["not_collected"]);
+    assert_eq!(diff["not_collected"][0]["path"], ".claude/worktrees/f");
     assert!(repo.airlock(&["status", "nw"]).ok().stdout.contains("branch wt-f"));
 }
 

@@ -48,7 +48,7 @@ fn check_verdicts(mut verdicts: Verdicts, expected: &[(&str, &str, &str)]) -> Ve
 /// Returns path and reason of everything that cannot be collected.
 fn read_refused(diff: &Value) -> Vec<(String, String)> {
     let text = |v: &Value| v.as_str().expect("a string").to_owned();
-    diff["refused"].as_array().expect("a list").iter().map(|r| (text(&r["path"]), text(&r["reason"]))).collect()
+    diff["not_collected"].as_array().expect("a list").iter().map(|r| (text(&r["path"]), text(&r["reason"]))).collect()
 }
 
 /// Shows a sandbox with every command, accepts everything in a review, and plans an apply of everything. Checks that no
@@ -671,7 +671,7 @@ fn collect_limits_name_their_setting() {
         repo.unset(&format!("AIRLOCK_{name}"));
     }
     run_attack(&repo, "b2", "bombs.sh", &[]).ok();
-    assert_eq!(repo.diff("b2")["refused"], serde_json::json!([]));
+    assert_eq!(repo.diff("b2")["not_collected"], serde_json::json!([]));
     repo.set("AIRLOCK_MAX_DEPTH", "999");
     assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"
     status: 125

@@ -54,7 +54,7 @@ fn diff_json_fields_match_documentation() {
     repo.sandbox("j", script).ok();
     let mut written = BTreeSet::new();
     let diff = repo.diff("j");
-    assert!(diff["refused"].as_array().is_some_and(|list| !list.is_empty()), "{diff:#}");
+    assert!(diff["not_collected"].as_array().is_some_and(|list| !list.is_empty()), "{diff:#}");
     collect_fields(&diff, "", &mut written);
     // Both sides have the same fields, and the documentation lists them once.
     let one = |field: &String| field.replace("files[].new.", "files[].old.");

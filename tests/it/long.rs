@@ -304,7 +304,7 @@ fn collect_survives_full_repository_disk() {
     assert_eq!(left, 0, "the stored content is removed");
     repo.set("AIRLOCK_MAX_TOTAL", "10m");
     let diff = repo.diff("full");
-    assert_eq!(diff["refused"].as_array().expect("a list").len(), 11, "{:#}", diff["refused"]);
+    assert_eq!(diff["not_collected"].as_array().expect("a list").len(), 11, "{:#}", diff["not_collected"]);
     repo.unset("AIRLOCK_MAX_TOTAL");
     repo.airlock(&["rm", "full"]).ok();
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use airlock::changes::{Changeset, RefusedEntry};
+use airlock::changes::{Changeset, UncollectedEntry};
 use airlock::render::render_page;
 use airlock::review::{Action, CommentAnchor, DecisionTarget, ReviewState, update_state};
 use insta::assert_snapshot;
@@ -53,7 +53,7 @@ fn render_hostile_page() -> String {
         &[(&path, Some("old\n"), Some(&evil)), ("refused", None, Some("x\n")), ("link\n</summary>", None, Some(&evil))],
         &[],
     );
-    let refused = ATTACKS.map(|attack| RefusedEntry { path: attack.into(), reason: attack.into() });
+    let refused = ATTACKS.map(|attack| UncollectedEntry { path: attack.into(), reason: attack.into() });
     let hidden = airlock::core::path::RepoPath::from_bytes(path.as_bytes()).expect("a path");
     let changes = Changeset {
         schema_version: 1,
@@ -61,7 +61,7 @@ fn render_hostile_page() -> String {
         base: ATTACKS[0].into(),
         files: Vec::new(),
         rename_findings: Vec::new(),
-        refused: refused.into(),
+        uncollected: refused.into(),
         ignored_by_agent_rules: vec![hidden],
         ignored: Default::default(),
     };
@@ -161,7 +161,7 @@ fn page_has_everything_of_the_review() {
 fn page_counts_omitted_lines() {
     let (added, gone) = ("a line\n".repeat(25_000), "an old line\n".repeat(20_001));
     let sheet = sheet(&[("new", None, Some(&added)), ("gone", Some(&gone), None)], &[]);
-    let changes = serde_json::json!({"schema_version": 1, "id": "x", "base": "y", "files": [], "refused": []});
+    let changes = serde_json::json!({"schema_version": 1, "id": "x", "base": "y", "files": [], "uncollected": []});
     let changes: Changeset = serde_json::from_value(changes).expect("one");
     let html = render_page("s", &changes, sheet, &ReviewState::default().decisions).expect("made");
     assert_eq!(html.matches("<td>a line<td>").count(), 20_000);

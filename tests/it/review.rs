@@ -56,6 +56,31 @@ fn apply_by_hunk_id_adds_up_over_rounds() {
 }
 
 #[test]
+fn sandbox_is_decided_by_its_last_review() {
+    let repo = TestRepo::new();
+    repo.changeset("d", "echo more >> a.txt; echo new > new.txt");
+    assert_eq!(repo.status("d"), "collected");
+    repo.airlock_with_input(&["review", "d", "--plain"], "n\nq\n").ok();
+    assert_eq!(repo.status("d"), "collected");
+    repo.airlock_with_input(&["review", "d", "--plain"], "n\n").ok();
+    assert_eq!(repo.status("d"), "decided");
+    // An accepted change is decided when it is applied.
+    repo.airlock_with_input(&["review", "d", "--plain"], "g a.txt\ny\nq\n").ok();
+    assert_eq!(repo.status("d"), "collected");
+    repo.airlock(&["apply", "d"]).ok();
+    assert_eq!(repo.status("d"), "decided");
+    repo.airlock(&["undo"]).ok();
+    assert_eq!(repo.status("d"), "collected");
+    // Decisions can also be imported.
+    repo.airlock(&["review", "d", "--export", "../decisions.json"]).ok();
+    let file = repo.path.with_file_name("decisions.json");
+    let decisions = std::fs::read_to_string(&file).expect("read").replace("\"accepted\"", "\"rejected\"");
+    std::fs::write(&file, decisions).expect("written");
+    repo.airlock(&["review", "d", "--import", "../decisions.json"]).ok();
+    assert_eq!(repo.status("d"), "decided");
+}
+
+#[test]
 fn apply_writes_nothing_if_a_file_conflicts() {
     let repo = TestRepo::new();
     repo.changeset("x", "echo x >> a.txt; echo y >> dir/keep.txt; echo z > new.txt");
@@ -164,7 +189,7 @@ fn apply_handles_kind_changes_and_odd_names() {
                   echo more >> \"$(printf 'two\\nlines')\"; printf x > ./-rf; mkfifo pipe";
     repo.sandbox("o", script).ok();
     let diff = repo.diff("o");
-    assert_eq!(diff["refused"][0]["path"], "pipe");
+    assert_eq!(diff["not_collected"][0]["path"], "pipe");
     let latin = diff["files"].as_array().expect("a list").iter().find(|f| f.get("path_bytes").is_some());
     assert_eq!(latin.expect("it is there")["path_bytes"], serde_json::json!(b"caf\xe9"));
     assert_snapshot!(repo.airlock(&["apply", "o", "--accept", "pipe"]), @"
@@ -352,7 +377,7 @@ fn apply_refuses_planted_repository() {
       refused    t/objects/x  cannot be accepted
       refused    t/refs/x     cannot be accepted
     ----- stderr -----
-    airlock: 0 of 4 files applied. All changes are decided. Next: airlock resume b, or airlock rm b
+    airlock: 0 of 4 files applied. Next: airlock review b, or airlock rm b
     ");
     assert_snapshot!(repo.airlock(&["apply", "b", "--accept", "t/HEAD"]), @"
     status: 1

@@ -215,8 +215,12 @@ fn resume_continues_interrupted_sandbox() {
     assert_eq!(ran.stdout, "before\n");
     repo.airlock(&["apply", "i", "--accept-all"]).ok();
     assert_eq!(repo.read("a.txt"), "one\ntwo\nbefore\nafter\n");
-    // A sandbox whose changes are all decided can be resumed.
+    // A sandbox whose changes are all decided can be resumed, and stays decided if nothing changes.
+    assert_eq!(repo.status("i"), "decided");
     assert_eq!(repo.airlock(&["resume", "i", "--", "tail", "-n", "1", "a.txt"]).ok().stdout, "after\n");
+    assert_eq!(repo.status("i"), "decided");
+    repo.airlock(&["resume", "i", "--", "sh", "-c", "echo more >> a.txt"]).ok();
+    assert_eq!(repo.status("i"), "collected");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Tests of every key of the full screen: the screen after the key and the state that results.
 
-use airlock::changes::{LineSet, RefusedEntry};
+use airlock::changes::{LineSet, UncollectedEntry};
 use airlock::core::on_conflict::OnConflict;
 use airlock::review::{Action, DecisionTarget, Event, ReviewOutcome, ReviewState, RoundDiff, update_state};
 use airlock::tui::{ColorDepth, Effect, Keymap, ReviewOptions, StyleSheet, Theme};
@@ -1307,7 +1307,7 @@ fn hostile_text_is_escaped_in_every_pane() {
     let path = format!("d/{}\u{202e}.rs", "\u{1b}[2J");
     let old = format!("{evil}\nsame\n{evil} heading\n\n\n\n\n\n\n\n\nx\n");
     let new = format!("{evil}changed\nsame\n{evil} heading\n\n\n\n\n\n\n\n\ny{}\n", "\u{301}".repeat(500));
-    let refused = [RefusedEntry { path: evil.into(), reason: evil.into() }];
+    let refused = [UncollectedEntry { path: evil.into(), reason: evil.into() }];
     let mut review =
         ReviewFixture::open(sheet(&[(&path, Some(&old), Some(&new))], &refused), ReviewState::default(), SIZE, PLAIN);
     let hostile = |screen: &str| screen.chars().any(|c| c != '\n' && airlock::core::escape::is_hidden(c));

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::io;
 
 use airlock::changes::{
-    CancelToken, ChangesetBuilder, ContentHash, FileChange, FileVersion, Finding, Quarantine, RefusedEntry, RuleSet,
-    Severity,
+    CancelToken, ChangesetBuilder, ContentHash, FileChange, FileVersion, Finding, Quarantine, RuleSet, Severity,
+    UncollectedEntry,
 };
 use airlock::core::path::{EntryKind, RepoPath};
 use airlock::review::{Decisions, Event, Preview, PreviewLine, ReviewHost, ReviewModel, ReviewState};
@@ -103,14 +103,14 @@ pub struct ReviewFixture {
 pub const PLAIN: StyleSheet = StyleSheet { depth: ColorDepth::None, theme: Theme::Dark, unicode: true };
 
 /// Creates a review model of files and refused paths. It is leaked, so that it lives as long as the test program.
-pub fn sheet(files: &[FileCase<'_>], refused: &[RefusedEntry]) -> &'static ReviewModel<'static> {
+pub fn sheet(files: &[FileCase<'_>], refused: &[UncollectedEntry]) -> &'static ReviewModel<'static> {
     open_model(files, refused, &BTreeSet::new())
 }
 
 /// Creates a model in which the renames to some paths are separate changes.
 pub fn open_model(
     files: &[FileCase<'_>],
-    refused: &[RefusedEntry],
+    refused: &[UncollectedEntry],
     separate: &BTreeSet<RepoPath>,
 ) -> &'static ReviewModel<'static> {
     let folder = tempfile::tempdir().expect("a folder").keep();
@@ -131,7 +131,7 @@ pub fn open_model(
     };
     let files = files.iter().map(change).collect();
     let draft =
-        ChangesetBuilder { base: "base".into(), files, refused: refused.to_vec(), ..ChangesetBuilder::default() };
+        ChangesetBuilder { base: "base".into(), files, uncollected: refused.to_vec(), ..ChangesetBuilder::default() };
     let changes = draft
         .build_changeset(&store, &RuleSet::default(), &(), &CancelToken::default())
         .expect("sealed")

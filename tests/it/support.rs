@@ -236,6 +236,14 @@ impl TestRepo {
         self.set("PATH", format!("{}:{path}", programs.display()));
     }
 
+    /// Returns the status of a sandbox as `ls --json` has it.
+    pub fn status(&self, name: &str) -> String {
+        let list: Value = serde_json::from_str(&self.airlock(&["ls", "--json"]).ok().stdout).expect("JSON");
+        let mut sandboxes = list["sandboxes"].as_array().expect("a list").iter();
+        let sandbox = sandboxes.find(|sandbox| sandbox["name"] == name).expect("listed");
+        sandbox["status"].as_str().expect("a word").to_owned()
+    }
+
     /// Sets the creation time of a sandbox, in seconds since 1970.
     pub fn set_created(&self, name: &str, seconds: u64) {
         let record = self.path.join(".git/airlock/sandboxes").join(name).join("record.json");

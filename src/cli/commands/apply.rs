@@ -46,7 +46,7 @@ pub(crate) fn run_apply(args: ApplyArgs, output: Output) -> Result<u8, CliError>
         decided.selection.selections.retain(|path, _| !rejected.contains(path));
         decided
     } else {
-        let refused: Vec<_> = changes.refused.iter().map(|r| (r.path.clone(), r.reason.clone())).collect();
+        let refused: Vec<_> = changes.uncollected.iter().map(|r| (r.path.clone(), r.reason.clone())).collect();
         let decisions = draft::load_draft(&sandbox, &model)?.decisions;
         ApplyOptions::from_selection(selector.select_units(&model, &decisions, &refused).map_err(wrong)?)
     };

@@ -119,11 +119,11 @@ pub(crate) fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> 
         pager.wait_until_quit()?;
     }
     if !args.json {
-        for refused in &changes.refused {
+        for entry in &changes.uncollected {
             output.print_status(&format!(
                 "not collected: {}: {}",
-                Escaped::new(&refused.path),
-                Escaped::new(&refused.reason)
+                Escaped::new(&entry.path),
+                Escaped::new(&entry.reason)
             ));
         }
         if !changes.ignored_by_agent_rules.is_empty() {

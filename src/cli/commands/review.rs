@@ -16,7 +16,7 @@ pub(crate) fn run_review(args: &ReviewArgs, output: Output) -> Result<u8, CliErr
         return export_decisions(&sandbox, &changes, file, output);
     }
     if let Some(file) = &args.import {
-        return import_decisions(&sandbox, &changes, file, args.allow_risky, output);
+        return import_decisions(&repo.host, &mut sandbox, &changes, (file, args.allow_risky), output);
     }
     run_rounds(&repo.host, Round::Review { sandbox, plain: args.plain }, output)
 }

@@ -1,6 +1,6 @@
 //! `airlock rm`: removes sandboxes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::changes::UnitSelection;
 use crate::cli::confirm::ask_yes_no;
@@ -20,10 +20,11 @@ fn has_open_decisions(sandbox: &Sandbox) -> bool {
     let draft = read_draft(&sandbox.file_path(DRAFT_FILE));
     let Ok(decisions) = draft.map(|state| state.decisions) else { return true };
     let applied = sandbox.read_applied().unwrap_or_default();
-    let applied_unit = |id: &str| applied.paths.values().find_map(|applied_path| applied_path.selection.get(id));
+    let applied_units: BTreeMap<&str, &UnitSelection> =
+        applied.paths.values().flat_map(|applied_path| applied_path.selection.iter()).collect();
     let is_open = |(id, unit_decision): (&str, &UnitDecision)| {
         let lines = unit_decision.matching_lines(|decision| decision == Some(Decision::Accepted));
-        match (unit_decision, applied_unit(id)) {
+        match (unit_decision, applied_units.get(id).copied()) {
             (UnitDecision::All(Decision::Rejected), _) | (UnitDecision::All(_), Some(UnitSelection::All)) => false,
             (UnitDecision::Edited(text), Some(UnitSelection::Text(there))) => text != there,
             (UnitDecision::Lines(_), Some(UnitSelection::All)) => false,

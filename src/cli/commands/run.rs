@@ -162,7 +162,7 @@ fn run_sandbox(
             return Ok(status);
         };
         let mut sandbox = finished.sandbox;
-        lifecycle::mark_settled(&mut sandbox)?;
+        lifecycle::set_decided(&mut sandbox, true)?;
         // Printed even with `--quiet`, because the user needs the name to find the sandbox.
         print_stderr(&format!("airlock: {name} changed no files, but is kept because it contains {holds}\n"));
         let how = if sandbox.record.verb == "claude" { "" } else { " -- COMMAND" };

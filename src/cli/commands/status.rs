@@ -28,9 +28,9 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
             manifest.skipped.iter().map(|(p, why)| json!({"path": path_text(p), "reason": why})).collect();
         print_stdout(&render_json(&json!({
                 "schema_version": 1, "name": record.name, "status": word, "verb": record.verb,
-                "created": record.created, "commit": record.base, "branch": record.branch,
-                "workspace": record.workspace_kind, "base": record.base_volume.id,
-                "base_bytes": record.base_volume.bytes, "files": manifest.files, "history": manifest.history,
+                "created": record.created, "base": record.base, "branch": record.branch,
+                "workspace": record.workspace_kind, "base_volume": record.base_volume.id,
+                "base_volume_bytes": record.base_volume.bytes, "snapshot_files": manifest.files, "history": manifest.history,
                 "uncommitted": manifest.uncommitted, "included": manifest.included, "delta_files": manifest.delta_files,
                 "submodules": paths(&manifest.submodules), "submodules_skipped": skipped_modules, "skipped": skipped,
                 "lfs_pointers": paths(&manifest.lfs_pointers), "filtered": paths(&manifest.filtered), "sparse": manifest.sparse, "limits_hit": record.limits_hit, "other_contents": record.other_contents,

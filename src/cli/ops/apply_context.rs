@@ -177,7 +177,7 @@ impl<'a> ApplyContext<'a> {
             return Ok(());
         }
         sandbox.write_applied(&self.applied_state(&sandbox)?)?;
-        if sandbox.record.settled.take().is_some() {
+        if sandbox.record.decided_at.take().is_some() {
             sandbox.save_record()?;
         }
         Ok(())

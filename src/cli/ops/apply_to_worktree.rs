@@ -7,17 +7,18 @@ use serde_json::json;
 
 use super::apply_context::{ApplyContext, print_report, report_apply_error, warn_interrupted};
 use super::apply_options::ApplyOptions;
+use super::decided::is_decided;
 use super::holdings::{describe_holdings, ignored_files_hint};
 use super::policy::{CONFIGURED, configured_rules};
 use super::risk_check::{RiskChecker, WrittenContent};
-use super::selected_changes::{applied_selection, load_needed_rounds, retired_selection, select_changes};
-use super::sending::{send_hint, send_obstacle};
+use super::selected_changes::{load_needed_rounds, retired_selection, select_changes};
+use super::sending::send_hint;
 use super::{conflict, draft};
 use crate::apply::{
     ApplyRequest, Conflict, MergeMode, PathRequest, PathState, Plan, PlanOptions, SelectionChange, Step, StepAction,
     TransactionKind, WorkingTree, run_transaction,
 };
-use crate::changes::{Changeset, MAX_TEXT, Quarantine, Selection, Unit, UnitSelection};
+use crate::changes::{Changeset, MAX_TEXT, Quarantine, Selection, Unit};
 use crate::cli::error::{CONFLICT, CliError};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::outcome::{Outcome, OutcomeMode, units_by_path};
@@ -28,8 +29,8 @@ use crate::core::known::Known;
 use crate::core::on_conflict::OnConflict;
 use crate::core::path::{EntryKind, RepoPath};
 use crate::git::{AttributeFiles, HostRepo, MergeAttribute};
-use crate::review::{Decision, ReviewModel, ReviewState, has_unsent_comment};
-use crate::sandbox::{AppliedPath, AppliedState, Sandbox, SandboxRecord, lifecycle};
+use crate::review::ReviewModel;
+use crate::sandbox::{AppliedPath, AppliedState, Sandbox, lifecycle};
 
 /// Plans and executes an apply. Returns the exit status.
 pub(crate) fn apply_to_worktree(
@@ -156,10 +157,10 @@ pub(crate) fn apply_to_worktree(
         print_report(report, output);
     }
     let state = draft::load_draft(sandbox, model)?;
-    let settled = is_decided(model, &sandbox.record, &state, &after);
+    let is_decided = is_decided(model, &sandbox.record, &state, &after);
     if !options.json {
         let send = send_hint(&sandbox.record, model, &state);
-        print_result(&plan, sandbox, total, (written, plan.count_files()), (!settled).then_some(send), output);
+        print_result(&plan, sandbox, total, (written, plan.count_files()), (!is_decided).then_some(send), output);
         let ignored = sandbox.read_changeset()?.map(|changes| changes.ignored).unwrap_or_default();
         if let Some(holds) = describe_holdings(&sandbox.record, &ignored, false) {
             output
@@ -169,9 +170,7 @@ pub(crate) fn apply_to_worktree(
             }
         }
     }
-    if settled && sandbox.record.settled.is_none() {
-        lifecycle::mark_settled(sandbox)?;
-    }
+    lifecycle::set_decided(sandbox, is_decided)?;
     Ok(0)
 }
 
@@ -385,27 +384,6 @@ fn print_directories(plan: &Plan, output: Output) {
     }
 }
 
-/// Returns whether nothing of a sandbox is open: each part is applied or rejected, and no comment waits to be sent.
-fn is_decided(model: &ReviewModel<'_>, record: &SandboxRecord, state: &ReviewState, applied: &AppliedState) -> bool {
-    let decisions = &state.decisions;
-    if send_obstacle(record).is_none() && has_unsent_comment(model.files.iter().flat_map(|f| &f.units), state) {
-        return false;
-    }
-    let mut units = (model.files.iter()).filter(|f| !f.is_refused()).flat_map(|f| f.units.iter().map(move |u| (f, u)));
-    units.all(|(file, unit)| {
-        let written = applied_selection(applied, file.change);
-        let selection = written.get(&unit.id);
-        let is_rejected = |line| decisions.line_decision(&unit.id, line) == Some(Decision::Rejected);
-        match selection {
-            Some(UnitSelection::All | UnitSelection::Text(_)) => true,
-            Some(UnitSelection::Lines(lines)) => {
-                (0..unit.line_count()).all(|line| lines.contains_line(line) || is_rejected(line))
-            }
-            None => decisions.count_lines(unit).rejected == unit.line_count(),
-        }
-    })
-}
-
 fn print_result(
     plan: &Plan,
     sandbox: &Sandbox,
@@ -466,7 +444,7 @@ mod tests {
             base: String::new(),
             files,
             rename_findings: Vec::new(),
-            refused: Vec::new(),
+            uncollected: Vec::new(),
             ignored_by_agent_rules: Vec::new(),
             ignored: Default::default(),
         };

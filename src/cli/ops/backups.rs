@@ -109,6 +109,6 @@ fn dir_usage(dir: &std::path::Path) -> u64 {
 pub(crate) fn find_decided(repo: &Repo, keep: Duration) -> Result<Vec<Sandbox>, CliError> {
     let all = repo.store.open_each()?.into_iter().filter_map(|(_, opened)| opened.ok());
     let is_expired =
-        |s: &Sandbox| s.record.settled.is_some_and(|at| is_old(at, keep)) && s.record.other_contents.is_empty();
+        |s: &Sandbox| s.record.decided_at.is_some_and(|at| is_old(at, keep)) && s.record.other_contents.is_empty();
     Ok(all.filter(|s| is_expired(s) && !s.is_busy()).collect())
 }

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::path::Path;
 
+use super::decided::update_decided;
 use super::draft::{draft_error, load_draft, open_draft};
 use crate::changes::Changeset;
 use crate::cli::error::CliError;
@@ -10,6 +11,7 @@ use crate::cli::json::render_json;
 use crate::cli::new_file::write_new_file;
 use crate::cli::output::{Output, format_count, print_stdout};
 use crate::cli::shell_word::quote_shell_word;
+use crate::git::HostRepo;
 use crate::review::{DecisionFile, DecisionFileError, Decisions, Event, ReviewModel};
 use crate::sandbox::Sandbox;
 
@@ -81,19 +83,20 @@ const MAX_LISTED_IDS: usize = 40;
 
 /// Reads decisions from a file, and saves them.
 pub(crate) fn import_decisions(
-    sandbox: &Sandbox,
+    host: &HostRepo,
+    sandbox: &mut Sandbox,
     changes: &Changeset,
-    file: &Path,
-    allow_risky: bool,
+    (file, allow_risky): (&Path, bool),
     output: Output,
 ) -> Result<u8, CliError> {
     let model = ReviewModel::open(changes, &sandbox.open_quarantine()?)?;
-    let (mut draft, state) = open_draft(sandbox, &model)?;
-    let events = read_decision_file(&model, &state.decisions, file, allow_risky)?;
+    let (mut draft, before) = open_draft(sandbox, &model)?;
+    let events = read_decision_file(&model, &before.decisions, file, allow_risky)?;
     draft.append_events(&events).and_then(|()| draft.sync_and_close()).map_err(|error| draft_error(&error, sandbox))?;
-    let decisions = load_draft(sandbox, &model)?.decisions;
+    let state = load_draft(sandbox, &model)?;
+    update_decided(host, sandbox, &model, &state)?;
     let units = || model.files.iter().flat_map(|f| &f.units);
-    let decided = units().filter(|u| decisions.is_decided(u)).count();
+    let decided = units().filter(|u| state.decisions.is_decided(u)).count();
     let name = &sandbox.record.name;
     output.print_status(&format!(
         "{decided} of {} decided. Next: airlock apply {name}, or airlock review {name}",

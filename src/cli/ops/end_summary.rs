@@ -66,10 +66,11 @@ pub(crate) fn print_summary(finished: &RunResult, output: Output) -> Result<(), 
             risky[..risky.len().min(3)].join(", ")
         );
     }
-    let refused =
-        changes.refused.len() + changes.files.iter().filter(|f| f.max_severity() == Some(Severity::Refused)).count();
-    if refused > 0 {
-        text += &format!(" · {refused} cannot be accepted");
+    let refused = changes.files.iter().filter(|f| f.max_severity() == Some(Severity::Refused)).count();
+    for (count, what) in [(refused, "cannot be accepted"), (changes.uncollected.len(), "not collected")] {
+        if count > 0 {
+            text += &format!(" · {count} {what}");
+        }
     }
     output.print_status(&text);
     if let Some(holds) = describe_holdings(&finished.sandbox.record, &changes.ignored, false) {

@@ -7,6 +7,7 @@ pub(super) mod apply_options;
 pub(super) mod apply_to_worktree;
 pub(super) mod backups;
 pub(super) mod conflict;
+pub(super) mod decided;
 pub(super) mod decisions;
 pub(super) mod draft;
 pub(super) mod end_summary;

@@ -42,8 +42,8 @@ impl Repo {
         }
         let mut all = self.store.open_all()?;
         // A decided sandbox is chosen only if there is no undecided one.
-        if all.iter().any(|s| s.record.settled.is_none()) {
-            all.retain(|s| s.record.settled.is_none());
+        if all.iter().any(|s| s.record.decided_at.is_none()) {
+            all.retain(|s| s.record.decided_at.is_none());
         }
         match (all.pop(), all.is_empty()) {
             (None, _) => {
@@ -138,7 +138,7 @@ pub(crate) fn sandbox_status(sandbox: &Sandbox) -> (&'static str, String) {
         SandboxState::Running => ("interrupted", "interrupted".into()),
         SandboxState::Collected { .. } => match sandbox.read_changeset() {
             Ok(Some(changes)) if changes.is_empty() => ("unchanged", "no changes".into()),
-            Ok(Some(_)) if sandbox.record.settled.is_some() => ("applied", "applied".into()),
+            Ok(Some(_)) if sandbox.record.decided_at.is_some() => ("decided", "decided".into()),
             Ok(Some(changes)) => ("collected", format_count(join_renames(sandbox, changes).files.len(), "file")),
             _ => ("damaged", "damaged".into()),
         },

@@ -5,6 +5,7 @@ use crate::cli::args::AgentOptions;
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
 use crate::cli::ops::agent_config::{create_model_route, new_agent_config, parse_variables, with_overrides};
+use crate::cli::ops::decided::update_decided;
 use crate::cli::ops::draft;
 use crate::cli::ops::draft::DRAFT_FILE;
 use crate::cli::ops::end_summary::{print_run_notes, print_summary};
@@ -17,7 +18,7 @@ use crate::config::{NetworkAccess, ReviewMode};
 use crate::core::escape::Escaped;
 use crate::engine::{Docker, Engine};
 use crate::git::HostRepo;
-use crate::review::{DecisionLog, Event, Feedback};
+use crate::review::{DecisionLog, Event, Feedback, ReviewModel};
 use crate::sandbox::{RunRequest, RunResult, Sandbox, SandboxRecord, SandboxState, lifecycle};
 use crate::terminal;
 use crate::terminal::Signals;
@@ -88,7 +89,8 @@ pub(crate) fn resume_sandbox(
 ) -> Result<ResumeEnd, CliError> {
     let kept =
         round.feedback.as_ref().map(|feedback| sandbox.write_text_file(MESSAGE_FILE, &feedback.text)).transpose()?;
-    let (finished, is_delivered) = run_agent(host, sandbox, round, output).map_err(|failure| match &kept {
+    let was_decided = sandbox.record.decided_at.is_some();
+    let (mut finished, is_delivered) = run_agent(host, sandbox, round, output).map_err(|failure| match &kept {
         Some(path) => failure.with_details([format!("the message is saved in {}", path.display())]),
         None => failure,
     })?;
@@ -107,8 +109,16 @@ pub(crate) fn resume_sandbox(
         }
     }
     if finished.changes.is_empty() {
+        lifecycle::set_decided(&mut finished.sandbox, true)?;
         output.print_status(&format!("{name} has no changes. Next: airlock resume {name}, or airlock rm {name}"));
         return Ok(ResumeEnd { status, review: None });
+    }
+    if was_decided {
+        // The agent may have changed nothing since.
+        let changes = draft::join_renames(&finished.sandbox, finished.changes.clone());
+        let model = ReviewModel::open(&changes, &finished.sandbox.open_quarantine()?)?;
+        let state = draft::load_draft(&finished.sandbox, &model)?;
+        update_decided(host, &mut finished.sandbox, &model, &state)?;
     }
     print_summary(&finished, output)?;
     // After feedback was sent, the review starts without a question.

@@ -11,6 +11,7 @@ use crate::cli::ops::apply_context::ApplyContext;
 use crate::cli::ops::apply_options::ApplyOptions;
 use crate::cli::ops::apply_to_worktree::{PlanInputs, apply_to_worktree, build_plan};
 use crate::cli::ops::conflict;
+use crate::cli::ops::decided::update_decided;
 use crate::cli::ops::draft::{DRAFT_FILE, draft_error, join_renames, open_draft};
 use crate::cli::ops::risk_check::RiskChecker;
 use crate::cli::ops::selected_changes::load_needed_rounds;
@@ -204,10 +205,12 @@ pub(crate) fn review_sandbox(
     };
     if outcome == ReviewOutcome::Discarded {
         review_host.draft.delete_log().map_err(|error| draft_error(&error, &sandbox))?;
+        update_decided(host, &mut sandbox, &model, &ReviewState::default())?;
         output.print_status(&format!("discarded the draft. Next: airlock review {name}, or airlock rm {name}"));
         return Ok(ReviewEnd::Done(0));
     }
     review_host.draft.sync_and_close().map_err(|error| draft_error(&error, &sandbox))?;
+    update_decided(host, &mut sandbox, &model, &state)?;
     if outcome == ReviewOutcome::Reopen {
         return review_sandbox(host, sandbox, plain, reopen_at, output);
     }

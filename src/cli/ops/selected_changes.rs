@@ -99,7 +99,7 @@ impl<'a> RoundIndex<'a> {
             for path in change.affected_paths() {
                 index.by_path.entry(path).or_default().push(change);
             }
-            if let Some(old_path) = &change.renamed_from {
+            if let Some(old_path) = change.old_path() {
                 index.by_old_path.entry(old_path).or_default().push(change);
             }
         }
@@ -144,7 +144,8 @@ impl<'a> RoundIndex<'a> {
             }
             // Another file may be at this path.
             let Ok((old, new)) = change.read_contents(store) else { continue };
-            if split_units(change, &old, &new).iter().any(|unit| state.selection.get(&unit.id).is_some()) {
+            let mut units = split_units(change, &old, &new).into_iter();
+            if units.any(|unit| unit.kind == UnitKind::Rename && state.selection.get(&unit.id).is_some()) {
                 found.push(path.clone());
             }
         }

@@ -104,8 +104,8 @@ pub(crate) fn export_selection(
         match choice.written_paths().nth(1) {
             None => accepted.push(AcceptedFile { path, old: request.base, new: request.theirs }),
             Some(old_path) => accepted.extend([
-                AcceptedFile { path, old: None, new: request.theirs },
                 AcceptedFile { path: old_path, old: request.base, new: None },
+                AcceptedFile { path, old: None, new: request.theirs },
             ]),
         }
     }
@@ -150,7 +150,7 @@ pub(crate) fn export_selection(
                 sandbox,
                 &accepted,
                 &attributes,
-                &BranchExport { name, dry_run: options.dry_run, output },
+                &BranchExport { name, title: &commit_title(&choices), dry_run: options.dry_run, output },
             )?;
             if options.json {
                 print_stdout(&to_json(json!({"branch": name, "commit": commit})))?;
@@ -182,16 +182,15 @@ pub(crate) fn export_selection(
             match (file, raw) {
                 (None, Some(raw)) => raw.write(&patch)?,
                 (None, None) => print_stdout(&to_json(json!({"bytes": patch.len()})))?,
-                (Some(file), _) if options.dry_run => {
-                    output.print_status(&format!(
-                        "would write {files} to {}; this was a dry run",
-                        Escaped::new(file.as_os_str().as_encoded_bytes())
-                    ));
-                }
                 (Some(file), _) => {
-                    write_new_file(file, &patch)?;
+                    if !options.dry_run {
+                        write_new_file(file, &patch)?;
+                    }
                     if options.json {
                         print_stdout(&to_json(json!({"patch": file.to_string_lossy(), "bytes": patch.len()})))?;
+                    } else if options.dry_run {
+                        let shown = Escaped::new(file.as_os_str().as_encoded_bytes());
+                        output.print_status(&format!("would write {files} to {shown}; this was a dry run"));
                     } else {
                         let word = quote_shell_word(file.as_os_str().as_encoded_bytes());
                         // In a subdirectory, `git apply` skips all paths outside of it.
@@ -248,8 +247,21 @@ pub(crate) fn stored_side(
 /// A new branch for the accepted files.
 struct BranchExport<'a> {
     name: &'a str,
+    /// The first line of the commit message.
+    title: &'a str,
     dry_run: bool,
     output: Output,
+}
+
+/// Returns the first line of the commit message. Paths are escaped, because they may contain any bytes, and the message is
+/// shown in a terminal.
+fn commit_title(choices: &[SelectedChange<'_>]) -> String {
+    let [choice] = choices else { return format!("Change {}", format_count(choices.len(), "file")) };
+    let mut paths = choice.written_paths().map(|path| Escaped::new(path.as_bytes()));
+    match (paths.next(), paths.next()) {
+        (Some(path), Some(old_path)) => format!("Rename {old_path} to {path}"),
+        (path, _) => format!("Change {}", path.map(|path| path.to_string()).unwrap_or_default()),
+    }
 }
 
 /// Creates the commit and its branch. The working tree, the index and HEAD are not changed.
@@ -258,7 +270,7 @@ fn export_to_branch(
     sandbox: &Sandbox,
     accepted: &[AcceptedFile<'_>],
     attributes: &AttributeFiles,
-    BranchExport { name, dry_run, output }: &BranchExport<'_>,
+    BranchExport { name, title, dry_run, output }: &BranchExport<'_>,
 ) -> Result<Option<String>, CliError> {
     let base = &sandbox.record.base;
     let committed = repo.open_commit(base)?;
@@ -289,11 +301,6 @@ fn export_to_branch(
         return check_branch(&repo.root, name).map(|()| None).map_err(branch_failure);
     }
     let changeset = sandbox.read_changeset()?.map(|c| c.id).unwrap_or_default();
-    let title = match accepted {
-        // A path may contain any bytes, and the commit message is shown in a terminal.
-        [one] => format!("Change {}", Escaped::new(one.path.as_bytes())),
-        all => format!("Change {}", format_count(all.len(), "file")),
-    };
     let message = format!("{title}\n\nAirlock-Sandbox: {} {changeset}\n", sandbox.record.name);
     let sign = |role| {
         let ident = read_identity(&repo.root, role).ok_or(BranchError::NoAuthor)?;

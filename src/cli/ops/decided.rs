@@ -1,0 +1,52 @@
+//! Determines whether all changes of a sandbox are decided. From then on, the sandbox is not chosen by default, and `gc`
+//! removes it by its age.
+
+use super::apply_context::ApplyContext;
+use super::selected_changes::applied_selection;
+use super::sending::send_obstacle;
+use crate::changes::UnitSelection;
+use crate::cli::error::CliError;
+use crate::git::HostRepo;
+use crate::review::{Decision, ReviewModel, ReviewState, has_unsent_comment};
+use crate::sandbox::{AppliedState, Sandbox, SandboxRecord, lifecycle};
+
+/// Updates the record of a sandbox after a review of it, or an agent in it.
+pub(crate) fn update_decided(
+    host: &HostRepo,
+    sandbox: &mut Sandbox,
+    model: &ReviewModel<'_>,
+    state: &ReviewState,
+) -> Result<(), CliError> {
+    let applied = ApplyContext::new(host)?.applied_state(sandbox)?;
+    let is_decided = is_decided(model, &sandbox.record, state, &applied);
+    Ok(lifecycle::set_decided(sandbox, is_decided)?)
+}
+
+/// Returns whether each part of the changes is applied or rejected, and no comment waits to be sent. A sandbox in which
+/// nothing can be accepted is not decided, because its changes exist only there.
+pub(crate) fn is_decided(
+    model: &ReviewModel<'_>,
+    record: &SandboxRecord,
+    state: &ReviewState,
+    applied: &AppliedState,
+) -> bool {
+    let decisions = &state.decisions;
+    if send_obstacle(record).is_none() && has_unsent_comment(model.files.iter().flat_map(|f| &f.units), state) {
+        return false;
+    }
+    let mut files = model.files.iter().filter(|file| !file.is_refused()).peekable();
+    files.peek().is_some()
+        && files.all(|file| {
+            let written = applied_selection(applied, file.change);
+            file.units.iter().all(|unit| {
+                let is_rejected = |line| decisions.line_decision(&unit.id, line) == Some(Decision::Rejected);
+                match written.get(&unit.id) {
+                    Some(UnitSelection::All | UnitSelection::Text(_)) => true,
+                    Some(UnitSelection::Lines(lines)) => {
+                        (0..unit.line_count()).all(|line| lines.contains_line(line) || is_rejected(line))
+                    }
+                    None => decisions.count_lines(unit).rejected == unit.line_count(),
+                }
+            })
+        })
+}
