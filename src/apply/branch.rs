@@ -92,7 +92,8 @@ pub(crate) fn check_branch(root: &Path, name: &str) -> Result<(), BranchError> {
 }
 
 fn check_branch_free(git: &Repository, name: &str) -> Result<(), BranchError> {
-    if !Branch::name_is_valid(name)? {
+    // The two names that git reserves besides.
+    if !Branch::name_is_valid(name)? || ["@", "HEAD"].contains(&name) {
         return Err(BranchError::BadName(name.to_owned()));
     }
     match git.find_reference(&format!("refs/heads/{name}")) {

@@ -51,7 +51,9 @@ pub(crate) use merge::ConflictHunk;
 pub use merge::{Merged, Sides, merge_content, merge_with_markers};
 pub use plan::{Plan, PlanOptions};
 pub use report::{ApplyTarget, Report};
-pub use request::{BlobStore, ChangeTarget, PathRequest, PriorRoundChange, RenameRequest, SelectedChange};
+pub use request::{
+    BlobStore, ChangeTarget, EarlierUnits, PathRequest, PriorRoundChange, RenameRequest, SelectedChange,
+};
 pub(crate) use resolve::HARD_LINK_REASON;
 pub(crate) use step::{Conflict, ConflictSides, MergeMode};
 pub use step::{Step, StepAction};

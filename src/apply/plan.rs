@@ -7,7 +7,7 @@ use super::collisions::{DirCache, NameCollision};
 use super::host_error::HostError;
 use super::moves::{MoveFinder, MoveSource};
 use super::names::IN_TREE_DIR;
-use super::request::{AttrSource, BlobStore, PathRequest};
+use super::request::{AttrSource, BlobStore, EarlierUnits, PathRequest};
 use super::resolve::{ExistingFile, Resolver};
 use super::step::{Conflict, MergeMode, MovedFile, Step, StepAction};
 use super::working_tree::{ObservedFile, PathState, WorkingTree};
@@ -111,12 +111,13 @@ impl Plan {
         deleted_paths.extend(sources.values().filter_map(MoveSource::moved_path).cloned());
         let resolver = Resolver { tree, blobs, on_conflict: options.on_conflict, merge_modes: &options.merge_modes };
         for request in requests {
-            let availability =
-                match check_availability(tree, &mut dir_cache, &request, &|path| deleted_paths.contains(path)) {
-                    Ok(way) => way,
-                    Err(error) if error.is_path_error() => PathAvailability::Blocked(error.to_string()),
-                    Err(error) => return Err(io::Error::other(format!("{:?}: {error}", request.path))),
-                };
+            let is_deleted = |path: &RepoPath| deleted_paths.contains(path);
+            let availability = match check_availability(tree, &mut dir_cache, &request, &is_deleted, options.is_trusted)
+            {
+                Ok(way) => way,
+                Err(error) if error.is_path_error() => PathAvailability::Blocked(error.to_string()),
+                Err(error) => return Err(io::Error::other(format!("{:?}: {error}", request.path))),
+            };
             match availability {
                 PathAvailability::Free { observed, case_renamed_from, colliding_path } => {
                     let source = sources.remove(&request.path).unwrap_or_default();
@@ -165,7 +166,7 @@ impl Plan {
     /// Resolves a request, and adds its steps or its conflict.
     fn add_request(
         &mut self,
-        request: PathRequest,
+        mut request: PathRequest,
         site: PathSite,
         requested: &BTreeSet<RepoPath>,
         resolver: &Resolver<'_>,
@@ -195,6 +196,11 @@ impl Plan {
                 return Ok(());
             }
         };
+        if let EarlierUnits::Obsolete { units, .. } = &request.earlier_units
+            && moved.or(occupant).is_some_and(|file| request.drops_earlier_units(file.path))
+        {
+            request.superseded = request.superseded.union(units);
+        }
         let moves_content = moved.is_some() && occupant.is_none();
         let action = match action {
             StepAction::Unchanged | StepAction::Replace if moves_content => StepAction::Create,
@@ -451,6 +457,7 @@ fn check_availability(
     dir_cache: &mut DirCache<'_>,
     request: &PathRequest,
     is_deleted: &dyn Fn(&RepoPath) -> bool,
+    is_trusted: bool,
 ) -> Result<PathAvailability, HostError> {
     let path = &request.path;
     if request.theirs.is_some() && path.components().any(|name| name == IN_TREE_DIR.as_bytes()) {
@@ -467,6 +474,8 @@ fn check_availability(
         }
         Some(version) => match dir_cache.find_collision(path, version.kind)? {
             NameCollision::None => {}
+            // Both names existed before the apply that is undone.
+            NameCollision::Incompatible(_) if is_trusted => {}
             // The colliding entry is deleted by the plan.
             NameCollision::Incompatible(existing) if is_deleted(&existing) => colliding_path = Some(existing),
             // A case-only rename.

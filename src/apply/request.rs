@@ -33,6 +33,10 @@ pub struct SelectedChange<'a> {
     pub prior_rounds: Vec<PriorRoundChange<'a>>,
     /// The paths to which applies of earlier rounds renamed the file, newest first.
     pub earlier_paths: Vec<RepoPath>,
+    /// Whether the last apply of the old path left no file there.
+    pub is_old_path_absent: bool,
+    /// Whether units were applied that are in no known round.
+    pub has_unknown_units: bool,
 }
 
 /// The path that a request writes.
@@ -57,6 +61,18 @@ pub struct PriorRoundChange<'a> {
 }
 
 impl PriorRoundChange<'_> {
+    /// Returns whether all of the applied units are the agent's, and are reverted or replaced by selected units. `selected` are
+    /// the selected and applied units of the present change.
+    fn is_obsolete(&self, prior_units: &[Unit], current_units: &[Unit], selected: &Selection) -> bool {
+        let is_whole =
+            |unit: &Unit| matches!(selected.get(&unit.id), Some(UnitSelection::All | UnitSelection::Text(_)));
+        prior_units.iter().all(|unit| match self.selection.get(&unit.id) {
+            None => true,
+            Some(UnitSelection::Text(_)) => false,
+            Some(_) => current_units.iter().filter(|new| new.overlaps_base_of(unit)).all(is_whole),
+        })
+    }
+
     /// Returns the applied units that the present selection supersedes. A unit is superseded if a requested unit overlaps
     /// its base and every unit that overlaps its base is selected completely. With a partial selection, the user has not
     /// agreed to remove it. Text that the user wrote is never superseded.
@@ -82,6 +98,18 @@ impl PriorRoundChange<'_> {
         }
         found
     }
+}
+
+/// Units that applies of earlier rounds wrote to a file, and that are not part of its present change.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum EarlierUnits {
+    #[default]
+    None,
+    /// The agent has reverted or replaced all of them, and what replaces them is selected. `content` is what the applies wrote,
+    /// without edits of the user.
+    Obsolete { units: Selection, content: EntryContent },
+    /// Some are the user's text, are not known, or are replaced by units that are not selected.
+    Undecided,
 }
 
 /// A requested change to a single path.
@@ -112,6 +140,12 @@ pub struct PathRequest {
     pub selection: Selection,
     /// Units of earlier rounds that this selection supersedes.
     pub superseded: Selection,
+    /// Units of earlier rounds that would stay in the file.
+    pub earlier_units: EarlierUnits,
+    /// Whether the file becomes executable.
+    pub is_made_executable: bool,
+    /// Whether an apply deleted the file at its old path.
+    pub is_deleted: bool,
     /// File to copy the permissions from if the path is created.
     pub attrs_from: Option<AttrSource>,
     /// Mode of the existing file for which `attrs_from` is also used when the file is replaced. The same mode means that it
@@ -132,6 +166,11 @@ impl PathRequest {
     pub fn related_paths(&self) -> impl Iterator<Item = &RepoPath> {
         let old_path = self.rename.as_ref().map(|rename| &rename.old_path);
         std::iter::once(&self.path).chain(old_path).chain(&self.earlier_paths)
+    }
+
+    /// Returns whether units of earlier rounds are removed from the file, because it moves from this path or becomes executable.
+    pub(crate) fn drops_earlier_units(&self, from: &RepoPath) -> bool {
+        self.earlier_units != EarlierUnits::None && (self.is_made_executable || *from != self.path)
     }
 
     /// Returns the versions that the file may have if the user has not edited it.
@@ -232,11 +271,21 @@ impl SelectedChange<'_> {
         let last_applied = version(&self.applied)?.unwrap_or_else(|| pristine.clone());
         let (mut alternate_bases, mut superseded) = (Vec::new(), Selection::default());
         let mut applied_contents = Vec::new();
+        let (mut earlier_contents, mut earlier_selection) = (Vec::new(), Selection::default());
+        let (mut is_obsolete, mut is_deleted) = (!self.has_unknown_units, false);
         for prior in &self.prior_rounds {
             let (old, new) = prior.change.read_contents(store)?;
             let prior_units = split_units(prior.change, &old, &new);
+            let is_same_base = prior.change.old == change.old;
+            let is_applied = |unit: &&Unit| prior.selection.get(&unit.id).is_some();
+            if prior_units.iter().filter(is_applied).any(|unit| unit.kind != UnitKind::Rename) {
+                is_obsolete &= is_same_base && prior.is_obsolete(&prior_units, &all, &picks);
+                is_deleted |= prior.change.new.is_none();
+                earlier_selection = earlier_selection.union(&prior.selection);
+                earlier_contents.push(selected_content(store, prior.change, (&old, &new), &prior.selection)?);
+            }
             // A file that was added separately has no base in common with the rename of another one.
-            if prior.change.old != change.old {
+            if !is_same_base {
                 continue;
             }
             let picks = prior.superseded_units(&prior_units, &all, &self.selection, &picks);
@@ -256,6 +305,17 @@ impl SelectedChange<'_> {
                 }
             }
         }
+        let earlier_content = match earlier_contents.into_iter().collect::<Option<Vec<_>>>() {
+            Some(contents) if is_obsolete => {
+                combine_contents(store, pristine.as_ref(), last_applied.clone(), &contents)?
+            }
+            _ => None,
+        };
+        let earlier_units = match earlier_content.flatten() {
+            _ if earlier_selection.is_empty() && !self.has_unknown_units => EarlierUnits::None,
+            Some(content) => EarlierUnits::Obsolete { units: earlier_selection, content },
+            None => EarlierUnits::Undecided,
+        };
         let is_applied = self.selection.is_subset_of(&self.applied);
         let if_fully_applied = if is_applied { self.last_result.clone() } else { Known::Unknown };
         Ok(Ok(PathRequest {
@@ -271,6 +331,13 @@ impl SelectedChange<'_> {
             fully_applied_result: if_fully_applied,
             selection: picks,
             superseded,
+            earlier_units,
+            is_made_executable: all.iter().any(|unit| {
+                unit.kind == UnitKind::Mode(true)
+                    && self.selection.get(&unit.id).is_some()
+                    && self.applied.get(&unit.id).is_none()
+            }),
+            is_deleted: is_deleted && self.is_old_path_absent,
             attrs_from: None,
             attrs_from_if_mode: None,
         }))

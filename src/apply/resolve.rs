@@ -9,7 +9,7 @@ use super::entry_merge::{ConflictKind, Resolution, merge_entry};
 use super::host_error::HostError;
 use super::merge::{Sides, merge_around_insertions, merge_content, merge_union, merge_with_git, merge_with_markers};
 use super::moves::{MoveSource, is_similar_file};
-use super::request::{BlobStore, PathRequest};
+use super::request::{BlobStore, EarlierUnits, PathRequest};
 use super::step::{ConflictSides, MergeMode, StepAction};
 use super::working_tree::{ObservedFile, PathState, WorkingTree};
 use crate::changes::MAX_TEXT;
@@ -105,8 +105,12 @@ impl Resolver<'_> {
         if !is_done {
             return Ok(Err(self.describe_conflict(ConflictKind::RenameAdd, request, None, Some(occupant))?));
         }
-        let unmodified = [&request.base, &request.last_applied, &request.pristine];
-        if unmodified.into_iter().all(|v| !self.is_equal(v.as_ref(), Some(&moved.observed.version))) {
+        let unmodified = [&request.base, &request.last_applied, &request.pristine].map(Option::as_ref);
+        let earlier = match &request.earlier_units {
+            EarlierUnits::Obsolete { content, .. } => Some(Some(content)),
+            EarlierUnits::None | EarlierUnits::Undecided => None,
+        };
+        if unmodified.into_iter().chain(earlier).all(|v| !self.is_equal(v, Some(&moved.observed.version))) {
             let (kind, base) = (ConflictKind::ModifyDelete, request.base.as_ref());
             let (reason, sides) = self.describe_conflict(kind, request, base, Some(moved))?;
             return Ok(Err((reason, sides.map(|sides| ConflictSides { theirs: None, ..sides }))));
@@ -129,6 +133,9 @@ impl Resolver<'_> {
         source: &MoveSource,
     ) -> io::Result<ResolvedStep> {
         let Some(file) = occupant else {
+            if !is_applied && request.is_deleted && matches!(source, MoveSource::None) {
+                return Ok(Ok((StepAction::Create, request.theirs.clone())));
+            }
             let base = request.base.as_ref();
             let (reason, sides) = self.describe_conflict(ConflictKind::RenameDelete, request, base, None)?;
             return Ok(Err(match source {
@@ -160,6 +167,16 @@ impl Resolver<'_> {
         if request.theirs.is_none() && existing.is_none() && self.find_earlier_file(request)?.is_some() {
             let base = request.base.as_ref();
             return Ok(Err(self.describe_conflict(ConflictKind::DeleteModify, request, base, None)?));
+        }
+        // Units of earlier rounds were accepted under other conditions, and the review does not show them here.
+        if let Some(file) = existing
+            && request.drops_earlier_units(file.path)
+        {
+            if let EarlierUnits::Obsolete { content, .. } = &request.earlier_units {
+                return self.resolve_with_base(request, Some(content), existing);
+            }
+            let base = request.base.as_ref();
+            return Ok(Err(self.describe_conflict(ConflictKind::EarlierUnits, request, base, existing)?));
         }
         if request.fully_applied_result.as_option().is_some_and(|done| self.is_equal(ours, done)) {
             return Ok(Ok((StepAction::Unchanged, ours.cloned())));

@@ -18,7 +18,7 @@ use super::journal::{
 };
 use super::names::CONTENTS_DIR;
 use super::plan::PlanOptions;
-use super::request::{AttrSource, BlobStore, PathRequest, RenameRequest};
+use super::request::{AttrSource, BlobStore, EarlierUnits, PathRequest, RenameRequest};
 use super::staging::Staging;
 use super::transaction_log::{TransactionDir, TransactionLog};
 use super::working_tree::{DIR_FLAGS, PathState, WorkingTree, observe_in};
@@ -163,6 +163,9 @@ impl Undo {
             pristine: base.cloned(),
             alternate_bases: Vec::new(),
             superseded: Selection::default(),
+            earlier_units: EarlierUnits::None,
+            is_made_executable: false,
+            is_deleted: false,
             reapply: false,
             fully_applied_result: Known::Unknown,
             attrs_from_if_mode: None,

@@ -208,14 +208,15 @@ pub fn split_units(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Unit> {
     units
 }
 
-/// Computes the ID of a unit.
+/// Computes the ID of a unit. Of a renamed file, it is that of the same unit at the old path, so that decisions stay with the
+/// content that they are about.
 fn compute_unit_id(change: &FileChange, kind: &UnitKind, old: &[&[u8]], new: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     let mut hash_part = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
-    hash_part(change.path.as_bytes());
+    hash_part(change.old_path().unwrap_or(&change.path).as_bytes());
     hash_part(change.old.as_ref().map_or(String::new(), |s| s.hash.to_string()).as_bytes());
     match kind {
         UnitKind::Hunk { old: o, new: n } => {
@@ -230,7 +231,7 @@ fn compute_unit_id(change: &FileChange, kind: &UnitKind, old: &[&[u8]], new: &[&
         UnitKind::Mode(set) => hash_part(if *set { b"mode +x" } else { b"mode -x" }),
         UnitKind::Rename => {
             hash_part(b"rename");
-            hash_part(change.renamed_from.as_ref().map_or(b"", |from| from.as_bytes()));
+            hash_part(change.path.as_bytes());
         }
         UnitKind::CreateEmpty => hash_part(b"create"),
         UnitKind::Delete => hash_part(b"delete"),

@@ -771,7 +771,7 @@ fn merged_file_is_checked_for_risks() {
     ----- stdout -----
       merged     package.json  with your edits of line 2
     ----- stderr -----
-    airlock: the selected part of package.json changes the script "postinstall", unlike the whole change
+    airlock: what is written to package.json changes the script "postinstall", unlike the whole change
     airlock: 1 of 1 file applied. Undo: airlock undo m · All changes are decided. Next: airlock resume m, or airlock rm m
     "#);
 }
@@ -834,4 +834,54 @@ fn apply_offers_merge_of_git_where_engines_disagree() {
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     ");
+}
+
+#[test]
+fn apply_never_relies_on_a_deletion_that_does_not_happen() {
+    let repo = TestRepo::new();
+    repo.write("d", "a file\n");
+    repo.write("e/f", "below\n");
+    repo.commit();
+    repo.changeset("s", "rm d; mkdir d; echo x > d/x; rm -r e; echo 'something else' > e");
+    repo.airlock(&["apply", "s", "--accept-all"]).ok();
+    // The user goes back to a file and a directory with contents of their own.
+    fs::remove_dir_all(repo.path.join("d")).expect("removed");
+    fs::remove_file(repo.path.join("e")).expect("removed");
+    repo.write("d", "mine\n");
+    repo.write("e/f", "mine\n");
+    let before = repo.read_tree();
+    let planned = repo.airlock(&["apply", "s", "--accept-all", "--dry-run"]);
+    assert_snapshot!(planned, @r#"
+    status: 4
+    ----- stdout -----
+      unchanged  d
+      conflict   d/x  "d" is not deleted and blocks this path
+      conflict   e    "e/f" is not deleted and blocks this path
+      unchanged  e/f
+    ----- stderr -----
+    airlock: 2 conflicts; nothing was written
+    "#);
+    let ran = repo.airlock(&["apply", "s", "--accept-all"]);
+    assert_snapshot!(ran, @r#"
+    status: 4
+    ----- stdout -----
+      unchanged  d
+      conflict   d/x  "d" is not deleted and blocks this path
+      conflict   e    "e/f" is not deleted and blocks this path
+      unchanged  e/f
+    ----- stderr -----
+    airlock: 2 conflicts; nothing was written
+    "#);
+    assert_snapshot!(repo.airlock(&["apply", "s", "--accept-all", "--on-conflict", "skip"]), @r#"
+    status: 0
+    ----- stdout -----
+      unchanged  d
+      skipped    d/x  "d" is not deleted and blocks this path
+      skipped    e    "e/f" is not deleted and blocks this path
+      unchanged  e/f
+    ----- stderr -----
+    airlock: 2 conflicts skipped
+    airlock: 0 of 4 files applied, 2 unchanged. All changes are decided. Next: airlock resume s, or airlock rm s
+    "#);
+    assert_eq!(repo.read_tree(), before);
 }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use airlock::apply::{
-    ApplyError, ApplyHistory, ApplyRequest, ApplyTarget, BlobStore, EntryContent, FsCapabilities, FsOp, HostFs,
-    Journal, LockError, PathRequest, Plan, PlanOptions, RecoveryMode, Rename, Report, TransactionDir, TransactionKind,
-    TransactionLog, Undo, WorkingTree, WorktreeFingerprint, recover_transaction, run_transaction,
+    ApplyError, ApplyHistory, ApplyRequest, ApplyTarget, BlobStore, EarlierUnits, EntryContent, FsCapabilities, FsOp,
+    HostFs, Journal, LockError, PathRequest, Plan, PlanOptions, RecoveryMode, Rename, Report, TransactionDir,
+    TransactionKind, TransactionLog, Undo, WorkingTree, WorktreeFingerprint, recover_transaction, run_transaction,
 };
 use airlock::changes::{Quarantine, Selection};
 use airlock::core::known::Known;
@@ -200,6 +200,9 @@ impl ApplyFixture {
             pristine: version(base, path),
             alternate_bases: Vec::new(),
             superseded: Selection::default(),
+            earlier_units: EarlierUnits::None,
+            is_made_executable: false,
+            is_deleted: false,
             reapply: true,
             fully_applied_result: Known::Unknown,
             selection: Selection::default(),

@@ -398,10 +398,10 @@ fn panic_restores_terminal() {
     if std::env::var_os(PANIC_VARIABLE).is_some() {
         return run_panicking_review();
     }
-    let repo = TestRepo::empty();
+    let mut repo = TestRepo::empty();
+    repo.set(PANIC_VARIABLE, "1");
     let mut command = CommandBuilder::new(std::env::current_exe().expect("this program"));
     command.args(["--exact", "full_screen::panic_restores_terminal", "--nocapture"]);
-    command.env(PANIC_VARIABLE, "1");
     let mut terminal = Terminal::run(&repo, command);
     terminal.shows("a.txt added hunk 1/1");
     terminal.types("yw");

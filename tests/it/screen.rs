@@ -914,6 +914,16 @@ fn conflicts_block_plain_apply() {
 }
 
 #[test]
+fn filter_that_matches_nothing_keeps_the_filter_of_conflicts() {
+    let mut review = open_at_a_rs();
+    review.host.conflicts = vec!["a.rs".into()];
+    assert!(review.press("fx<Enter>").contains("only in conflict: 1"));
+    let screen = review.press("fnothing<Enter>");
+    assert!(screen.contains("the filter is unchanged") && screen.contains("only in conflict: 1"), "{screen}");
+    assert!(review.press("o").contains("only in conflict: 1"));
+}
+
+#[test]
 fn rename_is_one_entry_until_split() {
     let content: String = (1..=12).map(|n| format!("line {n}\n")).collect();
     let edited = content.replace("line 4\n", "four\n");
@@ -1026,7 +1036,7 @@ fn help_filters_by_typed_word() {
     │  Space         toggle: accepted, rejected, undecided                         │
     │  v             start a range of lines                                        │
     │  a d           accept, reject everything undecided in this file              │
-    │  A D           accept, reject everything undecided (asks; skips high risk)   │
+    │  A D           accept (except high risk), reject everything undecided; asks  │
     │  u Ctrl-r      undo, redo decisions of this session                          │
     │ Edit and comment                                                             │
     │  s             split the hunk above the line, or a rename; again: join it    │
@@ -1167,7 +1177,7 @@ fn long_and_wide_lines_wrap_or_scroll() {
     │                       │                                                      │
     │                       │                                                      │
     └───────────────────────┴──────────────────────────────────────────────────────┘
-     long lines are truncated: > and < scroll them
+     long lines are truncated (> scrolls them)
     ");
     assert_snapshot!(review.press(">>"), @"
      airlock review calm-otter   1 file +2 −1   0/1 decided   order: risk

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use crate::apply::{BlobStore, Conflict, ConflictHunk, ConflictSides, EntryContent, HARD_LINK_REASON};
+use crate::apply::{BlobStore, Conflict, ConflictHunk, ConflictKind, ConflictSides, EntryContent, HARD_LINK_REASON};
 use crate::changes::{is_line_based, split_lines};
 use crate::cli::shell_word::quote_shell_word;
 use crate::core::escape::Escaped;
@@ -131,6 +131,11 @@ pub(crate) fn resolution_hints(conflicts: &[Conflict], others: bool, markers: bo
             hints.push(format!("to skip them, add `{}`", paths.join(" ")));
         }
         hints.push("to write everything except conflicts, add `--on-conflict skip`".into());
+    }
+    let is_separable = |kind| matches!(kind, ConflictKind::RenameDelete | ConflictKind::EarlierUnits);
+    let mut renames = conflicts.iter().filter(|conflict| conflict.renamed_from.is_some());
+    if renames.any(|conflict| conflict.sides.as_ref().is_some_and(|sides| is_separable(sides.kind))) {
+        hints.push("to apply a rename as an addition and a deletion, add `--no-renames`".into());
     }
     let linked = conflicts.iter().filter(|c| c.reason == HARD_LINK_REASON);
     for path in linked.map(|c| c.renamed_from.as_ref().unwrap_or(&c.path).as_bytes()).take(3) {

@@ -8,6 +8,7 @@ use crate::changes::{
 use crate::cli::error::CliError;
 use crate::cli::ops::settings::load_settings;
 use crate::cli::output::Output;
+use crate::cli::shell_word::quote_shell_word;
 use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
 use crate::git::HostRepo;
@@ -83,11 +84,13 @@ impl RiskChecker {
         let path = String::from_utf8_lossy(path.as_bytes()).into_owned();
         if worst.severity < Severity::High || worst.severity == Severity::High && allow_risky {
             let (path, reason) = (Escaped::new(&path), Escaped::new(&worst.reason));
-            output.print_status(&format!("the selected part of {path} {reason}, unlike the whole change"));
+            output.print_status(&format!("what is written to {path} {reason}, unlike the whole change"));
             return Ok(());
         }
-        let what = format!("the selected part of {path} is riskier than the whole change: it {}", worst.reason);
-        Err(CliError::failed(what).with_hint("accept the other parts as well, or review it and add `--allow-risky`"))
+        let what = format!("what would be written to {path} is riskier than the whole change: it {}", worst.reason);
+        let without = quote_shell_word(format!("--reject={path}").as_bytes());
+        Err(CliError::failed(what)
+            .with_hint(format!("accept the whole change, omit it with {without}, or add `--allow-risky`")))
     }
 
     /// Returns the findings of a change with these contents. A change that is too large has none.

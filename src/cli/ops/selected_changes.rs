@@ -9,7 +9,7 @@ use crate::cli::error::CliError;
 use crate::core::known::Known;
 use crate::core::path::RepoPath;
 use crate::review::{ReviewFile, ReviewModel};
-use crate::sandbox::{AppliedState, Sandbox};
+use crate::sandbox::{AppliedPath, AppliedState, Sandbox};
 
 /// Returns the selected units of each file, with those that earlier applies wrote.
 pub(crate) fn select_changes<'a>(
@@ -28,6 +28,9 @@ pub(crate) fn select_changes<'a>(
         }
         let written = applied_selection(before, file.change);
         let (applied, retired) = (written.restricted_to(&file.units), retired_selection(&written, &file.units));
+        let (prior_rounds, unknown) = index.find_prior_changes(store, file.change, retired);
+        let earlier_paths = index.find_earlier_paths(store, file.change, before);
+        let old_state = file.change.old_path().and_then(|path| before.paths.get(path));
         let mut change = SelectedChange {
             change: file.change,
             target: find_target(file, &selection, &applied),
@@ -35,14 +38,20 @@ pub(crate) fn select_changes<'a>(
             applied,
             last_result: Known::Unknown,
             is_named: options.is_named,
-            prior_rounds: index.find_prior_changes(store, file.change, retired),
-            earlier_paths: index.find_earlier_paths(store, file.change, before),
+            prior_rounds,
+            earlier_paths,
+            is_old_path_absent: old_state.is_some_and(|state| state.result == Known::Absent),
+            has_unknown_units: !unknown.is_empty(),
         };
-        let last_result = before.paths.get(change.path()).map(|state| state.result.clone()).unwrap_or_default();
-        change.last_result = last_result.map(|(kind, hash)| EntryContent { kind, hash });
+        change.last_result = before.paths.get(change.path()).map(last_result).unwrap_or_default();
         selected.push(change);
     }
     selected
+}
+
+/// Returns the content that the last apply left at a path.
+fn last_result(state: &AppliedPath) -> Known<EntryContent> {
+    state.result.clone().map(|(kind, hash)| EntryContent { kind, hash })
 }
 
 /// Returns the path that a selection writes: of a rename, the new one if the rename is selected or was applied.
@@ -106,13 +115,14 @@ impl<'a> RoundIndex<'a> {
         index
     }
 
-    /// Finds the changes of earlier rounds that a selection belongs to. Changes that can no longer be read are skipped.
+    /// Finds the changes of earlier rounds that a selection belongs to, and returns them with the rest of the selection.
+    /// Changes that can no longer be read are skipped.
     fn find_prior_changes(
         &self,
         store: &Quarantine,
         current: &FileChange,
         mut selection: Selection,
-    ) -> Vec<PriorRoundChange<'a>> {
+    ) -> (Vec<PriorRoundChange<'a>>, Selection) {
         let mut found = Vec::new();
         for change in current.affected_paths().filter_map(|path| self.by_path.get(path)).flatten().copied() {
             if selection.is_empty() {
@@ -129,7 +139,7 @@ impl<'a> RoundIndex<'a> {
             }
             selection = rest;
         }
-        found
+        (found, selection)
     }
 
     /// Returns the paths to which applies of earlier rounds renamed a file, newest first.

@@ -157,7 +157,7 @@ pub(crate) fn export_selection(
             } else if let Some(commit) = commit {
                 let name = Escaped::new(name);
                 output.print_status(&format!(
-                    "committed {files} to the new branch {name} at {}. Next: git log -p {name}",
+                    "committed {files} to the new branch {name} at {}. Next: git log -p {name} --",
                     &commit[..12]
                 ));
             } else {
