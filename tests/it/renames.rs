@@ -851,6 +851,19 @@ fn content_of_an_earlier_round_does_not_move_to_another_path() {
 }
 
 #[test]
+fn edits_that_an_earlier_apply_merged_move_with_the_file() {
+    let repo = TestRepo::new();
+    repo.write("notes.txt", numbered_lines(12));
+    repo.commit();
+    repo.write("notes.txt", numbered_lines(12).replace("line 12\n", "mine\n"));
+    repo.changeset("r", "sed -i 's/^line 6$/six/' notes.txt");
+    repo.airlock(&["apply", "r", "--accept-all"]).ok();
+    repo.changeset("r", "sed -i 's/^six/line 6/' notes.txt; git mv notes.txt moved.txt");
+    repo.airlock(&["apply", "r", "--accept-all"]).ok();
+    assert_eq!(repo.read("moved.txt"), numbered_lines(12).replace("line 12\n", "mine\n"));
+}
+
+#[test]
 fn content_of_an_earlier_round_does_not_become_executable() {
     let repo = applied_line();
     repo.changeset("r", "sed -i 's/^curl.*/line 6/' notes.txt; chmod +x notes.txt");
@@ -974,4 +987,71 @@ fn undo_restores_a_name_beside_one_that_differs_in_case() {
     repo.airlock(&["apply", "r", "--accept-all"]).ok();
     repo.airlock(&["undo"]).ok();
     assert_eq!(repo.read_tree(), before);
+}
+
+/// Returns a script that changes the files of an agent at random, and updates the list of their names.
+fn random_round(random: &mut impl FnMut(usize) -> usize, names: &mut Vec<String>) -> String {
+    let mut script = String::from(":");
+    for _ in 0..=random(3) {
+        if names.len() < 2 {
+            break;
+        }
+        let (at, number) = (random(names.len()), random(1_000_000));
+        let other = (at + 1 + random(names.len() - 1)) % names.len();
+        let name = names[at].clone();
+        script += &match random(5) {
+            0 => format!("; sed -i '1i start {number}' {name}"),
+            1 => format!("; echo end {number} >> {name}"),
+            2 => {
+                names[at] = format!("n{number}");
+                format!("; mv {name} n{number}")
+            }
+            3 => format!("; mv {name} t; mv {0} {name}; mv t {0}", names[other]),
+            _ => {
+                names.remove(at);
+                format!("; rm {name}")
+            }
+        };
+    }
+    script
+}
+
+#[test]
+fn random_rounds_end_in_the_tree_of_the_agent() {
+    let mut clean = 0;
+    for seed in 0..60_u64 {
+        let mut state = seed.wrapping_mul(2_862_933_555_777_941_757) + 1;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(state >> 33).expect("31 bits") % below
+        };
+        let repo = TestRepo::new();
+        let content = |name: &str| (1..=8).map(|n| format!("{name} line {n}\n")).collect::<String>();
+        let mut names: Vec<String> = (0..4).map(|n| format!("f{n}")).collect();
+        for name in &names {
+            repo.write(name, content(name));
+        }
+        repo.commit();
+        let mut scripts = Vec::new();
+        let is_clean = (0..3).all(|_| {
+            scripts.push(random_round(&mut random, &mut names));
+            repo.changeset("r", &scripts[scripts.len() - 1]);
+            let ran = repo.airlock(&["apply", "r", "--accept-all", "--allow-risky"]);
+            assert!([0, 2, 4].contains(&ran.status), "{seed}: {scripts:#?}\n{ran:?}");
+            ran.status != 4
+        });
+        if is_clean {
+            clean += 1;
+            for name in &names {
+                let agent = std::fs::read_to_string(repo.directory().join("work/r").join(name)).expect("read");
+                // A file that the agent has reverted is not a change, so it is left as it is.
+                if agent == content(name) {
+                    continue;
+                }
+                let ours = std::fs::read_to_string(repo.path.join(name)).unwrap_or_default();
+                assert_eq!(ours, agent, "{seed}: {name}: {scripts:#?}");
+            }
+        }
+    }
+    assert!(clean > 20, "{clean} of 60 were without a conflict");
 }
