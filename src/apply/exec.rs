@@ -368,6 +368,12 @@ impl OpExecutor<'_> {
                 }
                 self.restore_backup(path, self.staging.entry_ref(*staged, &name))
             }
+            Op::Write { staged, before: None, after, moved_from: Some(from), .. }
+                if !self.has_staged_file(*staged, &staged.file_name(), after)?
+                    && !matches!(self.tree.classify_path(from)?, PathState::File(_)) =>
+            {
+                Ok(RevertOutcome::Skipped(SOURCE_GONE))
+            }
             Op::Write { path, staged, before: None, after, .. } => self.revert_write(path, *staged, after),
             Op::Write { path, staged, before: Some(_), after, .. } if self.staging.can_exchange(*staged) => {
                 self.revert_exchange(path, *staged, after)
@@ -541,3 +547,4 @@ const EDITED: &str = "it has been changed since";
 const DELETED: &str = "it has been deleted since";
 const GONE: &str = "its directory no longer exists";
 const OCCUPIED: &str = "another file or directory now exists at this path";
+const SOURCE_GONE: &str = "the file that it was moved from no longer exists";

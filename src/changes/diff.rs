@@ -6,7 +6,7 @@ use super::interleave::{HunkLine, interleave_lines};
 use super::{Unit, UnitKind};
 
 /// Number of context lines before and after a hunk.
-const CONTEXT: usize = 3;
+pub(crate) const CONTEXT_LINES: usize = 3;
 
 /// An `@@` hunk: one or more hunks with adjoining contexts.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,13 +42,18 @@ impl ContextHunk<'_> {
     }
 }
 
-/// Returns the hunks of a change with their context.
+/// Returns the hunks of a change with this number of unchanged lines around them.
 #[must_use]
-pub(crate) fn build_context_hunks<'a>(units: &[Unit], old: &[&'a [u8]], new: &[&'a [u8]]) -> Vec<ContextHunk<'a>> {
+pub(crate) fn build_context_hunks<'a>(
+    units: &[Unit],
+    old: &[&'a [u8]],
+    new: &[&'a [u8]],
+    context: usize,
+) -> Vec<ContextHunk<'a>> {
     let mut hunks: Vec<ContextHunk<'a>> = Vec::new();
     for unit in units {
         let UnitKind::Hunk { old: o, new: n } = &unit.kind else { continue };
-        let from = o.start.saturating_sub(CONTEXT);
+        let from = o.start.saturating_sub(context);
         let joins = hunks.last().is_some_and(|h| from <= h.old.end);
         if !joins {
             let before = o.start - from;
@@ -66,7 +71,7 @@ pub(crate) fn build_context_hunks<'a>(units: &[Unit], old: &[&'a [u8]], new: &[&
             HunkLine::Removed(at) => ContextLine::Removed(old[o.start + at]),
             HunkLine::Added(at) => ContextLine::Added(new[n.start + at]),
         }));
-        let after = (o.end + CONTEXT).min(old.len());
+        let after = (o.end + context).min(old.len());
         hunk.lines.extend(old[o.end..after].iter().map(|l| ContextLine::Context(l)));
         hunk.old.end = after;
         hunk.new.end = n.end + (after - o.end);

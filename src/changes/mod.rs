@@ -30,7 +30,7 @@ pub use builder::{BaseEntries, ChangesetBuilder};
 pub use cancel::CancelToken;
 pub use changeset::{Changeset, FileChange, FileVersion, UncollectedEntry};
 pub(crate) use changeset::{IgnoredPath, IgnoredPaths, MAX_TEXT, RenameFindings};
-pub(crate) use diff::{ContextHunk, ContextLine, build_context_hunks};
+pub(crate) use diff::{CONTEXT_LINES, ContextHunk, ContextLine, build_context_hunks};
 pub(crate) use embedded_repos::REPO_MARKER_NAMES;
 pub(crate) use embedded_repos::{EmbeddedRepoRule, has_folded_path};
 pub(crate) use hunks::{

@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 
-use crate::changes::{Changeset, HunkLine, Severity, Unit, UnitKind, trim_line_ending};
+use crate::changes::{CONTEXT_LINES, Changeset, HunkLine, Severity, Unit, UnitKind, trim_line_ending};
 use crate::core::escape::{Escaped, EscapedChunk};
 use crate::review::{
     Decision, Decisions, FileText, HunkRows, ReviewFile, ReviewModel, UnitDecision, describe_unit, finding_line,
@@ -21,8 +21,6 @@ use crate::review::{
 };
 
 const STYLE: &str = include_str!("page.css");
-/// Lines of context around a hunk.
-const CONTEXT_LINES: usize = 3;
 /// Maximum number of characters and escapes shown of a line.
 const MAX_LINE_CHARS: usize = 20_000;
 /// Maximum number of changed lines of a file, and of lines of an edited hunk.
@@ -112,6 +110,7 @@ fn write_file(
     }
     let content = FileText::read(model, file)?;
     let (mut rows, mut count) = (String::new(), 0);
+    let context = if file.shows_whole_content() { content.old.len().min(MAX_ROWS) } else { CONTEXT_LINES };
     let mut end = None;
     for (number, unit) in file.units.iter().enumerate() {
         if count >= MAX_ROWS || out.len() + rows.len() >= MAX_PAGE_BYTES {
@@ -140,7 +139,7 @@ fn write_file(
             }
             continue;
         };
-        write_context(&mut rows, &content, &hunk, &mut end);
+        write_context(&mut rows, &content, &hunk, &mut end, context);
         let annotations = UnitAnnotations::from_unit(unit, decisions);
         let mut at = 0;
         while at < hunk.len() && count < MAX_ROWS && out.len() + rows.len() < MAX_PAGE_BYTES {
@@ -164,8 +163,11 @@ fn write_file(
         }
     }
     if let Some((old, new)) = end {
-        let to = (old + CONTEXT_LINES).min(content.old.len());
+        let to = (old + context).min(content.old.len());
         write_unchanged(&mut rows, &content, old..to, new);
+    } else if file.shows_whole_content() && !file.units.iter().any(|unit| matches!(unit.kind, UnitKind::Hunk { .. })) {
+        write_unchanged(&mut rows, &content, 0..context, 0);
+        write_omitted(&mut rows, content.old.len() - context, "lines");
     }
     if !rows.is_empty() {
         let _ = write!(out, "<table class=\"diff\">\n{rows}</table>\n");
@@ -183,14 +185,20 @@ fn write_omitted(rows: &mut String, count: usize, what: &str) {
 
 /// Writes the context before a hunk: all lines since the previous hunk if both are close, otherwise context on both sides of a
 /// gap.
-fn write_context(rows: &mut String, text: &FileText, hunk: &HunkRows, end: &mut Option<(usize, usize)>) {
+fn write_context(
+    rows: &mut String,
+    text: &FileText,
+    hunk: &HunkRows,
+    end: &mut Option<(usize, usize)>,
+    context: usize,
+) {
     let (old, new) = (hunk.old.start, hunk.new.start);
-    let near = old.saturating_sub(CONTEXT_LINES);
+    let near = old.saturating_sub(context);
     let from = match *end {
-        Some((last, _)) if near <= last + CONTEXT_LINES => last,
+        Some((last, _)) if near <= last + context => last,
         last => {
             if let Some((last, other)) = last {
-                write_unchanged(rows, text, last..last + CONTEXT_LINES, other);
+                write_unchanged(rows, text, last..last + context, other);
             }
             let _ = writeln!(rows, "<tr class=\"gap\"><td><td><td>@@<td>line {}<td>", new + 1);
             near

@@ -4,7 +4,9 @@ use std::io;
 use std::ops::Range;
 
 use super::{ReviewFile, ReviewModel};
-use crate::changes::{HunkLine, LineSet, Lines, MAX_TEXT, Unit, UnitKind, interleave_lines, is_interleaved};
+use crate::changes::{
+    HunkLine, LineSet, Lines, MAX_TEXT, Unit, UnitKind, interleave_lines, is_interleaved, is_line_based,
+};
 
 /// Both sides of a file by line.
 #[derive(Debug, Default)]
@@ -14,16 +16,22 @@ pub(crate) struct FileText {
 }
 
 impl FileText {
-    /// Reads both sides of a file. A file without hunks has no lines, unless it is a deleted text.
+    /// Reads both sides of a file. A file without hunks has no lines, unless it is a deleted text, or a text that is renamed and
+    /// shown completely.
     ///
     /// # Errors
     /// The quarantine is damaged.
     pub(crate) fn read(model: &ReviewModel<'_>, file: &ReviewFile<'_>) -> io::Result<Self> {
         let is_deleted = |u: &Unit| u.kind == UnitKind::Delete && is_small_text(file);
-        if !file.units.iter().any(|u| matches!(u.kind, UnitKind::Hunk { .. }) || is_deleted(u)) {
+        let has_lines = file.units.iter().any(|u| matches!(u.kind, UnitKind::Hunk { .. }) || is_deleted(u));
+        let is_whole = file.shows_whole_content() && !file.change.is_large();
+        if !has_lines && !is_whole {
             return Ok(Self::default());
         }
         let (old, new) = model.read_contents(file)?;
+        if !(has_lines || is_line_based(&old) && old == new) {
+            return Ok(Self::default());
+        }
         Ok(Self { old: Lines::new(old), new: Lines::new(new) })
     }
 }

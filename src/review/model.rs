@@ -153,6 +153,13 @@ impl ReviewFile<'_> {
         self.change.max_severity() >= Some(Severity::High)
     }
 
+    /// Returns whether all content is shown, because the file is renamed to a path at which it is risky: its unchanged lines have
+    /// another effect there.
+    #[must_use]
+    pub(crate) fn shows_whole_content(&self) -> bool {
+        self.change.is_rename() && self.change.max_severity() >= Some(Severity::Medium)
+    }
+
     /// Returns whether the file cannot be accepted at all.
     #[must_use]
     pub fn is_refused(&self) -> bool {

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use unicode_width::UnicodeWidthChar;
+
+use crate::core::escape::Escaped;
 
 /// A command of the review, while no dialog is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -217,14 +220,14 @@ impl Key {
         let (mut rest, mut control, mut shift) = (name, false, false);
         loop {
             match rest.split_once('-') {
-                Some(("Ctrl", after)) if !after.is_empty() => (control, rest) = (true, after),
-                Some(("Shift", after)) if !after.is_empty() => (shift, rest) = (true, after),
+                Some(("Ctrl", after)) if !control && !after.is_empty() => (control, rest) = (true, after),
+                Some(("Shift", after)) if !shift && !after.is_empty() => (shift, rest) = (true, after),
                 _ => break,
             }
         }
         let mut chars = rest.chars();
         let code = match (chars.next(), chars.next()) {
-            (Some(c), None) if !c.is_control() => KeyCode::Char(c),
+            (Some(c), None) if c == ' ' || is_visible(c) => KeyCode::Char(c),
             _ => match rest {
                 "Space" => KeyCode::Char(' '),
                 "Enter" => KeyCode::Enter,
@@ -275,6 +278,12 @@ impl Key {
         };
         format!("{}{}{name}", if self.control { "Ctrl-" } else { "" }, if self.shift { "Shift-" } else { "" })
     }
+}
+
+/// Returns whether a character is visible by itself, and shown as it is.
+fn is_visible(c: char) -> bool {
+    let text = c.to_string();
+    c.width().is_some_and(|width| width > 0) && Escaped::new(&text).to_string() == text
 }
 
 /// The keys of each command.
@@ -491,6 +500,10 @@ mod tests {
             (&[("accept", &["Ctrl-i"])], KeymapError::ReservedKey("Ctrl-i".into())),
             (&[("accept", &["Ctrl-["])], KeymapError::ReservedKey("Ctrl-[".into())),
             (&[("accept", &["Shift-Esc"])], KeymapError::ReservedKey("Shift-Esc".into())),
+            (&[("accept", &["Ctrl-Ctrl-x"])], KeymapError::UnknownKey("Ctrl-Ctrl-x".into())),
+            (&[("accept", &["\u{202e}"])], KeymapError::UnknownKey("\u{202e}".into())),
+            (&[("accept", &["\u{301}"])], KeymapError::UnknownKey("\u{301}".into())),
+            (&[("accept", &["\u{a0}"])], KeymapError::UnknownKey("\u{a0}".into())),
             (&[("accept", &["Ctrl-1"])], KeymapError::UnknownKey("Ctrl-1".into())),
             (&[("accept", &["x"]), ("reject", &["x"])], KeymapError::DuplicateKey("x".into())),
             (&[("quit", &[])], KeymapError::NoKey("quit")),

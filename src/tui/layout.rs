@@ -169,6 +169,8 @@ impl FileLayout {
         display: DisplayOptions,
     ) {
         let (mut old, mut new) = (0, 0);
+        let is_whole = file.shows_whole_content();
+        let context = if is_whole { self.text.old.len() } else { display.context };
         let has_hunks = self.unit_ranges.iter().any(Option::is_some);
         for (at, unit) in file.units.iter().enumerate() {
             let Some((old_lines, new_lines)) = self.unit_ranges[at].clone() else {
@@ -179,7 +181,7 @@ impl FileLayout {
                 }
                 continue;
             };
-            self.add_lines_between(old..old_lines.start, new, display.context, old == 0);
+            self.add_lines_between(old..old_lines.start, new, context, old == 0 && !is_whole);
             let edited = match state.decisions.get(&unit.id) {
                 Some(UnitDecision::Edited(hash)) => model.read_text(hash).ok(),
                 _ => None,
@@ -197,7 +199,9 @@ impl FileLayout {
             (old, new) = (old_lines.end, new_lines.end);
         }
         if has_hunks {
-            self.add_lines_after(old..self.text.old.len(), new, display.context);
+            self.add_lines_after(old..self.text.old.len(), new, context);
+        } else if is_whole && !self.text.old.is_empty() {
+            self.groups.push(RowGroup::Context(0..self.text.old.len(), 0));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, Write};
 use std::ops::Range;
 
-use crate::changes::{ContextHunk, ContextLine, HunkLine, Unit, UnitKind};
+use crate::changes::{CONTEXT_LINES, ContextHunk, ContextLine, HunkLine, Unit, UnitKind};
 use crate::core::escape::Escaped;
 use crate::render::TextRenderer;
 use crate::review::{
@@ -14,8 +14,6 @@ use crate::review::{
 
 /// Maximum number of lines of a hunk that are shown. A truncated hunk names the command that shows all of it.
 const MAX_HUNK_LINES: usize = 400;
-/// Lines of context around a hunk.
-const CONTEXT_LINES: usize = 3;
 
 /// A line-based review, for terminals without cursor control.
 pub(crate) struct PlainReview<'a, I, O> {
@@ -405,6 +403,10 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                     shown += &self
                         .renderer
                         .hunk_rows(&ContextHunk { old: 0..text.old.len(), new: 0..0, lines }, MAX_HUNK_LINES);
+                }
+                if unit.kind == UnitKind::Rename && file.shows_whole_content() {
+                    let lines = text.old.collect_lines(0..text.old.len()).concat();
+                    shown += &self.renderer.file_content(&lines, MAX_HUNK_LINES);
                 }
                 shown
             }

@@ -42,10 +42,15 @@ pub fn build_trees() -> (FixtureTree, FixtureTree, FixtureTree) {
         ("directory-to-link/a", make_file("a\n")),
         ("link-to-directory", make_symlink("half")),
         ("untouched", make_file("u\n")),
+        ("moved/plain", make_executable("p\n")),
+        ("moved/edited", make_file(numbered(0, ""))),
     ]);
     base.insert(b"odd\xff\n".to_vec(), make_file("odd\n"));
     let mut accepted = base.clone();
     for path in ["deleted", "gone/only", "gone/deep/er/leaf", "half/lost", "link-lost", "file-to-directory"] {
+        accepted.remove(path.as_bytes());
+    }
+    for path in ["moved/plain", "moved/edited"] {
         accepted.remove(path.as_bytes());
     }
     for path in ["directory-to-file/a", "directory-to-file/b/c", "directory-to-link/a", "link-to-directory"] {
@@ -67,6 +72,8 @@ pub fn build_trees() -> (FixtureTree, FixtureTree, FixtureTree) {
         ("directory-to-file", make_file("flat\n")),
         ("directory-to-link", make_symlink("half")),
         ("link-to-directory/z", make_file("z\n")),
+        ("moved-to/plain", make_executable("p\n")),
+        ("moved-to/edited", make_file(numbered(3, "theirs"))),
         ("new", make_file("n\n")),
         ("new-tool", make_executable("n\n")),
         ("new-empty", make_file("")),
@@ -78,6 +85,7 @@ pub fn build_trees() -> (FixtureTree, FixtureTree, FixtureTree) {
     let mut host = base.clone();
     host.insert(b"merged".to_vec(), make_file(numbered(17, "mine")));
     host.insert(b"merged-tool".to_vec(), make_file(numbered(17, "mine")));
+    host.insert(b"moved/edited".to_vec(), make_file(numbered(17, "mine")));
     host.insert(b"own".to_vec(), make_file("my own\n"));
     (base, host, accepted)
 }
@@ -97,7 +105,7 @@ impl Sweep {
         let before = fixture.read_state();
         let plan = fixture.plan(&base, &accepted, OnConflict::Abort);
         assert_eq!(plan.conflicts, []);
-        assert_eq!(plan.steps.len(), 32);
+        assert_eq!(plan.steps.len(), 36);
         assert!(plan.steps.iter().any(|s| matches!(&s.action, StepAction::Merge(own) if own.len() == 1)));
         let report = fixture.apply_plan(&plan, &HostFs::default()).expect("applied");
         assert!(report.late_edits.is_empty() && report.skipped.is_empty() && !report.is_non_atomic, "{report:?}");
@@ -217,6 +225,33 @@ fn recovery_fault_at_any_step_can_be_repeated() {
             assert!(points > 150, "{points}");
         }
     }
+}
+
+/// The user believes that a rename is complete, and deletes the directory that it leaves.
+#[test]
+fn rollback_keeps_a_moved_file_if_its_old_file_is_gone() {
+    let sweep = Sweep::new();
+    let (mut kept, mut crash_at) = (0, 1);
+    loop {
+        let (disk, count) = fs_with_fault(crash_at, Fault::Crash);
+        let fixture = sweep.new_fixture();
+        let _ = sweep.apply(&fixture, &disk);
+        if count.load(Ordering::SeqCst) < crash_at {
+            break;
+        }
+        crash_at += 1;
+        let has_edit =
+            |path: &str| std::fs::read_to_string(fixture.root.join(path)).is_ok_and(|text| text.contains("mine"));
+        if !has_edit("moved-to/edited") || fixture.read_history().unfinished.is_empty() {
+            continue;
+        }
+        let _ = std::fs::remove_dir_all(fixture.root.join("moved"));
+        let report =
+            fixture.recover(RecoveryMode::RollBack, &HostFs::default()).expect("recovered").expect("unfinished");
+        assert!(has_edit("moved-to/edited") || has_edit("moved/edited"), "{crash_at}: {report:?}");
+        kept += 1;
+    }
+    assert!(kept > 20, "{kept}");
 }
 
 #[test]

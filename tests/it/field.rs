@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use airlock::apply::{
     ApplyError, ApplyHistory, ApplyRequest, ApplyTarget, BlobStore, EarlierUnits, EntryContent, FsCapabilities, FsOp,
-    HostFs, Journal, LockError, PathRequest, Plan, PlanOptions, RecoveryMode, Rename, Report, TransactionDir,
-    TransactionKind, TransactionLog, Undo, WorkingTree, WorktreeFingerprint, recover_transaction, run_transaction,
+    HostFs, Journal, LockError, PathRequest, Plan, PlanOptions, RecoveryMode, Rename, RenameRequest, Report,
+    TransactionDir, TransactionKind, TransactionLog, Undo, WorkingTree, WorktreeFingerprint, recover_transaction,
+    run_transaction,
 };
 use airlock::changes::{Quarantine, Selection};
 use airlock::core::known::Known;
@@ -185,7 +186,7 @@ impl ApplyFixture {
         EntryContent { kind, hash: self.store.store_blob(content).expect("stored") }
     }
 
-    /// Returns a request for each path that differs between a base and the accepted tree.
+    /// Returns a request for each path that differs between a base and the accepted tree. `moved/X` is renamed to `moved-to/X`.
     pub fn path_requests(&self, base: &FixtureTree, accepted: &FixtureTree) -> Vec<PathRequest> {
         let paths: BTreeSet<&Vec<u8>> = base.keys().chain(accepted.keys()).collect();
         let paths = paths.into_iter().filter(|path| base.get(*path) != accepted.get(*path));
@@ -209,7 +210,23 @@ impl ApplyFixture {
             attrs_from: None,
             attrs_from_if_mode: None,
         };
-        paths.map(request).collect()
+        let is_moved = |path: &Vec<u8>| path.starts_with(b"moved/");
+        let add_rename = |request: PathRequest| {
+            let Some(name) = request.path.as_bytes().strip_prefix(b"moved-to/") else { return request };
+            let old_path = [b"moved/", name].concat();
+            let old = version(base, &old_path);
+            PathRequest {
+                rename: Some(RenameRequest {
+                    old_path: RepoPath::from_bytes(&old_path).expect("a path"),
+                    is_applied: false,
+                }),
+                base: old.clone(),
+                last_applied: old.clone(),
+                pristine: old,
+                ..request
+            }
+        };
+        paths.filter(|path| !is_moved(path)).map(request).map(add_rename).collect()
     }
 
     /// Opens the working tree.

@@ -851,6 +851,30 @@ fn content_of_an_earlier_round_does_not_move_to_another_path() {
 }
 
 #[test]
+fn rename_to_a_risky_path_shows_all_content() {
+    let repo = TestRepo::new();
+    repo.write("notes.txt", numbered_lines(3));
+    repo.commit();
+    repo.changeset("r", "git mv notes.txt .envrc");
+    assert_snapshot!(repo.airlock(&["diff", "r"]), @"
+    status: 0
+    ----- stdout -----
+    renamed  notes.txt → .envrc
+    ! high: runs when you enter the directory
+    ! high: sets environment variables of commands
+    renamed from notes.txt
+    @@ -1,3 +1,3 @@
+     line 1
+     line 2
+     line 3
+    ");
+    let review = repo.airlock_with_input(&["review", "r", "--plain"], "q\n").ok();
+    assert!(review.stdout.contains(" line 1\n line 2\n line 3\n"), "{}", review.stdout);
+    let page = repo.airlock(&["diff", "r", "--html", "-"]).ok().stdout;
+    assert!(page.contains("<td>line 1<td>") && page.contains("<td>line 3<td>"), "{page}");
+}
+
+#[test]
 fn edits_that_an_earlier_apply_merged_move_with_the_file() {
     let repo = TestRepo::new();
     repo.write("notes.txt", numbered_lines(12));

@@ -924,6 +924,35 @@ fn filter_that_matches_nothing_keeps_the_filter_of_conflicts() {
 }
 
 #[test]
+fn rename_to_a_risky_path_shows_all_content() {
+    let content: String = (1..=12).map(|n| format!("line {n}\n")).collect();
+    let edited = content.replace("line 11\n", "eleven\n");
+    let review =
+        ReviewFixture::from_files(&[("run.txt", Some(&content), None), (".envrc", None, Some(&content))], SIZE);
+    assert_snapshot!(review.screen(), @"
+     airlock review calm-otter   1 file +0 −0   0/1 decided   order: risk
+    ┌ Files ────────────────┬ .envrc renamed hunk 1/1 [undecided] ! high: director…┐
+    │▌ ! → .envrc        0/1│ ! high: runs when you enter the directory            │
+    │                       │ ! high: sets environment variables of commands       │
+    │                       │▶     renamed from run.txt                         [ ]│
+    │                       │  1   line 1                                          │
+    │                       │  2   line 2                                          │
+    │                       │  3   line 3                                          │
+    │                       │  4   line 4                                          │
+    │                       │  5   line 5                                          │
+    │                       │  6   line 6                                          │
+    │                       │  7   line 7                                          │
+    │                       │  8   line 8                                          │
+    │                       │  9   line 9                                          │
+    └───────────────────────┴──────────────────────────────────────────────────────┘
+     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
+    ");
+    let review = ReviewFixture::from_files(&[("run.txt", Some(&content), None), (".envrc", None, Some(&edited))], SIZE);
+    let screen = review.screen();
+    assert!(screen.contains("line 1 ") && screen.contains("line 8 "), "{screen}");
+}
+
+#[test]
 fn rename_is_one_entry_until_split() {
     let content: String = (1..=12).map(|n| format!("line {n}\n")).collect();
     let edited = content.replace("line 4\n", "four\n");

@@ -1,6 +1,6 @@
 //! Formats changes as text: escaped, with a gutter, or as an exact patch for `git apply`.
 
-use crate::changes::{ContextHunk, ContextLine, UnitKind, build_context_hunks};
+use crate::changes::{CONTEXT_LINES, ContextHunk, ContextLine, UnitKind, build_context_hunks};
 use crate::cli::error::CliError;
 use crate::core::path::{EntryKind, RepoPath};
 use crate::render::TextRenderer;
@@ -17,7 +17,12 @@ pub(crate) fn format_file(
     let (old, new) = (old.collect_lines(0..old.len()), new.collect_lines(0..new.len()));
     let whole = file.units.iter().filter(|u| !matches!(u.kind, UnitKind::Hunk { .. }));
     let whole = whole.map(|u| renderer.unit_row(&u.kind, file));
-    let mut hunks = build_context_hunks(&file.units, &old, &new);
+    let context = if file.shows_whole_content() { old.len() } else { CONTEXT_LINES };
+    let mut hunks = build_context_hunks(&file.units, &old, &new, context);
+    if file.shows_whole_content() && hunks.is_empty() && !old.is_empty() {
+        let lines = old.iter().map(|line| ContextLine::Context(line)).collect();
+        hunks.push(ContextHunk { old: 0..old.len(), new: 0..new.len(), lines });
+    }
     if is_deleted && !old.is_empty() {
         let lines = old.iter().map(|line| ContextLine::Removed(line)).collect();
         hunks.push(ContextHunk { old: 0..old.len(), new: 0..0, lines });
