@@ -44,7 +44,7 @@ pub enum ConflictKind {
     /// The accepted side renames a file, and a filter applies to only one of the paths.
     #[error("a filter converts it at only one of its two paths")]
     RenameFiltered,
-    /// The file moves or becomes executable, and units of earlier rounds would stay in it that nobody has decided on since.
+    /// The file moves or becomes executable, and units of earlier rounds would stay in it that the user has not decided on since.
     #[error("an earlier apply wrote parts of it that have changed since; accept all of its changes")]
     EarlierUnits,
     /// The accepted side deletes a file that the working tree changed.

@@ -151,20 +151,20 @@ fn edited_text_is_checked_for_each_target() {
     assert_snapshot!(apply_to("worktree"), @"
     status: 1
     ----- stderr -----
-    error: the selected part of a.txt is riskier than the whole change: it contains invisible characters
-    hint: accept the other parts as well, or review it and add `--allow-risky`
+    error: what would be written to a.txt is riskier than the whole change: it contains invisible characters
+    hint: accept the whole change, omit it with `--reject=a.txt`, or add `--allow-risky`
     ");
     assert_snapshot!(apply_to("branch:new"), @"
     status: 1
     ----- stderr -----
-    error: the selected part of a.txt is riskier than the whole change: it contains invisible characters
-    hint: accept the other parts as well, or review it and add `--allow-risky`
+    error: what would be written to a.txt is riskier than the whole change: it contains invisible characters
+    hint: accept the whole change, omit it with `--reject=a.txt`, or add `--allow-risky`
     ");
     assert_snapshot!(apply_to("patch:-"), @"
     status: 1
     ----- stderr -----
-    error: the selected part of a.txt is riskier than the whole change: it contains invisible characters
-    hint: accept the other parts as well, or review it and add `--allow-risky`
+    error: what would be written to a.txt is riskier than the whole change: it contains invisible characters
+    hint: accept the whole change, omit it with `--reject=a.txt`, or add `--allow-risky`
     ");
     assert_eq!(repo.git(&["status", "--short"]) + &repo.git(&["branch", "--list", "new"]), "");
     let args = ["apply", "s", "--decisions", "../decisions.json", "--to", "patch:-", "--allow-risky"];

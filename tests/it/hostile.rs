@@ -279,7 +279,7 @@ fn apply_judges_the_result_of_a_partial_change() {
     ----- stdout -----
       applied    package.json  1 of 2 hunks
     ----- stderr -----
-    airlock: the selected part of package.json no longer has scripts, unlike the whole change
+    airlock: what is written to package.json no longer has scripts, unlike the whole change
     airlock: 1 of 2 files applied. Undo: airlock undo m · Next: airlock review m, or airlock rm m
     ");
 }

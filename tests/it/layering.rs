@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 /// Modules that every layer may use.
 const CORE: [&str; 2] = ["core", "protocol"];
 /// Each layer with the layers that it may use besides.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("core", &[]),
     ("terminal", &[]),
     ("git", &[]),
     ("engine", &[]),
     ("changes", &[]),
+    ("changes/rule_table", &[]),
     ("gateway", &[]),
     ("guest_client", &["changes", "engine", "gateway"]),
     ("base", &["engine", "git", "changes", "guest_client", "terminal"]),

@@ -49,6 +49,9 @@ fn diff_shows_rename_as_one_entry() {
     ! high: gains the executable bit
     renamed from lib/tool
     becomes executable
+    @@ -1,2 +1,2 @@
+     #!/bin/sh
+     echo tool
     ");
     let files = repo.diff("r")["files"].clone();
     let words: Vec<_> = files.as_array().expect("a list").iter().map(|f| (&f["change"], &f["renamed_from"])).collect();
@@ -419,7 +422,28 @@ fn content_is_judged_at_the_path_that_is_written() {
     ! medium: no longer has scripts
     ! medium: changes the script "postinstall" (line 25)
     renamed from package.json
-    @@ -22,5 +22,5 @@
+    @@ -1,26 +1,26 @@
+     {
+       "x": {
+         "k0": "v",
+         "k1": "v",
+         "k2": "v",
+         "k3": "v",
+         "k4": "v",
+         "k5": "v",
+         "k6": "v",
+         "k7": "v",
+         "k8": "v",
+         "k9": "v",
+         "k10": "v",
+         "k11": "v",
+         "k12": "v",
+         "k13": "v",
+         "k14": "v",
+         "k15": "v",
+         "k16": "v",
+         "k17": "v",
+         "k18": "v",
          "k19": "v",
          "k": "v"
        },

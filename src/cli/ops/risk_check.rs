@@ -88,9 +88,9 @@ impl RiskChecker {
             return Ok(());
         }
         let what = format!("what would be written to {path} is riskier than the whole change: it {}", worst.reason);
-        let without = quote_shell_word(format!("--reject={path}").as_bytes());
+        let without = quote_shell_word(path.as_bytes());
         Err(CliError::failed(what)
-            .with_hint(format!("accept the whole change, omit it with {without}, or add `--allow-risky`")))
+            .with_hint(format!("accept the whole change, omit it with `--reject={without}`, or add `--allow-risky`")))
     }
 
     /// Returns the findings of a change with these contents. A change that is too large has none.
