@@ -316,7 +316,7 @@ fn sandbox_missing_or_taken_is_reported() {
     ");
     assert_eq!(repo.changes("calm-otter").len(), 1, "the sandbox was removed or replaced");
     repo.sandbox("second", "echo y >> a.txt").ok();
-    repo.set_created("calm-otter", 1_000_000_000);
+    repo.set_record("calm-otter", "created", 1_000_000_000);
     assert_snapshot!(repo.airlock(&["apply", "--accept-all"]), @"
     status: 2
     ----- stderr -----

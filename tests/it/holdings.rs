@@ -1,10 +1,13 @@
 //! Tests that work outside the changes of files is named, and kept until a person removes it.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use insta::assert_snapshot;
 
 use crate::claude::model;
 use crate::support::model::Step;
-use crate::support::{CommandOutput, TestRepo};
+use crate::support::{AIRLOCK, CommandOutput, TestRepo};
 use crate::terminal::Terminal;
 
 /// Runs a script in a sandbox without `--keep`.
@@ -160,11 +163,7 @@ fn gc_removes_old_decided_sandboxes() {
     repo.airlock(&["gc"]).ok();
     assert!(repo.airlock(&["ls"]).ok().stdout.contains("old"), "the sandbox is not old yet");
     for name in ["old", "held"] {
-        let record = repo.path.join(".git/airlock/sandboxes").join(name).join("record.json");
-        let mut value: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(&record).expect("read")).expect("JSON");
-        value["decided_at"] = serde_json::json!(1_000_000_000);
-        std::fs::write(&record, value.to_string()).expect("written");
+        repo.set_record(name, "decided_at", 1_000_000_000);
     }
     assert_snapshot!(repo.airlock(&["gc"]), @"
     status: 0
@@ -178,7 +177,18 @@ fn gc_removes_old_decided_sandboxes() {
     repo.airlock(&["resume", "held", "--review", "never", "--", "sh", "-c", "rm ~/note; echo y >> a.txt"]).ok();
     repo.airlock(&["gc"]).ok();
     assert_eq!(repo.changes("held"), [("a.txt".into(), "modified".into())]);
-    assert!(repo.airlock(&["ls", "--json"]).ok().stdout.contains("held"));
+    // Nor is one whose second agent was interrupted.
+    run_script(&repo, "killed", "mkdir -p target; echo made > target/made");
+    repo.set_record("killed", "decided_at", 1_000_000_000);
+    let script = "echo work >> a.txt; echo ready; exec sleep 1000";
+    let mut command = repo.command(AIRLOCK, &["resume", "killed", "--", "sh", "-c", script]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it runs");
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut String::new()).expect("a line");
+    child.kill().expect("the process exists");
+    child.wait().expect("it ends");
+    repo.airlock(&["gc"]).ok();
+    let list = repo.airlock(&["ls", "--json"]).ok().stdout;
+    assert!(list.contains("held") && list.contains("killed"), "{list}");
 }
 
 #[test]

@@ -244,11 +244,11 @@ impl TestRepo {
         sandbox["status"].as_str().expect("a word").to_owned()
     }
 
-    /// Sets the creation time of a sandbox, in seconds since 1970.
-    pub fn set_created(&self, name: &str, seconds: u64) {
+    /// Sets a field of a sandbox's record.
+    pub fn set_record(&self, name: &str, field: &str, number: u64) {
         let record = self.path.join(".git/airlock/sandboxes").join(name).join("record.json");
         let mut value: Value = serde_json::from_slice(&fs::read(&record).expect("read")).expect("JSON");
-        value["created"] = seconds.into();
+        value[field] = number.into();
         fs::write(&record, value.to_string()).expect("written");
     }
 
