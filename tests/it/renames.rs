@@ -1067,7 +1067,7 @@ fn random_round(random: &mut impl FnMut(usize) -> usize, names: &mut Vec<String>
 #[test]
 fn random_rounds_end_in_the_tree_of_the_agent() {
     let mut clean = 0;
-    for seed in 0..60_u64 {
+    for seed in 0..30_u64 {
         let mut state = seed.wrapping_mul(2_862_933_555_777_941_757) + 1;
         let mut random = |below: usize| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -1101,5 +1101,5 @@ fn random_rounds_end_in_the_tree_of_the_agent() {
             }
         }
     }
-    assert!(clean > 20, "{clean} of 60 were without a conflict");
+    assert!(clean > 10, "{clean} of 30 were without a conflict");
 }
