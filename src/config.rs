@@ -12,6 +12,7 @@ use etcetera::{BaseStrategy, choose_base_strategy};
 use serde::Deserialize;
 
 use crate::changes::Rule;
+use crate::gateway::{HostPattern, NetworkLevel};
 
 /// Declares each setting once: its field and name in the file, its type, and whether its environment variable holds a
 /// number.
@@ -61,8 +62,22 @@ settings! {
     inodes: u64, true;
     /// The time limit of the agent, such as `30m`.
     timeout: String, false;
-    /// The agent's network access.
-    net: NetworkAccess, false;
+    /// The extent of the agent's network.
+    net: NetworkLevel, false;
+    /// Hosts that the agent may reach, such as `example.org` or `*.example.org:8443`.
+    allow: HostPatterns, false;
+    /// Hosts that the agent may not reach, whatever else allows them.
+    deny: HostPatterns, false;
+    /// Hosts that may have an address outside the public internet.
+    private_hosts: HostPatterns, false;
+    /// Abilities of the model's provider that the agent may use, such as `web_search`.
+    provider_tools: Words, false;
+    /// The number of tokens of the model per run, such as `500k`.
+    budget: String, false;
+    /// The maximum size of all downloads of a run, such as `20g`.
+    max_download: String, false;
+    /// The maximum size of the package cache, such as `10g`.
+    cache_size: String, false;
     /// The review behavior when the agent ends.
     review: ReviewMode, false;
     /// The background of the terminal.
@@ -132,13 +147,41 @@ impl RepositorySettings {
     }
 }
 
-/// The agent's network access beyond its own loopback.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum NetworkAccess {
-    None,
-    /// The model's API, with your credential added outside the sandbox.
-    Model,
+/// A list of words: an array, or one string with blanks or commas between them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "OneOrMany")]
+pub struct Words(pub Vec<String>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl From<OneOrMany> for Words {
+    fn from(words: OneOrMany) -> Self {
+        Self(match words {
+            OneOrMany::One(text) => {
+                let words = text.split(|c: char| c == ',' || c.is_whitespace());
+                words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+            }
+            OneOrMany::Many(words) => words,
+        })
+    }
+}
+
+/// A list of patterns for hosts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Words")]
+pub struct HostPatterns(pub Vec<HostPattern>);
+
+impl TryFrom<Words> for HostPatterns {
+    type Error = String;
+
+    fn try_from(words: Words) -> Result<Self, String> {
+        words.0.iter().map(|word| word.parse()).collect::<Result<_, _>>().map(Self)
+    }
 }
 
 /// The review behavior when the agent ends.
@@ -275,6 +318,24 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     };
     let number: u64 = digits.parse().map_err(|_| format!("{text} is not a size such as 512m or 4g"))?;
     number.checked_shl(shift).filter(|n| n >> shift == number).ok_or_else(|| format!("{text} is too large"))
+}
+
+/// Parses a number of tokens such as `200000`, `500k` or `2m`.
+///
+/// # Errors
+/// A message for the user.
+pub fn parse_tokens(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text} is not a number of tokens such as 200000, 500k or 2m");
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.trim_end_matches(['k', 'm']);
+    let unit = match &lower[digits.len()..] {
+        "" => 1,
+        "k" => 1000,
+        "m" => 1_000_000,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(unit).filter(|tokens| *tokens > 0).ok_or_else(wrong)
 }
 
 /// Parses a duration such as `90s`, `30m`, `2h` or a number of seconds.

@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod git;
 pub mod guest_client;
 pub mod protocol;
+pub mod registries;
 pub mod render;
 pub mod review;
 pub mod sandbox;

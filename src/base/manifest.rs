@@ -40,6 +40,8 @@ pub struct Manifest {
     pub sparse: bool,
     /// Number of paths in the delta over the base, including deleted ones.
     pub delta_files: usize,
+    /// A description of the network for the agent.
+    pub network: String,
 }
 
 impl Manifest {
@@ -71,6 +73,7 @@ impl Manifest {
             lfs_pointers: merged(&base.missing_lfs_objects, &delta.unconverted.pointers),
             filtered: merged(&base.filtered, &delta.unconverted.filtered),
             sparse: snapshot.is_sparse(),
+            network: String::new(),
             delta_files: delta.files.len() + uncommitted.files.len(),
         }
     }
@@ -131,12 +134,15 @@ impl Manifest {
             "# About this workspace\n\n\
              You work in an Airlock sandbox, on a copy of the user's repository. The user reviews your changes to the \
              files and applies the accepted ones; commits, branches, and files outside the working directory stay in \
-             the sandbox. The network reaches only the model's API.\n\n\
+             the sandbox.\n\n\
              The copy contains the following. Draw no conclusions from files that are missing:\n\n",
         );
         for note in self.format_notes() {
             // A name with a line break must not begin a line that reads as an instruction.
             let _ = writeln!(text, "- {}", note.escape_debug());
+        }
+        if !self.network.is_empty() {
+            let _ = writeln!(text, "\n{}", self.network);
         }
         text
     }

@@ -2,7 +2,8 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{NetworkAccess, ReviewMode, Settings};
+use crate::config::{ReviewMode, Settings};
+use crate::gateway::{HostPattern, NetworkLevel};
 use crate::core::on_conflict::OnConflict;
 
 /// Run Claude Code in a hardened container on a copy of your repository, and apply only what you accept
@@ -75,9 +76,20 @@ pub(super) struct RunOptions {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Options for a sandbox")]
 pub(super) struct AgentOptions {
-    /// Limit network access [default: model for claude, none otherwise]
-    #[arg(long, value_enum, value_name = "NET")]
-    pub net: Option<NetworkAccess>,
+    /// Set the extent of the network [default: packages for claude, none otherwise]
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub net: Option<NetworkLevel>,
+    /// Let the agent reach a host, e.g. example.org, *.example.org or example.org:8443
+    ///
+    /// The option can be repeated. While the agent runs, use `airlock allow`.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub allow: Vec<HostPattern>,
+    /// Serve packages only from the cache
+    #[arg(long)]
+    pub offline: bool,
+    /// Limit the tokens of the model per run, e.g. 500k or 2m [default: no limit]
+    #[arg(long, value_name = "TOKENS")]
+    pub budget: Option<String>,
     /// Choose the agent image
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
@@ -111,6 +123,9 @@ impl AgentOptions {
     pub(super) fn with_defaults(self, before: Self) -> Self {
         Self {
             net: self.net.or(before.net),
+            allow: before.allow.into_iter().chain(self.allow).collect(),
+            offline: self.offline || before.offline,
+            budget: self.budget.or(before.budget),
             image: self.image.or(before.image),
             env: before.env.into_iter().chain(self.env).collect(),
             memory: self.memory.or(before.memory),
@@ -130,6 +145,7 @@ impl AgentOptions {
             cpus: self.cpus,
             pids: self.pids,
             net: self.net,
+            budget: self.budget.clone(),
             disk: self.disk.clone(),
             timeout: self.timeout.clone(),
             review: self.review,
@@ -226,6 +242,24 @@ pub(super) enum Command {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
+    /// Show the requests of a sandbox to the network
+    Log {
+        /// Name of the sandbox [default: the only one, or the only undecided one]
+        name: Option<String>,
+        /// Show only denied and failed requests
+        #[arg(long)]
+        denied: bool,
+        /// Continue until the agent ends
+        #[arg(short, long)]
+        follow: bool,
+        /// Print JSON, one object per line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a sandbox reach a host, at once
+    Allow(HostArgs),
+    /// Keep a sandbox from reaching a host, at once
+    Deny(HostArgs),
     /// Manage the agent image
     #[command(subcommand)]
     Image(ImageVerb),
@@ -239,12 +273,24 @@ pub(super) enum Command {
 
 /// Removes the default of an option of [`AgentOptions`] from its help, because `resume` keeps the sandbox's value.
 fn without_default(arg: clap::Arg) -> clap::Arg {
-    let is_kept = ["net", "memory", "cpus", "pids", "disk", "timeout"].contains(&arg.get_id().as_str());
+    let is_kept = ["net", "budget", "memory", "cpus", "pids", "disk", "timeout"].contains(&arg.get_id().as_str());
     let help = arg.get_help().map(ToString::to_string);
     match help.as_deref().and_then(|help| help.split_once(" [default: ")) {
         Some((help, _)) if is_kept => arg.help(help.to_owned()),
         _ => arg,
     }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HostArgs {
+    /// Sandbox
+    pub name: String,
+    /// Host, e.g. example.org, *.example.org or example.org:8443
+    #[arg(value_name = "HOST[:PORT]")]
+    pub host: HostPattern,
+    /// Save this in the configuration, for all sandboxes
+    #[arg(long)]
+    pub always: bool,
 }
 
 #[derive(Debug, Args)]

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
-use commands::{apply, diff, doctor, gc, image, ls, recover, resume, review, rm, run, status, undo};
+use commands::{apply, diff, doctor, gc, hosts, image, log, ls, recover, resume, review, rm, run, status, undo};
 use error::{CliError, EXIT_INTERNAL, ErrorKind};
 use output::Output;
 
@@ -84,6 +84,11 @@ fn run_subcommand(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, CliError> 
         Some(Command::Status { name, json }) => status::run_status(name.as_deref(), json, output),
         Some(Command::Gc { dry_run, json }) => gc::run_gc(dry_run, json, output),
         Some(Command::Rm { names, force }) => rm::run_rm(&names, force, output),
+        Some(Command::Log { name, denied, follow, json }) => {
+            log::run_log(name.as_deref(), log::LogOptions { denied, follow, json }, output)
+        }
+        Some(Command::Allow(args)) => hosts::change_host(&args, true, output),
+        Some(Command::Deny(args)) => hosts::change_host(&args, false, output),
         Some(Command::Image(verb)) => image::run_image(verb, output),
         Some(Command::Doctor { json }) => doctor::run_doctor(json, output),
     }

@@ -61,8 +61,8 @@ impl Mask {
 
 /// An observer of a response body.
 pub(super) trait BodyObserver: Send + 'static {
-    /// Records that the body ended with an error.
-    fn on_break(&self);
+    /// Reads a chunk that is passed on.
+    fn on_data(&mut self, chunk: &[u8]);
     /// Records that the secret was found and masked.
     fn on_mask(&self);
 }
@@ -129,7 +129,6 @@ impl<W: BodyObserver + Unpin> Body for ResponseBody<W> {
                 },
                 Some(Err(error)) => {
                     self.ended = true;
-                    self.observer.on_break();
                     return Poll::Ready(Some(Err(error)));
                 }
                 None => {
@@ -141,6 +140,7 @@ impl<W: BodyObserver + Unpin> Body for ResponseBody<W> {
                 self.observer.on_mask();
             }
             if !bytes.is_empty() {
+                self.observer.on_data(&bytes);
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
         }

@@ -1,13 +1,42 @@
-//! The host side of the sandbox's network: the connections of the tunnel, and the one route for them, to the model's API.
+//! The host side of the sandbox's network: the connections of the tunnel, and the routes for the requests in them.
 //!
-//! *Architecture invariant:* the credential exists only in this process. It is set on outgoing requests, and never written
-//! to the tunnel, a log, an error or a record. If a response repeats it, it is masked.
+//! *Architecture invariant:* credentials exist only in this process. They are set on outgoing requests, and never written
+//! to the tunnel, a log, an error or a record. If the model's API repeats its credential, it is masked.
+//!
+//! *Architecture invariant:* a route lets nothing out but what it was made for. Package routes and the git route only
+//! read; the model route passes four kinds of requests; a tunnel goes to a host that the user allowed.
 
+mod address;
+mod audit;
 mod body;
+mod cache;
+mod client_hello;
 mod credential;
+mod git_route;
+mod headers;
+mod host;
 mod model;
+mod model_request;
+mod packages;
+mod policy;
+mod proxy;
+mod reply;
+mod request_path;
+mod server;
 mod tunnel;
+mod upstream;
+mod usage;
 
-pub(crate) use credential::{Credential, CredentialError, CredentialKind, CredentialSource};
-pub(crate) use model::ModelProxy;
+pub use audit::{AuditEntry, AuditLog, AuditSummary, LogLine, Verdict};
+pub use cache::{Cache, CacheUsage, DEFAULT_CACHE_BYTES};
+pub(crate) use credential::{ClaudeSettings, Credential, CredentialError, CredentialKind, CredentialSource};
+pub use git_route::{FindGitCredential, GitUpstreams};
+pub use host::{HostName, HostPattern};
+pub use model::{ModelOptions, ModelStats};
+pub use model_request::ProviderTools;
+pub use packages::PackageUpstreams;
+pub use policy::{HostLists, NetworkLevel};
+pub use server::{DEFAULT_MAX_DOWNLOAD, GATEWAY_PORT, Gateway, GatewayOptions};
 pub(crate) use tunnel::Tunnel;
+pub use upstream::{UpstreamOptions, UrlCredential};
+pub use usage::TokenUsage;

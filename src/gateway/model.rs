@@ -1,226 +1,233 @@
 //! The model route: forwards four kinds of requests to the model's API, with the user's credential. All others get a 403.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{Either, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
-};
-use hyper::service::service_fn;
+use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Request, Response, StatusCode, Uri};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::DuplexStream;
 
-use super::body::{BodyObserver, DataBody, Mask, ResponseBody};
-use super::{CredentialError, CredentialSource};
+use super::audit::{AuditLog, Exchange};
+use super::body::{BodyObserver, Mask, ResponseBody};
+use super::headers::strip_hop_headers;
+use super::model_request::{ProviderTools, check_message_request};
+use super::reply::{Reply, full_body};
+use super::upstream::{UpstreamClient, UpstreamError};
+use super::usage::{TokenUsage, UsageReader};
+use super::{Credential, CredentialError, CredentialSource};
 
-type Body = Either<ResponseBody<FailureRecorder>, Full<Bytes>>;
+/// Maximum size of a request in bytes. The API accepts 32 MB.
+const MAX_REQUEST: usize = 64 << 20;
+/// Maximum time for the body of a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The proxy for the connections of one sandbox.
+/// The settings of the model route.
 #[derive(Clone)]
-pub struct ModelProxy {
-    client: Client<HttpsConnector<HttpConnector>, DataBody>,
-    upstream: Uri,
-    credential: Option<CredentialSource>,
-    stats: Arc<Mutex<ProxyStats>>,
+pub struct ModelOptions {
+    /// The address of the API: `https://HOST` or, for a local server, `http://HOST:PORT`, with an optional path.
+    pub upstream: Uri,
+    pub credential: Option<CredentialSource>,
+    /// Headers of the user (`ANTHROPIC_CUSTOM_HEADERS`), which may hold credentials.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub provider_tools: ProviderTools,
+    /// The number of tokens after which no further request is forwarded.
+    pub budget: Option<u64>,
 }
 
-/// The statistics of a route.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ProxyStats {
-    /// Requests that were forwarded.
-    pub forwarded: u64,
-    /// Messages that the model has answered.
-    pub answered: u64,
-    /// Refused requests by method and path, which are untrusted, with their count.
-    pub refused: BTreeMap<String, u64>,
-    /// Failures of the upstream, in Airlock's words, with their count.
-    pub failures: BTreeMap<String, u64>,
-}
-
-impl ModelProxy {
-    /// Creates a route to `upstream` (`https://HOST` or, for a local server, `http://HOST:PORT`).
+impl ModelOptions {
+    /// Parses the address of the API.
     ///
     /// # Errors
-    /// The address is no such URI, or the system has no root certificates.
-    pub fn new(upstream: &str, credential: Option<CredentialSource>) -> std::io::Result<Self> {
-        let invalid = || {
-            std::io::Error::new(
-                std::io::ErrorKind::InvalidInput,
-                "ANTHROPIC_BASE_URL is not an http(s) address without a name and password",
-            )
-        };
-        let upstream: Uri = upstream.trim_end_matches('/').parse().map_err(|_| invalid())?;
-        let authority = upstream.authority().ok_or_else(invalid)?;
+    /// The address is not an http(s) address, or has a user name or password.
+    pub fn parse_upstream(text: &str) -> Result<Uri, &'static str> {
+        const INVALID: &str = "ANTHROPIC_BASE_URL is not an http(s) address without a name and password";
+        let upstream: Uri = text.trim_end_matches('/').parse().map_err(|_| INVALID)?;
+        let authority = upstream.authority().ok_or(INVALID)?;
         // A name and password would be a credential in the address, and addresses are printed.
         if !matches!(upstream.scheme_str(), Some("http" | "https")) || authority.as_str().contains('@') {
-            return Err(invalid());
+            return Err(INVALID);
         }
-        let https =
-            hyper_rustls::HttpsConnectorBuilder::new().with_native_roots()?.https_or_http().enable_http1().build();
-        Ok(Self {
-            client: Client::builder(TokioExecutor::new()).build(https),
-            upstream,
-            credential,
-            stats: Arc::default(),
-        })
+        Ok(upstream)
+    }
+}
+
+/// Counts of the model route.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ModelStats {
+    /// Messages that the model has answered.
+    pub answered: u64,
+    pub tokens: TokenUsage,
+}
+
+/// The model route of one sandbox.
+pub(super) struct ModelRoute {
+    options: ModelOptions,
+    stats: Arc<Mutex<ModelStats>>,
+    log: AuditLog,
+}
+
+impl ModelRoute {
+    pub(super) fn new(options: ModelOptions, log: AuditLog) -> Self {
+        Self { options, stats: Arc::default(), log }
     }
 
-    /// Serves one connection until it ends. An error of the peer ends only that connection.
-    pub async fn serve_connection(self, stream: DuplexStream) {
-        let service = service_fn(move |request| {
-            let route = self.clone();
-            async move { Ok::<_, std::convert::Infallible>(route.handle_request(request).await) }
-        });
-        let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    /// Returns the counts so far.
+    pub(super) fn current_stats(&self) -> ModelStats {
+        self.stats.lock().map(|stats| *stats).unwrap_or_default()
     }
 
-    /// Returns the statistics so far.
-    #[must_use]
-    pub fn current_stats(&self) -> ProxyStats {
-        self.stats.lock().map(|r| r.clone()).unwrap_or_default()
-    }
-
-    fn update_stats(&self, change: impl FnOnce(&mut ProxyStats)) {
-        update_shared_stats(&self.stats, change);
-    }
-
-    async fn handle_request(&self, request: Request<Incoming>) -> Response<Body> {
+    /// Answers a request whose path belongs to no other route.
+    pub(super) async fn serve(&self, request: Request<Incoming>, client: &UpstreamClient, mut exchange: Exchange) -> Response<Reply> {
+        exchange.set_host(self.options.upstream.authority().map_or("", |authority| authority.as_str()));
         if !is_allowed(request.method(), request.uri()) {
-            let what: String = format!("{} {}", request.method(), request.uri().path()).chars().take(120).collect();
-            self.update_stats(|r| {
-                if r.refused.len() < 100 || r.refused.contains_key(&what) {
-                    *r.refused.entry(what).or_default() += 1;
-                }
-            });
-            return refusal_response(StatusCode::FORBIDDEN, "airlock: this sandbox can reach only the model's API");
+            return refuse(exchange, StatusCode::FORBIDDEN, "this request is none of the model's API");
         }
-        let Some(source) = &self.credential else {
-            return refusal_response(
-                StatusCode::FORBIDDEN,
-                "airlock: no credential for the model was found when the sandbox started",
-            );
+        let Some(source) = &self.options.credential else {
+            return refuse(exchange, StatusCode::FORBIDDEN, "no credential for the model was found when the sandbox started");
         };
+        let budget = self.options.budget.filter(|budget| self.current_stats().tokens.budgeted() >= *budget);
+        if let Some(budget) = budget {
+            let reason = format!("the token budget of {budget} is used up; the work is kept. To continue with a larger one, exit, then run `airlock resume --budget TOKENS` on the host");
+            return refuse(exchange, StatusCode::FORBIDDEN, &reason);
+        }
         let credential = match source.read() {
             Ok(credential) => credential,
             Err(error) => {
-                self.update_stats(|r| *r.failures.entry(error.to_string()).or_default() += 1);
+                exchange.fail(&error.to_string());
                 // Claude Code shows this message to the user.
-                let what = match error {
+                let message = match error {
                     CredentialError::Expired(_) => {
-                        "airlock: the login on the host has expired; renew it there (run Claude Code, then /login), then continue here"
+                        "the login on the host has expired; renew it there (run Claude Code, then /login), then continue here"
                     }
-                    _ => {
-                        "airlock: the credential on the host cannot be used; for the reason, run `airlock doctor` there"
-                    }
+                    _ => "the credential on the host cannot be used; for the reason, run `airlock doctor` there",
                 };
-                return refusal_response(StatusCode::UNAUTHORIZED, what);
+                return respond(exchange, StatusCode::UNAUTHORIZED, message);
             }
         };
         let is_message = request.method() == Method::POST && request.uri().path() == "/v1/messages";
-        match self.forward_request(request, &credential).await {
-            Ok(response) => {
-                self.update_stats(|r| {
-                    r.forwarded += 1;
-                    r.answered += u64::from(is_message && response.status().is_success());
-                    if response.status() == StatusCode::UNAUTHORIZED {
-                        *r.failures.entry("the model's API refused the credential (401)".into()).or_default() += 1;
-                    }
-                });
-                response
+        let request = match self.read_request(request, &credential).await {
+            Ok(request) => request,
+            Err(reason) => return refuse(exchange, StatusCode::FORBIDDEN, &reason),
+        };
+        let (head, body) = request.into_parts();
+        exchange.add_sent(body.len());
+        let request = Request::from_parts(head, Full::new(body).map_err(|never| match never {}).boxed_unsync());
+        match self.forward(request, client, &credential, is_message).await {
+            Ok((head, body)) => {
+                if head.status == StatusCode::UNAUTHORIZED {
+                    source.discard();
+                    exchange.fail("the model's API refused the credential (401)");
+                } else {
+                    exchange.allow();
+                }
+                if is_message && head.status.is_success() {
+                    update(&self.stats, |stats| stats.answered += 1);
+                }
+                let mut builder = Response::builder().status(head.status);
+                if let Some(headers) = builder.headers_mut() {
+                    *headers = head.headers;
+                }
+                exchange.respond(builder, body)
             }
             Err(error) => {
-                self.update_stats(|r| *r.failures.entry(error.clone()).or_default() += 1);
+                exchange.fail(&error);
                 // The agent does not get the details of failures outside the sandbox.
-                refusal_response(
-                    StatusCode::BAD_GATEWAY,
-                    "airlock: failed to reach the model's API; see Airlock's messages on the host",
-                )
+                respond(exchange, StatusCode::BAD_GATEWAY, "failed to reach the model's API; see Airlock's messages on the host")
             }
         }
     }
 
-    async fn forward_request(
-        &self,
-        mut request: Request<Incoming>,
-        credential: &super::Credential,
-    ) -> Result<Response<Body>, String> {
-        let unreachable = |e: &dyn std::error::Error| {
-            let mut error = e;
-            while let Some(source) = error.source() {
-                error = source;
-            }
-            format!("failed to reach the model's API at {}: {error}", self.upstream)
-        };
-        let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
-        let target = format!("{}{path}", self.upstream.to_string().trim_end_matches('/'));
-        *request.uri_mut() = target.parse().map_err(|_| "the request's path cannot be forwarded".to_owned())?;
-        let headers = request.headers_mut();
-        strip_hop_headers(headers);
+    /// Reads a request completely, checks its body, and turns it into one for the API.
+    async fn read_request(&self, request: Request<Incoming>, credential: &Credential) -> Result<Request<Bytes>, String> {
+        let (mut head, body) = request.into_parts();
+        let is_post = head.method == Method::POST;
+        if head.headers.get_all(CONTENT_ENCODING).iter().any(|value| value != "identity") {
+            return Err("the body is encoded".into());
+        }
+        let limit = if is_post { MAX_REQUEST } else { 0 };
+        let body = tokio::time::timeout(REQUEST_TIMEOUT, Limited::new(body, limit).collect()).await;
+        let body = body.map_err(|_| "the body did not end in time")?;
+        let body = body.map_err(|_| if is_post { "the body is too large or broke off" } else { "the request must not have a body" })?.to_bytes();
+        if is_post {
+            check_message_request(&body, &self.options.provider_tools)?;
+        }
+        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+        let target = format!("{}{path}", self.options.upstream.to_string().trim_end_matches('/'));
+        head.uri = target.parse().map_err(|_| "the path cannot be forwarded")?;
+        strip_hop_headers(&mut head.headers);
         // The response is not compressed, because it is searched for the credential.
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        credential.apply_to_headers(headers);
-        let response = self.client.request(request.map(DataBody)).await.map_err(|e| unreachable(&e))?;
+        head.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        head.headers.remove(CONTENT_ENCODING);
+        head.headers.remove(hyper::header::CONTENT_LENGTH);
+        credential.apply_to_headers(&mut head.headers);
+        for (name, value) in &self.options.headers {
+            head.headers.insert(name.clone(), value.clone());
+        }
+        head.extensions.clear();
+        Ok(Request::from_parts(head, body))
+    }
+
+    async fn forward(
+        &self,
+        request: Request<super::upstream::RequestBody>,
+        client: &UpstreamClient,
+        credential: &Credential,
+        is_message: bool,
+    ) -> Result<(hyper::http::response::Parts, Reply), String> {
+        let upstream = &self.options.upstream;
+        let response = client.send_to_model(request).await.map_err(|error| match error {
+            UpstreamError::Refused(reason) | UpstreamError::Failed(reason) => {
+                format!("failed to reach the model's API at {upstream}: {reason}")
+            }
+        })?;
         let is_plain = |name, plain| response.headers().get_all(name).iter().all(|value| value == plain);
         if !is_plain(CONTENT_ENCODING, "identity") || !is_plain(TRANSFER_ENCODING, "chunked") {
-            return Err(format!("the model's API at {} answered in an encoding that was not requested", self.upstream));
+            return Err(format!("the model's API at {upstream} answered in an encoding that was not requested"));
         }
         let (mut head, body) = response.into_parts();
         let mask = Mask::new(credential.secret_bytes());
         retain_known_headers(&mut head.headers, &mask);
-        head.extensions.clear();
-        Ok(Response::from_parts(
-            head,
-            Either::Left(ResponseBody::new(body, mask, FailureRecorder(Arc::clone(&self.stats)))),
-        ))
+        let content_type = head.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        let usage = (is_message && head.status.is_success()).then(|| UsageReader::new(content_type));
+        let observer = ModelObserver { log: self.log.clone(), stats: Arc::clone(&self.stats), usage };
+        let body = ResponseBody::new(body, mask, observer).map_err(|_| std::io::Error::other("a response of the model's API ended early"));
+        Ok((head, body.boxed_unsync()))
     }
 }
 
-fn update_shared_stats(report: &Mutex<ProxyStats>, change: impl FnOnce(&mut ProxyStats)) {
-    if let Ok(mut report) = report.lock() {
-        change(&mut report);
+fn update(stats: &Mutex<ModelStats>, change: impl FnOnce(&mut ModelStats)) {
+    if let Ok(mut stats) = stats.lock() {
+        change(&mut stats);
     }
 }
 
-/// An observer that records failures of response bodies.
-struct FailureRecorder(Arc<Mutex<ProxyStats>>);
-
-impl FailureRecorder {
-    fn record_failure(&self, what: &str) {
-        update_shared_stats(&self.0, |r| *r.failures.entry(what.to_owned()).or_default() += 1);
-    }
+/// Counts the tokens of a response, and reports a credential in it.
+struct ModelObserver {
+    log: AuditLog,
+    stats: Arc<Mutex<ModelStats>>,
+    usage: Option<UsageReader>,
 }
 
-impl BodyObserver for FailureRecorder {
-    fn on_break(&self) {
-        self.record_failure("a response of the model's API ended early");
+impl BodyObserver for ModelObserver {
+    fn on_data(&mut self, chunk: &[u8]) {
+        if let Some(usage) = &mut self.usage {
+            usage.read(chunk);
+        }
     }
 
     fn on_mask(&self) {
-        self.record_failure("the model's API returned the credential; it was masked and did not reach the agent");
+        self.log.note("the model's API returned the credential; it was masked and did not reach the agent");
     }
 }
 
-/// Removes the headers that are meant for one connection (RFC 9110, 7.6.1), and those that announce trailers.
-fn strip_hop_headers(headers: &mut HeaderMap) {
-    let listed: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    let named = ["keep-alive", "proxy-connection"].map(HeaderName::from_static);
-    for name in listed.iter().chain(&named).chain(&[CONNECTION, UPGRADE, TRANSFER_ENCODING, HOST, TE, TRAILER, EXPECT])
-    {
-        headers.remove(name);
+impl Drop for ModelObserver {
+    /// Counts even a response that the agent did not read to its end.
+    fn drop(&mut self) {
+        if let Some(mut usage) = self.usage.take() {
+            update(&self.stats, |stats| stats.tokens.add(usage.finish()));
+        }
     }
 }
 
@@ -261,12 +268,18 @@ fn is_allowed(method: &Method, uri: &Uri) -> bool {
     }
 }
 
-fn refusal_response(status: StatusCode, message: &str) -> Response<Body> {
+/// Refuses a request.
+fn refuse(mut exchange: Exchange, status: StatusCode, reason: &str) -> Response<Reply> {
+    exchange.deny(reason, false);
+    respond(exchange, status, reason)
+}
+
+/// Responds in the form of the model's API, which Claude Code shows.
+fn respond(exchange: Exchange, status: StatusCode, message: &str) -> Response<Reply> {
+    let message = format!("airlock: {message}");
     let body = serde_json::json!({"type": "error", "error": {"type": "permission_error", "message": message}});
-    let mut response = Response::new(Either::Right(Full::new(Bytes::from(body.to_string()))));
-    *response.status_mut() = status;
-    response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
-    response
+    let builder = Response::builder().status(status).header(CONTENT_TYPE, "application/json");
+    exchange.respond(builder, full_body(body.to_string()))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ const MAX_NAMED: usize = 3;
 /// Maximum number of characters of a name.
 const MAX_NAME_CHARS: usize = 80;
 /// Entries of a home that programs create by themselves.
-const USUAL_HOME: [&[u8]; 18] = [
+const USUAL_HOME: [&[u8]; 32] = [
     b".claude",
     b".claude.json",
     b".claude.json.backup",
@@ -39,6 +39,20 @@ const USUAL_HOME: [&[u8]; 18] = [
     b".gitconfig",
     b".pki",
     b".ssh",
+    b".npmrc",
+    b".yarnrc.yml",
+    b".yarn",
+    b".cargo",
+    b".rustup",
+    b".m2",
+    b".gradle",
+    b".bundle",
+    b".gem",
+    b".gemrc",
+    b".node-gyp",
+    b".pnpm-store",
+    b".java",
+    b"go",
 ];
 /// Directories for the instructions that a user or an agent writes for agents.
 const AGENT_DIRS: [&[u8]; 5] =

@@ -3,11 +3,19 @@
 
 use serde_json::json;
 
+use super::client_files::client_files;
+use super::request::NetworkRequest;
 use crate::base::Manifest;
+use crate::gateway::NetworkLevel;
 
 /// Returns the initial entries of the home as arguments of the launcher, parents first. The launcher creates the
 /// missing ones as the agent's own user.
-pub(crate) fn home_files(workdir: &str, placeholder: Option<&str>, manifest: &Manifest) -> Vec<String> {
+pub(crate) fn home_files(
+    workdir: &str,
+    placeholder: Option<&str>,
+    manifest: &Manifest,
+    network: Option<&NetworkRequest>,
+) -> Vec<String> {
     let claude_json = claude_json(workdir, placeholder);
     let memory = manifest.format_memory();
     let entries: [&[&str]; 6] = [
@@ -20,7 +28,28 @@ pub(crate) fn home_files(workdir: &str, placeholder: Option<&str>, manifest: &Ma
         &["dir", ".claude"],
         &["file", ".claude/CLAUDE.md", &memory],
     ];
-    entries.into_iter().flatten().map(|&word| word.to_owned()).collect()
+    let mut words: Vec<String> = entries.into_iter().flatten().map(|&word| word.to_owned()).collect();
+    for [kind, path, content] in network.map(client_files).unwrap_or_default() {
+        let is_file = kind == "file";
+        words.extend([kind, path]);
+        words.extend(is_file.then_some(content));
+    }
+    words
+}
+
+/// Describes the network to the agent.
+pub(super) fn describe_network(network: Option<&NetworkRequest>) -> String {
+    let Some(network) = network else { return "There is no network.".into() };
+    let refused = "For any other host, ask the user to run `airlock allow SANDBOX HOST` on the host.";
+    match network.gateway.level {
+        NetworkLevel::None | NetworkLevel::Model => format!("The network reaches only the model's API. {refused}"),
+        NetworkLevel::Packages => {
+            let names = network.gateway.packages.list_clients().join(", ");
+            let clients = if names.is_empty() { String::new() } else { format!("package clients ({names}) can install, but not publish; ") };
+            format!("The network reaches the model's API; {clients}git can fetch from the repository's remotes, but not push. {refused}")
+        }
+        NetworkLevel::Open => "The network reaches public hosts through an HTTP proxy, and every request is recorded.".into(),
+    }
 }
 
 /// Returns the content of `~/.claude.json`: onboarding done, the placeholder key approved, the workspace trusted.

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::agent_paths::AgentPaths;
 use super::collect::{Collection, collect_changes, collect_final};
+use super::home_files::describe_network;
 use super::request::{RunRequest, RunResult};
 use super::resources::EngineResources;
 use super::run_agent::{RunError, record_post_run, run_agent};
@@ -15,7 +16,7 @@ use super::workspace::WorkspaceKind;
 use super::{CollectMode, CollectPolicy, SandboxError, start};
 use crate::base;
 use crate::base::RunContext;
-use crate::base::{PreparedBase, repository_id};
+use crate::base::{Manifest, PreparedBase, repository_id};
 use crate::changes::{Changeset, Quarantine};
 use crate::core::clock::seconds_since_epoch;
 use crate::core::name::SandboxName;
@@ -65,7 +66,7 @@ pub fn create_sandbox(
         workdir: paths.workdir.clone(),
         workspace_kind: request.workspace.unwrap_or(WorkspaceKind::Overlay),
         base_volume: prepared_base.base.clone(),
-        manifest: prepared_base.manifest.clone(),
+        manifest: Manifest { network: describe_network(request.network.as_ref()), ..prepared_base.manifest.clone() },
         includes: prepared_base.includes.clone(),
         image: request.image.clone(),
         agent_config: Some(request.agent_config.clone()),

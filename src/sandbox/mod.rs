@@ -3,11 +3,13 @@
 mod agent_paths;
 mod attach;
 mod claude_session;
+mod client_files;
 mod collect;
 mod collect_limits;
 pub mod gc;
 mod holdings;
 mod home_files;
+pub mod image_defaults;
 pub mod lifecycle;
 mod limits;
 mod monitor;
@@ -24,9 +26,10 @@ pub(crate) use collect::CollectPolicy;
 pub(crate) use collect_limits::{CollectLimits, CollectMode};
 pub(crate) use limits::Limits;
 pub(crate) use monitor::{DEFAULT_DISK, DEFAULT_INODES};
-pub(crate) use request::{RunRequest, RunResult};
+pub(crate) use request::{NetworkRequest, NetworkUsage, RunRequest, RunResult};
 pub(crate) use resources::SANDBOX_LABEL;
-pub(crate) use store::{AgentConfig, AppliedPath, AppliedState};
+pub(crate) use start::{NETWORK_LISTS, NETWORK_LOG};
+pub(crate) use store::{AgentConfig, AppliedPath, AppliedState, NetworkConfig};
 pub use store::{Sandbox, SandboxRecord, SandboxState, SandboxStore};
 pub use workspace::WorkspaceKind;
 

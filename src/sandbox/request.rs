@@ -7,10 +7,7 @@ use super::workspace::WorkspaceKind;
 use super::{CollectPolicy, SandboxError};
 use crate::changes::Changeset;
 use crate::core::name::SandboxName;
-use crate::gateway::{CredentialKind, ModelProxy};
-
-/// The loopback port of the model route inside the sandbox, which has its own network.
-pub(super) const MODEL_PORT: u16 = 47_821;
+use crate::gateway::{AuditSummary, CredentialKind, GatewayOptions, ModelStats};
 
 /// A request to run an agent.
 #[derive(Clone)]
@@ -30,12 +27,29 @@ pub struct RunRequest {
     pub agent_config: AgentConfig,
     /// Whether the agent has a terminal.
     pub tty: bool,
-    /// The proxy to the model, and the kind of the credential behind it; `None` for a sandbox without a network.
-    pub model: Option<(ModelProxy, CredentialKind)>,
+    /// The network; `None` for a sandbox with loopback only.
+    pub network: Option<NetworkRequest>,
     /// The limits and rules for collecting.
     pub policy: CollectPolicy,
     /// The kind of workspace; `None` for an overlay if the engine can mount one.
     pub workspace: Option<WorkspaceKind>,
+}
+
+/// The network of a sandbox.
+#[derive(Clone)]
+pub struct NetworkRequest {
+    pub gateway: GatewayOptions,
+    /// The kind of the credential behind the model route, if there is one.
+    pub credential: Option<CredentialKind>,
+    /// Environment variables for the agent, as `KEY=VALUE`.
+    pub env: Vec<String>,
+}
+
+/// The counts of a run's network.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkUsage {
+    pub requests: AuditSummary,
+    pub model: ModelStats,
 }
 
 /// A sandbox whose agent has ended.
@@ -50,6 +64,8 @@ pub struct RunResult {
     pub limits_hit: Vec<LimitExceeded>,
     /// Control sequences that were withheld from the terminal.
     pub dropped: DroppedSequences,
+    /// The use of the network, if the sandbox has one.
+    pub network: Option<NetworkUsage>,
     /// The failure to seal a new base for other sandboxes, if any.
     pub seal_error: Option<SandboxError>,
 }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use super::attach::{AttachResult, DroppedSequences, Scrollback, attach_agent};
 use super::collect::collect_final;
 use super::monitor::{LimitExceeded, ResourceMonitor};
-use super::request::{RunRequest, RunResult};
+use super::request::{NetworkUsage, RunRequest, RunResult};
 use super::resources::{EngineResources, Sidecar};
 use super::start::PreparedSandbox;
 use super::store::{Sandbox, SandboxRecord, SandboxState};
@@ -27,13 +27,14 @@ pub(crate) struct AgentRun {
     changes: Changeset,
     limits_hit: Vec<LimitExceeded>,
     dropped: DroppedSequences,
+    network: Option<NetworkUsage>,
 }
 
 impl AgentRun {
     /// Combines the run with its sandbox.
     pub(super) fn into_result(self, sandbox: Sandbox) -> RunResult {
-        let Self { exit, changes, limits_hit, dropped } = self;
-        RunResult { sandbox, exit, changes, limits_hit, dropped, seal_error: None }
+        let Self { exit, changes, limits_hit, dropped, network } = self;
+        RunResult { sandbox, exit, changes, limits_hit, dropped, network, seal_error: None }
     }
 }
 
@@ -54,7 +55,7 @@ pub(crate) async fn run_agent(
     signals: &mut Signals,
 ) -> Result<AgentRun, RunError> {
     let RunContext { engine, host, progress } = context;
-    let PreparedSandbox { sidecar, agent, attached } = prepared;
+    let PreparedSandbox { sidecar, agent, attached, gateway } = prepared;
     let resources = EngineResources::from_record(engine, &sandbox.record);
     let monitor = ResourceMonitor {
         engine,
@@ -76,6 +77,10 @@ pub(crate) async fn run_agent(
     }
     let limits_hit = monitor.into_limits_hit();
     sandbox.record.limits_hit = limits_hit.iter().map(LimitExceeded::to_string).collect();
+    let network = gateway.map(|gateway| {
+        gateway.close_log();
+        NetworkUsage { requests: gateway.summary(), model: gateway.model_stats() }
+    });
     let signal_count = signals.stop_request().count;
     let ended = match result {
         // The engine refused to start the agent, so the workspace is unchanged.
@@ -120,7 +125,7 @@ pub(crate) async fn run_agent(
     cleaned.map_err(RunError::Kept)?;
     saved.map_err(|error| RunError::Kept(error.into()))?;
     let (exit, changes, dropped) = collected;
-    Ok(AgentRun { exit, changes, limits_hit, dropped })
+    Ok(AgentRun { exit, changes, limits_hit, dropped, network })
 }
 
 /// Records data about a sandbox whose agent has ended: its size, the work it holds, and its last conversation.

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::SandboxError;
 use super::home_files::home_files;
-use super::request::{MODEL_PORT, RunRequest};
+use super::request::RunRequest;
 use super::resources::{EngineResources, Sidecar, VolumeState};
 use super::store::{Sandbox, SandboxRecord};
 use super::workspace::WorkspaceKind;
@@ -21,7 +21,7 @@ use crate::core::path::RepoPath;
 use crate::core::progress::ProgressStep;
 use crate::core::random::create_random_id;
 use crate::engine::{AgentContainerOptions, AgentVolumes, AttachedStreams, Engine, OWNER_PORT, agent_spec, image};
-use crate::gateway::{CredentialKind, ModelProxy};
+use crate::gateway::{AuditLog, CredentialKind, GATEWAY_PORT, Gateway};
 use crate::git::{GitFiles, HostRepo, PreviousRefs, SnapshotError};
 use crate::guest_client::GuestClient;
 use crate::protocol::{Stat, WrittenFile};
@@ -35,6 +35,19 @@ pub(crate) struct PreparedSandbox {
     pub sidecar: Sidecar,
     pub agent: String,
     pub attached: AttachedStreams,
+    pub gateway: Option<Gateway>,
+}
+
+/// The audit log of a sandbox's network, in its directory.
+pub(crate) const NETWORK_LOG: &str = "network.jsonl";
+/// The hosts that the user allowed or denied while the sandbox existed.
+pub(crate) const NETWORK_LISTS: &str = "network.json";
+
+/// Creates the gateway of a sandbox that has a network.
+fn create_gateway(sandbox: &Sandbox, request: &RunRequest) -> Result<Option<Gateway>, SandboxError> {
+    let Some(network) = &request.network else { return Ok(None) };
+    let log = AuditLog::open(&sandbox.file_path(NETWORK_LOG))?;
+    Ok(Some(Gateway::new(network.gateway.clone(), log, sandbox.file_path(NETWORK_LISTS))?))
 }
 
 /// Creates the resources of a sandbox, with an overlay workspace, or with a copy if the engine cannot mount an overlay.
@@ -106,6 +119,7 @@ async fn create_resources(
     let git = (workspace == WorkspaceKind::Overlay && !prepared_base.is_unchanged())
         .then(|| tokio::task::spawn_blocking(git_files_task(host, prepared_base, BTreeMap::new())));
     resources.create_volumes(&prepared_base.volume).await?;
+    let gateway = create_gateway(sandbox, request)?;
     // The agent's container is created while the sidecar starts. Only the two starts are sequential.
     let sidecar = async {
         let (accept, connections) = mpsc::unbounded_channel();
@@ -113,7 +127,7 @@ async fn create_resources(
         let sidecar = resources
             .start_sidecar(resources.create_sidecar(&prepared_base.guest_image).await?, expect, accept)
             .await?;
-        open_ports(&sidecar, request, connections).await?;
+        open_ports(&sidecar, gateway.as_ref(), connections).await?;
         if workspace == WorkspaceKind::Copy || !prepared_base.is_unchanged() {
             let writer = resources.exec_guest(&sidecar.container, "1000:1000").await?;
             // A signal interrupts only the writing. Calls of the engine are always awaited, so that the engine creates
@@ -128,20 +142,20 @@ async fn create_resources(
     let agent = create_agent(&resources, &sandbox.record, request);
     let (sidecar, agent) = tokio::join!(sidecar, agent);
     let (sidecar, (agent, attached)) = (sidecar?, agent?);
-    Ok(PreparedSandbox { sidecar, agent, attached })
+    Ok(PreparedSandbox { sidecar, agent, attached, gateway })
 }
 
 /// Opens the loopback ports of the agent's container: one by which its launcher notices the end of this process, and
-/// one for the model.
+/// one for the gateway.
 async fn open_ports(
     sidecar: &Sidecar,
-    request: &RunRequest,
+    gateway: Option<&Gateway>,
     connections: mpsc::UnboundedReceiver<DuplexStream>,
 ) -> Result<(), SandboxError> {
     sidecar.guest.hold_port(OWNER_PORT).await?;
-    if let Some((route, _)) = &request.model {
-        serve_connections(route.clone(), connections);
-        sidecar.guest.listen_on(MODEL_PORT).await?;
+    if let Some(gateway) = gateway {
+        serve_connections(gateway.clone(), connections);
+        sidecar.guest.listen_on(GATEWAY_PORT).await?;
     }
     Ok(())
 }
@@ -152,7 +166,7 @@ async fn create_agent(
     record: &SandboxRecord,
     request: &RunRequest,
 ) -> Result<(String, AttachedStreams), SandboxError> {
-    let credential = request.model.as_ref().map(|(_, kind)| *kind);
+    let credential = request.network.as_ref().and_then(|network| network.credential);
     let placeholder = credential.filter(|k| *k == CredentialKind::ApiKey).map(CredentialKind::placeholder_value);
     // Records of older versions do not have the user's current directory.
     let workdir = if record.workdir.is_empty() { &record.workspace } else { &record.workdir };
@@ -161,7 +175,7 @@ async fn create_agent(
         covered_paths: image::volumes_to_cover(&request.image_volumes, &record.workspace)?,
         launcher_nonce: create_random_id::<16>()?,
         timeout_secs: request.agent_config.limits.time.map_or(0, |time| (time + LAUNCHER_GRACE).as_secs().max(1)),
-        home_files: home_files(workdir, placeholder, &record.manifest),
+        home_files: home_files(workdir, placeholder, &record.manifest, request.network.as_ref()),
         command: request.command.clone(),
         env: agent_environment(request),
         workspace: record.workspace.clone(),
@@ -193,12 +207,13 @@ pub(crate) async fn prepare_resumed(
     resources.remove_containers().await?;
     resources.verify_volumes().await?;
     let guest = image::ensure_guest(engine).await?;
+    let gateway = create_gateway(sandbox, request)?;
     let sidecar = async {
         let (accept, connections) = mpsc::unbounded_channel();
         let sidecar = resources
             .start_sidecar(resources.create_sidecar(&guest).await?, expected_state(host, sandbox)?, accept)
             .await?;
-        open_ports(&sidecar, request, connections).await?;
+        open_ports(&sidecar, gateway.as_ref(), connections).await?;
         Ok::<_, SandboxError>(sidecar)
     };
     let (sidecar, agent) = tokio::join!(sidecar, create_agent(&resources, &sandbox.record, request));
@@ -206,7 +221,7 @@ pub(crate) async fn prepare_resumed(
     if signals.stop_request().count > 0 {
         return Err(SandboxError::Interrupted);
     }
-    Ok(PreparedSandbox { sidecar, agent, attached })
+    Ok(PreparedSandbox { sidecar, agent, attached, gateway })
 }
 
 /// Returns the expected state of the volumes after an agent has worked in the sandbox.
@@ -276,19 +291,26 @@ fn git_files_task(
 }
 
 /// Serves the sandbox's connections until its sidecar ends.
-fn serve_connections(route: ModelProxy, mut connections: mpsc::UnboundedReceiver<DuplexStream>) {
+fn serve_connections(gateway: Gateway, mut connections: mpsc::UnboundedReceiver<DuplexStream>) {
     tokio::spawn(async move {
         while let Some(connection) = connections.recv().await {
-            tokio::spawn(route.clone().serve_connection(connection));
+            tokio::spawn(gateway.clone().serve_connection(connection));
         }
     });
 }
 
 fn agent_environment(request: &RunRequest) -> Vec<String> {
     let mut env = vec!["HOME=/home/agent".to_owned(), "USER=agent".into()];
-    if let Some((_, kind)) = &request.model {
-        env.push(format!("ANTHROPIC_BASE_URL=http://127.0.0.1:{MODEL_PORT}"));
-        env.push(format!("{}={}", kind.env_variable(), kind.placeholder_value()));
+    if let Some(network) = &request.network {
+        let gateway = format!("http://127.0.0.1:{GATEWAY_PORT}");
+        if let Some(kind) = network.credential {
+            env.push(format!("ANTHROPIC_BASE_URL={gateway}"));
+            env.push(format!("{}={}", kind.env_variable(), kind.placeholder_value()));
+        }
+        // Programs read one spelling or the other.
+        env.extend(["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"].map(|name| format!("{name}={gateway}")));
+        env.extend(["NO_PROXY", "no_proxy"].map(|name| format!("{name}=localhost,127.0.0.1,::1")));
+        env.extend(network.env.iter().cloned());
     }
     env.push("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1".into());
     env.push("DISABLE_AUTOUPDATER=1".into());

@@ -15,6 +15,7 @@ use super::limits::Limits;
 use super::workspace::WorkspaceKind;
 use crate::base::{Base, BaseDelta, DeltaEntry, Manifest};
 use crate::changes::{Changeset, ContentHash, Quarantine, Selection};
+use crate::gateway::{HostLists, NetworkLevel};
 use crate::core::atomic_file::{sync_and_persist, write_atomic};
 use crate::core::known::Known;
 use crate::core::name::SandboxName;
@@ -95,8 +96,26 @@ pub struct AgentConfig {
     pub limits: Limits,
     /// CPU limit in billionths of a CPU; 0 for no limit.
     pub nano_cpus: u64,
-    /// Whether the agent can reach the model.
-    pub model: bool,
+    /// The network of the agent.
+    #[serde(default)]
+    pub network: NetworkConfig,
+}
+
+/// The network of an agent, as the user chose it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkConfig {
+    pub level: NetworkLevel,
+    pub lists: HostLists,
+    /// Whether packages come only from the cache.
+    pub offline: bool,
+    /// The number of tokens of the model per run.
+    pub budget: Option<u64>,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self { level: NetworkLevel::Model, lists: HostLists::default(), offline: false, budget: None }
+    }
 }
 
 /// The stage of a sandbox's lifecycle.

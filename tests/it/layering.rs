@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Modules that every layer may use.
 const CORE: [&str; 2] = ["core", "protocol"];
 /// Each layer with the layers that it may use besides.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     ("core", &[]),
     ("terminal", &[]),
     ("git", &[]),
@@ -15,9 +15,11 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("changes", &[]),
     ("changes/rule_table", &[]),
     ("gateway", &[]),
+    ("gateway/packages", &[]),
+    ("registries", &["gateway"]),
     ("guest_client", &["changes", "engine", "gateway"]),
     ("base", &["engine", "git", "changes", "guest_client", "terminal"]),
-    ("sandbox", &["base", "engine", "git", "changes", "gateway", "guest_client", "terminal"]),
+    ("sandbox", &["base", "engine", "git", "changes", "gateway", "guest_client", "registries", "terminal"]),
     ("review", &["changes"]),
     ("render", &["changes", "review"]),
     ("tui", &["changes", "review", "render", "terminal"]),

@@ -11,11 +11,12 @@ use crate::cli::ops::agent_config::new_agent_config;
 use crate::cli::ops::repo::create_runtime;
 use crate::cli::ops::settings::load_settings;
 use crate::cli::output::{Output, print_stdout};
-use crate::config::{NetworkAccess, Settings};
+use crate::config::Settings;
 use crate::core::escape::Escaped;
 use crate::engine::image::{AGENT_IMAGE, CLAUDE_VERSION};
 use crate::engine::{Docker, Engine, EngineInfo};
-use crate::gateway::{CredentialKind, CredentialSource};
+use crate::cli::args::AgentOptions;
+use crate::gateway::{ClaudeSettings, CredentialKind, CredentialSource, NetworkLevel};
 use crate::sandbox::probe;
 use crate::terminal;
 
@@ -61,7 +62,7 @@ pub(crate) fn run_doctor(json: bool, output: Output) -> Result<u8, CliError> {
     let mut checks = Checks::default();
     let settings = match load_settings() {
         Ok(settings) => {
-            match new_agent_config(&settings, &[], NetworkAccess::None, 1 << 30)
+            match new_agent_config(&settings, &AgentOptions::default(), NetworkLevel::None, 1 << 30)
                 .and_then(|_| crate::cli::ops::policy::collect_limits(&settings))
             {
                 Ok(_) => checks.add_good("settings", "the settings are valid"),
@@ -265,7 +266,8 @@ fn check_git(checks: &mut Checks) {
 
 /// Checks the credential. Reports its kind, never a part of its value.
 fn check_credential(checks: &mut Checks) {
-    let found = CredentialSource::find_credential(|name| std::env::var(name).ok()).and_then(|source| source.read());
+    let env = |name: &str| std::env::var(name).ok();
+    let found = CredentialSource::find_credential(env, &ClaudeSettings::load(env)).and_then(|source| source.read());
     match found {
         Ok(credential) => {
             let kind = match credential.kind {

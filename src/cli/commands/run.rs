@@ -10,9 +10,10 @@ use crate::base::{BaseStore, PreparedBase, RunContext};
 use crate::cli::args::{RunOptions, UncommittedArg};
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
-use crate::cli::ops::agent_config::{create_model_route, new_agent_config, parse_variables};
+use crate::cli::ops::agent_config::{new_agent_config, parse_variables};
 use crate::cli::ops::end_summary::{print_run_notes, print_summary};
 use crate::cli::ops::holdings::{describe_holdings, ignored_files_hint};
+use crate::cli::ops::network::{describe_network, plan_network};
 use crate::cli::ops::offer_review::is_review_wanted;
 use crate::cli::ops::policy::collect_policy;
 use crate::cli::ops::repo::{Repo, create_runtime};
@@ -21,7 +22,8 @@ use crate::cli::ops::settings::load_settings;
 use crate::cli::ops::start_summary::{DirtyScan, first_line, print_start, print_worktree_status};
 use crate::cli::output::{Output, format_count, print_stderr};
 use crate::cli::progress::Progress;
-use crate::config::{NetworkAccess, WorkspaceMode};
+use crate::config::WorkspaceMode;
+use crate::gateway::NetworkLevel;
 use crate::core::name::SandboxName;
 use crate::engine::{Docker, Engine, ImageInfo};
 use crate::git::{History, HistoryChoice, HostRepo, SnapshotOptions, UncommittedScope};
@@ -34,18 +36,18 @@ pub(crate) fn run_claude(options: RunOptions, args: Vec<OsString>, output: Outpu
     let args = args.into_iter().map(OsString::into_string).collect::<Result<Vec<_>, _>>();
     let args = args.map_err(|bad| CliError::usage(format!("an argument is not UTF-8: {}", bad.to_string_lossy())))?;
     let command = std::iter::once("claude".to_owned()).chain(args).collect();
-    run_sandbox("claude", NetworkAccess::Model, options, command, output)
+    run_sandbox("claude", NetworkLevel::Packages, options, command, output)
 }
 
 pub(crate) fn run_command(options: RunOptions, command: Vec<String>, output: Output) -> Result<u8, CliError> {
-    run_sandbox("run", NetworkAccess::None, options, command, output)
+    run_sandbox("run", NetworkLevel::None, options, command, output)
 }
 
 pub(crate) fn run_shell(options: RunOptions, output: Output) -> Result<u8, CliError> {
     if !terminal::is_interactive() {
         return Err(CliError::usage("a shell needs a terminal").with_hint("run `airlock run -- COMMAND…` instead"));
     }
-    run_sandbox("shell", NetworkAccess::None, options, ["sh", "-c", SHELL_COMMAND].map(str::to_owned).into(), output)
+    run_sandbox("shell", NetworkLevel::None, options, ["sh", "-c", SHELL_COMMAND].map(str::to_owned).into(), output)
 }
 
 /// Returns the error for `airlock run` without `--` before its command.
@@ -55,7 +57,7 @@ pub(crate) fn missing_dashes_error() -> CliError {
 
 fn run_sandbox(
     verb: &'static str,
-    default_net: NetworkAccess,
+    default_level: NetworkLevel,
     options: RunOptions,
     command: Vec<String>,
     output: Output,
@@ -76,21 +78,24 @@ fn run_sandbox(
         Some(UncommittedArg::All) => UncommittedScope::All,
     };
     let dirty_scan = DirtyScan::start_scan(repo.host.reopen()?, uncommitted);
-    let route = match settings.net.unwrap_or(default_net) {
-        NetworkAccess::None => None,
-        NetworkAccess::Model => Some(create_model_route()?),
-    };
+    // The memory limit is known once there is an engine.
+    let config = new_agent_config(&settings, &options.agent, default_level, 0)?;
+    let network = plan_network(&config.network, &settings, verb, &repo.host, output)?;
     let snapshot = Arc::new(repo.host.take_snapshot(&base_options)?);
     let policy = collect_policy(&settings, &repo.host, &snapshot.commit, snapshot.module_paths(), output)?;
     let work = repo.host.read_uncommitted(&snapshot, uncommitted, &options.include)?;
     let runtime = create_runtime()?;
-    let (finished, engine, route) = runtime.block_on(async {
+    let (finished, engine) = runtime.block_on(async {
         let mut signals = Signals::take_over()?;
         let engine = Docker::connect().await?;
         // A long image build can be interrupted as well.
         let image = tokio::select! {
             image = find_image_and_info(&engine, settings.image.as_deref(), output) => image?,
             _ = signals.next(0) => return Err(SandboxError::Interrupted.into()),
+        };
+        let network = match network {
+            Some(plan) => Some(plan.into_request(&engine, &image.id).await?),
+            None => None,
         };
         let request = RunRequest {
             name,
@@ -99,9 +104,9 @@ fn run_sandbox(
             env,
             image: image.id,
             image_volumes: image.volumes,
-            agent_config: new_agent_config(&settings, &options.agent.env, default_net, engine.engine_info().await?.memory)?,
+            agent_config: new_agent_config(&settings, &options.agent, default_level, engine.engine_info().await?.memory)?,
             tty: terminal::is_interactive(),
-            model: route.clone(),
+            network,
             policy,
             workspace: match settings.workspace.unwrap_or_default() {
                 WorkspaceMode::Auto => None,
@@ -124,7 +129,7 @@ fn run_sandbox(
         };
         let is_fresh = base.is_fresh();
         let early_status = dirty_scan.take_result();
-        let line = first_line(&sandbox, early_status.as_ref(), uncommitted, route.is_some());
+        let line = first_line(&sandbox, early_status.as_ref(), uncommitted, &describe_network(request.network.as_ref()));
         progress.suspend_bar(|| {
             print_start(&line, early_status.as_ref(), &base.manifest, output);
             if options.history.is_none() && base.manifest.history == History::None {
@@ -148,11 +153,11 @@ fn run_sandbox(
         if is_fresh {
             print_base_usage(&repo.host, settings.bases.unwrap_or(KEPT_BASES), output)?;
         }
-        Ok::<_, CliError>((finished, engine, route))
+        Ok::<_, CliError>((finished, engine))
     })?;
-    print_run_notes(&finished, route.as_ref().map(|(model, _)| model), output);
+    print_run_notes(&finished, output);
     let status = u8::try_from(finished.exit).unwrap_or(FAILED);
-    let has_talked = route.as_ref().is_some_and(|(route, _)| route.current_stats().answered > 0);
+    let has_talked = finished.network.as_ref().is_some_and(|network| network.model.answered > 0);
     if finished.changes.is_empty() && !options.keep {
         let name = finished.sandbox.record.name.clone();
         let holds = describe_holdings(&finished.sandbox.record, &finished.changes.ignored, has_talked);

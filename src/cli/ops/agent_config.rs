@@ -1,19 +1,18 @@
 //! The configuration that an agent is started with: limits, variables and the route to the model.
 
+use super::network::{new_network_config, parse_budget};
 use crate::cli::error::CliError;
-use crate::config::{NetworkAccess, Settings, parse_bytes, parse_duration};
-use crate::gateway::{CredentialKind, CredentialSource, ModelProxy};
+use crate::cli::args::AgentOptions;
+use crate::config::{Settings, parse_bytes, parse_duration};
+use crate::gateway::{CredentialKind, NetworkLevel};
 use crate::sandbox::lifecycle::{DEFAULT_PIDS, default_memory};
 use crate::sandbox::{AgentConfig, DEFAULT_DISK, DEFAULT_INODES, Limits};
-
-/// The address of the model's API, unless the user's `ANTHROPIC_BASE_URL` has another one.
-const DEFAULT_UPSTREAM: &str = "https://api.anthropic.com";
 
 /// Returns the configuration of a new agent on an engine with this much memory, in bytes.
 pub(crate) fn new_agent_config(
     settings: &Settings,
-    env: &[String],
-    default_net: NetworkAccess,
+    options: &AgentOptions,
+    default_level: NetworkLevel,
     engine_memory: u64,
 ) -> Result<AgentConfig, CliError> {
     let limits = Limits {
@@ -23,18 +22,15 @@ pub(crate) fn new_agent_config(
         memory: default_memory(engine_memory),
         pids: DEFAULT_PIDS,
     };
-    with_overrides(
-        AgentConfig { env: Vec::new(), limits, nano_cpus: 0, model: default_net == NetworkAccess::Model },
-        settings,
-        env,
-    )
+    let network = new_network_config(settings, default_level)?;
+    with_overrides(AgentConfig { env: Vec::new(), limits, nano_cpus: 0, network }, settings, options)
 }
 
 /// Returns a configuration changed by the given settings and variables.
 pub(crate) fn with_overrides(
     mut config: AgentConfig,
     settings: &Settings,
-    env: &[String],
+    options: &AgentOptions,
 ) -> Result<AgentConfig, CliError> {
     let wrong = |option: &'static str| move |problem| CliError::usage(format!("{option}: {problem}"));
     let bytes = |text: &Option<String>, option| text.as_deref().map(parse_bytes).transpose().map_err(wrong(option));
@@ -48,9 +44,17 @@ pub(crate) fn with_overrides(
     if let Some(cpus) = settings.cpus {
         config.nano_cpus = parse_cpus(cpus)?;
     }
-    if let Some(net) = settings.net {
-        config.model = net == NetworkAccess::Model;
+    let network = &mut config.network;
+    network.level = settings.net.unwrap_or(network.level);
+    network.budget = parse_budget(settings)?.or(network.budget);
+    network.offline |= options.offline;
+    for pattern in &options.allow {
+        network.lists.set(pattern, true);
     }
+    if network.level == NetworkLevel::None && !options.allow.is_empty() {
+        return Err(CliError::usage("--allow has no effect with --net none").with_hint("use `--net model` or `--net packages`"));
+    }
+    let env = &options.env;
     // The last value of a variable takes effect.
     let name = |variable: &String| variable.split('=').next().map(str::to_owned);
     config.env.retain(|old| env.iter().all(|new| name(new) != name(old)));
@@ -89,14 +93,4 @@ pub(crate) fn parse_variables(args: &[String]) -> Result<Vec<String>, CliError> 
         found.push(format!("{name}={value}"));
     }
     Ok(found)
-}
-
-pub(crate) fn create_model_route() -> Result<(ModelProxy, CredentialKind), CliError> {
-    let env = |name: &str| std::env::var(name).ok();
-    let source = CredentialSource::find_credential(env)?;
-    let kind = source.read()?.kind;
-    let upstream = env("ANTHROPIC_BASE_URL").filter(|v| !v.is_empty()).unwrap_or_else(|| DEFAULT_UPSTREAM.into());
-    let route = ModelProxy::new(&upstream, Some(source))
-        .map_err(|error| CliError::failed(format!("failed to set up the route to the model's API: {error}")))?;
-    Ok((route, kind))
 }

@@ -6,12 +6,12 @@ use crate::changes::Severity;
 use crate::cli::error::CliError;
 use crate::cli::output::{Output, format_count, print_stderr};
 use crate::core::escape::Escaped;
-use crate::gateway::ModelProxy;
+use crate::gateway::TokenUsage;
 use crate::review::ReviewModel;
-use crate::sandbox::RunResult;
+use crate::sandbox::{NetworkUsage, RunResult};
 
 /// Prints the limits that were hit, the dropped control sequences and the refused requests.
-pub(crate) fn print_run_notes(finished: &RunResult, route: Option<&ModelProxy>, output: Output) {
+pub(crate) fn print_run_notes(finished: &RunResult, output: Output) {
     if let Some(error) = &finished.seal_error {
         output.print_status(&format!("failed to keep the base for later starts: {}", Escaped::new(&error.to_string())));
     }
@@ -25,22 +25,44 @@ pub(crate) fn print_run_notes(finished: &RunResult, route: Option<&ModelProxy>, 
             .collect();
         output.print_status(&format!("blocked in the terminal output: {}", kinds.join("; ")));
     }
-    print_route_stats(route, output);
+    print_network(finished, output);
 }
 
-fn print_route_stats(route: Option<&ModelProxy>, output: Output) {
-    let Some(report) = route.map(ModelProxy::current_stats) else { return };
-    for (what, n) in &report.failures {
+/// Prints the failures of the network, and one line with its counts and the command that allows what was denied.
+fn print_network(finished: &RunResult, output: Output) {
+    let Some(NetworkUsage { requests, model }) = &finished.network else { return };
+    for (what, n) in &requests.failures {
         output.print_status(&format!("{} ({n} times)", Escaped::new(what)));
     }
-    if !report.refused.is_empty() {
-        let list: Vec<String> = report.refused.iter().take(3).map(|(what, _)| Escaped::new(what).to_string()).collect();
-        let all: u64 = report.refused.values().sum();
-        output.print_status(&format!(
-            "the gateway refused {}, such as {}",
-            format_count(usize::try_from(all).unwrap_or(usize::MAX), "request"),
-            list.join(", ")
-        ));
+    let name = &finished.sandbox.record.name;
+    let mut parts: Vec<String> = Vec::new();
+    for (route, (count, cached)) in &requests.routes {
+        let cached = if *cached > 0 { format!(" ({cached} cached)") } else { String::new() };
+        parts.push(format!("{route} {count}{cached}"));
+    }
+    if model.tokens != TokenUsage::default() {
+        let tokens = model.tokens;
+        let input = tokens.input + tokens.cache_writes + tokens.cache_reads;
+        parts.push(format!("tokens: {input} in, {} out", tokens.output));
+    }
+    if let Some((first, _)) = requests.allowable.first_key_value() {
+        let hosts = requests.allowable.iter().take(3).map(|(host, n)| format!("{} {n}", Escaped::new(host)));
+        let hosts = hosts.collect::<Vec<_>>().join(", ");
+        let more = if requests.allowable.len() > 3 { ", …" } else { "" };
+        parts.push(format!("denied: {hosts}{more} (allow with: airlock allow {name} {})", Escaped::new(first)));
+    }
+    let refused = requests.denied.values().sum::<u64>();
+    if refused > 0 {
+        let count = format_count(usize::try_from(refused).unwrap_or(usize::MAX), "request");
+        parts.push(format!("refused: {count} (see: airlock log {name} --denied)"));
+    }
+    // A run that only talked to the model says nothing.
+    let is_plain = requests.routes.keys().all(|route| route == "model") && refused == 0 && requests.allowable.is_empty();
+    if !is_plain {
+        output.print_status(&format!("network: {}", parts.join(" · ")));
+    }
+    if requests.dropped > 0 {
+        output.print_status(&format!("the log of the network is full; it lacks {} requests", requests.dropped));
     }
 }
 

@@ -12,6 +12,7 @@ pub(super) mod decisions;
 pub(super) mod draft;
 pub(super) mod end_summary;
 pub(super) mod holdings;
+pub(super) mod network;
 pub(super) mod offer_review;
 pub(super) mod patch;
 pub(super) mod policy;

@@ -4,19 +4,21 @@ use crate::base::RunContext;
 use crate::cli::args::AgentOptions;
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
-use crate::cli::ops::agent_config::{create_model_route, new_agent_config, parse_variables, with_overrides};
+use crate::cli::ops::agent_config::{new_agent_config, parse_variables, with_overrides};
 use crate::cli::ops::decided::update_decided;
 use crate::cli::ops::draft;
 use crate::cli::ops::draft::DRAFT_FILE;
 use crate::cli::ops::end_summary::{print_run_notes, print_summary};
+use crate::cli::ops::network::{describe_network, plan_network};
 use crate::cli::ops::policy::collect_policy;
 use crate::cli::ops::repo::create_runtime;
 use crate::cli::ops::settings::load_settings;
 use crate::cli::output::{Output, format_count};
 use crate::cli::progress::Progress;
-use crate::config::{NetworkAccess, ReviewMode};
+use crate::config::ReviewMode;
 use crate::core::escape::Escaped;
 use crate::engine::{Docker, Engine};
+use crate::gateway::NetworkLevel;
 use crate::git::HostRepo;
 use crate::review::{DecisionLog, Event, Feedback, ReviewModel};
 use crate::sandbox::{RunRequest, RunResult, Sandbox, SandboxRecord, SandboxState, lifecycle};
@@ -154,23 +156,27 @@ fn run_agent(
     let settings = load_settings()?;
     let flags = round.agent.settings();
     let verb = if record.verb == "claude" { "claude" } else { "run" };
-    let default_net = if verb == "claude" { NetworkAccess::Model } else { NetworkAccess::None };
+    let default_level = if verb == "claude" { NetworkLevel::Packages } else { NetworkLevel::None };
     let policy = collect_policy(&settings, host, &record.base, &record.manifest.submodules, output)?;
     let runtime = create_runtime()?;
-    let (finished, route) = runtime.block_on(async {
+    let finished = runtime.block_on(async {
         let mut signals = Signals::take_over()?;
         let engine = Docker::connect().await?;
         let info = engine.engine_info().await?;
         let previous = match &record.agent_config {
             Some(previous) => previous.clone(),
-            None => new_agent_config(&settings, &[], default_net, info.memory)?,
+            None => new_agent_config(&settings, &AgentOptions::default(), default_level, info.memory)?,
         };
-        let config = with_overrides(previous, &flags, &round.agent.env)?;
-        let route = if config.model { Some(create_model_route()?) } else { None };
+        let config = with_overrides(previous, &flags, &round.agent)?;
+        let network = plan_network(&config.network, &settings, verb, host, output)?;
         let image = round.agent.image.as_deref().unwrap_or(&record.image);
         let Some(image) = engine.find_image(image).await? else {
             return Err(CliError::failed(format!("the image `{image}` no longer exists"))
                 .with_hint(format!("to use another image, run `airlock resume {name} --image IMAGE`")));
+        };
+        let network = match network {
+            Some(plan) => Some(plan.into_request(&engine, &image.id).await?),
+            None => None,
         };
         let request = RunRequest {
             name: None,
@@ -181,28 +187,28 @@ fn run_agent(
             image_volumes: image.volumes,
             agent_config: config,
             tty,
-            model: route.clone(),
+            network,
             policy,
             workspace: None,
         };
         print_advisories(info, output);
         let progress = Progress::start_bar(output);
-        let line = first_line(&record, round.feedback.as_ref(), route.is_some());
+        let line = first_line(&record, round.feedback.as_ref(), &describe_network(request.network.as_ref()));
         progress.suspend_bar(|| output.print_status(&line));
         let context = RunContext { engine: &engine, host, progress: &progress.counter };
         let started = || progress.pause_bar();
         let finished = lifecycle::resume_agent(context, sandbox, &request, &mut signals, started).await;
         progress.remove_bar();
         signals.end_at_once();
-        Ok::<_, CliError>((finished?, route))
+        Ok::<_, CliError>(finished?)
     })?;
-    print_run_notes(&finished, route.as_ref().map(|(model, _)| model), output);
-    let is_delivered = route.as_ref().is_some_and(|(route, _)| route.current_stats().answered > 0);
+    print_run_notes(&finished, output);
+    let is_delivered = finished.network.as_ref().is_some_and(|network| network.model.answered > 0);
     Ok((finished, is_delivered))
 }
 
 /// Returns the first line that is printed for a resumed sandbox.
-fn first_line(record: &SandboxRecord, feedback: Option<&Feedback>, has_route: bool) -> String {
+fn first_line(record: &SandboxRecord, feedback: Option<&Feedback>, network: &str) -> String {
     let short: String = record.base.chars().take(7).collect();
     let branch = record.branch.as_deref().unwrap_or("detached HEAD");
     let mut line = format!("resuming {} · {} at {short}", record.name, Escaped::new(branch));
@@ -213,7 +219,7 @@ fn first_line(record: &SandboxRecord, feedback: Option<&Feedback>, has_route: bo
             items.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format_count(n, what)).collect();
         line += &format!(" · with {}", items.join(" and "));
     }
-    line + if has_route { " · network: model only" } else { " · network: none" }
+    line + network
 }
 
 /// Records in the draft that the feedback was sent.

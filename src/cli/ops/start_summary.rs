@@ -58,7 +58,7 @@ pub(crate) fn first_line(
     sandbox: &Sandbox,
     status: Option<&WorktreeStatus>,
     scope: UncommittedScope,
-    has_route: bool,
+    network: &str,
 ) -> String {
     let record = &sandbox.record;
     let short: String = record.base.chars().take(7).collect();
@@ -85,7 +85,7 @@ pub(crate) fn first_line(
         let name = &record.name;
         line += &format!(" · {} not included: airlock status {name}", format_count(omitted, "submodule or file"));
     }
-    line + if has_route { " · network: model only" } else { " · network: none" }
+    line + network
 }
 
 pub(crate) fn print_start(line: &str, status: Option<&WorktreeStatus>, manifest: &Manifest, output: Output) {

@@ -1,0 +1,587 @@
+//! Package routes: requests of package clients, of which only those to read pass.
+//!
+//! *Invariant:* the upstream gets a URL that this module built from a checked path or found in an index document, a
+//! fixed set of headers and no body. A file is delivered only if an index document names it, and only if its content
+//! has the digest that the index gives.
+
+mod cargo;
+mod digest;
+mod go;
+mod maven;
+mod npm;
+mod pypi;
+mod resource;
+mod rubygems;
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Frame, Incoming};
+use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH};
+use hyper::{Method, Response, StatusCode};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+use url::Url;
+
+use self::digest::{DigestCheck, FileDigest};
+use self::npm::decode_scope;
+use self::resource::{Document, Ecosystem, IndexRequest, ListedFile, RenderedDocument, Resource};
+use super::audit::Exchange;
+use super::cache::{Cache, CacheEntry, ObjectWriter};
+use super::host::HostName;
+use super::policy::Policy;
+use super::request_path::decode_percent;
+use super::reply::{ChannelBody, Reply, file_body, full_body};
+use super::upstream::{FetchOptions, IDLE_TIMEOUT, UpstreamClient, UpstreamError, host_of};
+use crate::core::clock::seconds_since_epoch;
+use crate::core::hex::to_hex;
+
+/// The time in seconds for which a stored index document is used without asking the upstream.
+const DOCUMENT_MAX_AGE: u64 = 600;
+/// Maximum size of an index document, decompressed. The largest known one, of all gems, has 25 MB.
+const MAX_DOCUMENT: u64 = 128 << 20;
+/// Maximum size of a package file.
+const MAX_FILE: u64 = 8 << 30;
+/// The number of requests for packages that do not exist that are passed on at once, and the pause after which there is
+/// one more. Names are the only thing that a package route lets out, and an honest client rarely misses.
+const MISSES: u32 = 100;
+const MISS_PAUSE: Duration = Duration::from_secs(6);
+
+/// The upstreams of the package routes; a client without one has no route.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PackageUpstreams {
+    pub npm: Option<Url>,
+    /// Registries of scopes, such as `@corp`.
+    pub npm_scopes: Vec<(String, Url)>,
+    /// URLs of simple indexes, the main one first.
+    pub pypi: Vec<Url>,
+    /// Sparse indexes by name. The first replaces the default registry.
+    pub cargo: Vec<(String, Url)>,
+    pub go_proxy: Option<Url>,
+    /// The name and URL of the checksum database.
+    pub go_sumdb: Option<(String, Url)>,
+    pub maven: Option<Url>,
+    pub rubygems: Option<Url>,
+}
+
+impl PackageUpstreams {
+    /// Lists the names of the routes that exist.
+    #[must_use]
+    pub fn list_clients(&self) -> Vec<&'static str> {
+        let has = [
+            ("npm", self.npm.is_some()),
+            ("pypi", !self.pypi.is_empty()),
+            ("cargo", !self.cargo.is_empty()),
+            ("go", self.go_proxy.is_some()),
+            ("maven", self.maven.is_some()),
+            ("rubygems", self.rubygems.is_some()),
+        ];
+        has.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
+    }
+
+    /// Lists all URLs.
+    #[must_use]
+    pub fn list_urls(&self) -> Vec<Url> {
+        let npm = self.npm.iter().chain(self.npm_scopes.iter().map(|(_, url)| url)).chain(&self.pypi);
+        let cargo = self.cargo.iter().map(|(_, url)| url);
+        let go = self.go_proxy.iter().chain(self.go_sumdb.as_ref().map(|(_, url)| url));
+        npm.chain(cargo).chain(go).chain(&self.maven).chain(&self.rubygems).cloned().collect()
+    }
+}
+
+/// The package routes of one sandbox.
+pub(super) struct PackageRoutes {
+    routes: Vec<PackageRoute>,
+    cache: Option<Cache>,
+    is_offline: bool,
+    /// Bytes that may still be downloaded.
+    budget: Mutex<u64>,
+}
+
+struct PackageRoute {
+    name: &'static str,
+    ecosystem: Box<dyn Ecosystem>,
+    /// Files that documents have listed, by key.
+    listed: Mutex<HashMap<String, ListedFile>>,
+    misses: Mutex<MissLimit>,
+}
+
+/// A limit on requests for names that do not exist.
+struct MissLimit {
+    /// Names that exist, as far as known.
+    known: HashSet<String>,
+    left: u32,
+    since: Instant,
+}
+
+impl MissLimit {
+    fn new() -> Self {
+        Self { known: HashSet::new(), left: MISSES, since: Instant::now() }
+    }
+
+    /// Returns whether a name may be requested.
+    fn may_request(&mut self, name: &str, now: Instant) -> bool {
+        while self.left < MISSES && now.duration_since(self.since) >= MISS_PAUSE {
+            self.left += 1;
+            self.since += MISS_PAUSE;
+        }
+        if self.left == MISSES {
+            self.since = now;
+        }
+        self.left > 0 || self.known.contains(name)
+    }
+
+    fn record(&mut self, name: &str, exists: bool) {
+        if exists {
+            self.known.insert(name.to_owned());
+        } else {
+            self.left = self.left.saturating_sub(1);
+        }
+    }
+}
+
+/// The end of a request that is not answered with content.
+#[derive(Debug)]
+enum Failure {
+    Denied(String),
+    NotFound,
+    Failed(String),
+}
+
+impl From<UpstreamError> for Failure {
+    fn from(error: UpstreamError) -> Self {
+        match error {
+            UpstreamError::Refused(reason) => Self::Denied(reason),
+            UpstreamError::Failed(reason) => Self::Failed(reason),
+        }
+    }
+}
+
+/// What a package route needs besides itself.
+#[derive(Clone, Copy)]
+pub(super) struct RouteContext<'a> {
+    pub client: &'a UpstreamClient,
+    pub policy: &'a Policy,
+}
+
+/// The parts of a request that routes look at.
+pub(super) struct RequestHead<'a> {
+    pub method: &'a Method,
+    /// The path below the route's prefix.
+    pub path: &'a str,
+    pub query: Option<&'a str>,
+    pub headers: &'a HeaderMap,
+}
+
+impl PackageRoutes {
+    /// Creates the routes of the given upstreams. `base` is the gateway's URL in the sandbox, without a slash at its
+    /// end.
+    pub(super) fn new(upstreams: PackageUpstreams, base: &str, cache: Option<Cache>, is_offline: bool, max_download: u64) -> Self {
+        let url = |name: &str| format!("{base}/{name}/");
+        let mut routes: Vec<(&'static str, Box<dyn Ecosystem>)> = Vec::new();
+        if let Some(default) = upstreams.npm {
+            routes.push(("npm", Box::new(npm::Npm { default, scopes: upstreams.npm_scopes })));
+        }
+        if !upstreams.pypi.is_empty() {
+            routes.push(("pypi", Box::new(pypi::PyPi { indexes: upstreams.pypi, route: url("pypi") })));
+        }
+        if !upstreams.cargo.is_empty() {
+            let registry = |(name, index)| cargo::CargoRegistry { name, index, download: Mutex::default() };
+            let registries = upstreams.cargo.into_iter().map(registry).collect();
+            routes.push(("cargo", Box::new(cargo::Cargo { registries, route: url("cargo") })));
+        }
+        if let Some(proxy) = upstreams.go_proxy {
+            routes.push(("go", Box::new(go::Go { proxy, sumdb: upstreams.go_sumdb })));
+        }
+        if let Some(repository) = upstreams.maven {
+            routes.push(("maven", Box::new(maven::Maven { repository })));
+        }
+        if let Some(source) = upstreams.rubygems {
+            routes.push(("rubygems", Box::new(rubygems::RubyGems { source })));
+        }
+        let to_route = |(name, ecosystem)| PackageRoute {
+            name,
+            ecosystem,
+            listed: Mutex::default(),
+            misses: Mutex::new(MissLimit::new()),
+        };
+        Self { routes: routes.into_iter().map(to_route).collect(), cache, is_offline, budget: Mutex::new(max_download) }
+    }
+
+    /// Answers a request of the named route.
+    pub(super) async fn serve(&self, name: &str, head: RequestHead<'_>, context: RouteContext<'_>, mut exchange: Exchange) -> Response<Reply> {
+        let Some(route) = self.routes.iter().find(|route| route.name == name) else {
+            return exchange.deny_response(StatusCode::FORBIDDEN, &format!("the image has no client for the route {name}"));
+        };
+        let request = RouteRequest { routes: self, route, context };
+        match request.answer(&head, &mut exchange).await {
+            Ok((response, body)) => {
+                exchange.allow();
+                exchange.respond(response, body)
+            }
+            Err(Failure::Denied(reason)) => exchange.deny_response(StatusCode::FORBIDDEN, &reason),
+            Err(Failure::NotFound) => {
+                exchange.allow();
+                exchange.respond(Response::builder().status(StatusCode::NOT_FOUND), full_body(format!("airlock: the {name} upstream has no such package\n")))
+            }
+            Err(Failure::Failed(reason)) => exchange.fail_response(&reason),
+        }
+    }
+}
+
+type Answer = (hyper::http::response::Builder, Reply);
+
+struct RouteRequest<'a> {
+    routes: &'a PackageRoutes,
+    route: &'a PackageRoute,
+    context: RouteContext<'a>,
+}
+
+impl RouteRequest<'_> {
+    async fn answer(&self, head: &RequestHead<'_>, exchange: &mut Exchange) -> Result<Answer, Failure> {
+        if !matches!(*head.method, Method::GET | Method::HEAD) {
+            return Err(Failure::Denied(format!("the {} route only reads; {} is not passed on", self.route.name, head.method)));
+        }
+        let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let path = match self.route.name {
+            "npm" => decode_scope(head.path),
+            // A local version has a plus sign, which clients encode or not.
+            "pypi" => decode_percent(head.path),
+            _ => head.path.to_owned(),
+        };
+        let resource = self.route.ecosystem.parse(&path, head.query, accept);
+        match resource.map_err(|reason| Failure::Denied(reason.into()))? {
+            Resource::Fixed { content_type, body } => {
+                Ok((Response::builder().header(CONTENT_TYPE, content_type), full_body(body)))
+            }
+            Resource::Index(index) => self.answer_index(&index, accept, head, exchange).await,
+            Resource::File { key, indexes } => {
+                let file = self.find_listed(&key, &indexes, exchange).await?;
+                self.answer_file(&file, head, exchange).await
+            }
+            Resource::Direct { url, is_immutable: true } => {
+                self.answer_file(&ListedFile { url, digest: None }, head, exchange).await
+            }
+            Resource::Direct { url, is_immutable: false } => {
+                self.answer_index(&IndexRequest { url, accept: "*/*" }, accept, head, exchange).await
+            }
+        }
+    }
+
+    async fn answer_index(&self, index: &IndexRequest, accept: &str, head: &RequestHead<'_>, exchange: &mut Exchange) -> Result<Answer, Failure> {
+        exchange.set_host(&host_of(&index.url));
+        let (document, is_cached) = self.load_document(index).await?;
+        if is_cached {
+            exchange.set_cached();
+        }
+        let content = self.route.ecosystem.render(document, accept).map_err(Failure::Failed)?;
+        let RenderedDocument { content_type, body } = content;
+        // Clients store documents by this tag. It is the hash of what they got, not the upstream's.
+        let tag = format!("\"{}\"", &to_hex(&Sha256::digest(&body))[..32]);
+        let response = Response::builder().header(ETAG, &tag).header(CONTENT_TYPE, content_type);
+        let known = head.headers.get_all(IF_NONE_MATCH).iter().any(|value| value.as_bytes() == tag.as_bytes());
+        if known {
+            return Ok((response.status(StatusCode::NOT_MODIFIED), full_body(Bytes::new())));
+        }
+        Ok((response, full_body(body)))
+    }
+
+    /// Finds a file that a document has listed, and loads the documents that should list it if none has.
+    async fn find_listed(&self, key: &str, indexes: &[IndexRequest], exchange: &mut Exchange) -> Result<ListedFile, Failure> {
+        let find = || self.route.listed.lock().ok().and_then(|listed| listed.get(key).cloned());
+        if let Some(file) = find() {
+            return Ok(file);
+        }
+        let mut failure = None;
+        for index in indexes {
+            exchange.set_host(&host_of(&index.url));
+            if let Err(error) = self.load_document(index).await {
+                failure = Some(error);
+            }
+            if let Some(file) = find() {
+                return Ok(file);
+            }
+        }
+        Err(match failure {
+            Some(error @ (Failure::Failed(_) | Failure::Denied(_))) => error,
+            _ => Failure::Denied("no index document lists this file".into()),
+        })
+    }
+
+    fn check_denied(&self, url: &Url) -> Result<(), Failure> {
+        let host = url.host_str().and_then(|host| HostName::parse(host).ok());
+        if host.as_ref().is_some_and(|host| self.context.policy.is_denied(host)) {
+            return Err(Failure::Denied(format!("{} is denied", host_of(url))));
+        }
+        Ok(())
+    }
+
+    /// Loads an index document from the cache or its upstream, and remembers the files that it lists. The second value
+    /// is whether the upstream was not asked.
+    async fn load_document(&self, index: &IndexRequest) -> Result<(Document, bool), Failure> {
+        self.check_denied(&index.url)?;
+        let key = format!("{} {}", index.accept, index.url);
+        let stored = self.routes.cache.as_ref().and_then(|cache| {
+            let entry = cache.find_entry(&key)?;
+            let mut body = Vec::new();
+            cache.open_object(&entry)?.read_to_end(&mut body).ok()?;
+            Some((entry, Bytes::from(body)))
+        });
+        let now = seconds_since_epoch();
+        let is_fresh = |entry: &CacheEntry| now.checked_sub(entry.checked).is_some_and(|age| age < DOCUMENT_MAX_AGE);
+        let (entry, body, is_cached) = match stored {
+            Some((entry, body)) if self.routes.is_offline || is_fresh(&entry) => (entry, body, true),
+            _ if self.routes.is_offline => {
+                return Err(Failure::Denied("the document is not in the cache, and the sandbox is offline".into()));
+            }
+            stored => self.fetch_document(index, key, stored).await?,
+        };
+        let url = Url::parse(&entry.final_url).unwrap_or_else(|_| index.url.clone());
+        let document = Document { url, content_type: entry.content_type, body };
+        let files = self.route.ecosystem.list_files(&document);
+        if let Ok(mut listed) = self.route.listed.lock() {
+            listed.extend(files);
+        }
+        Ok((document, is_cached))
+    }
+
+    async fn fetch_document(&self, index: &IndexRequest, key: String, stored: Option<(CacheEntry, Bytes)>) -> Result<(CacheEntry, Bytes, bool), Failure> {
+        let name = index.url.as_str();
+        if !self.may_request(name) {
+            return Err(Failure::Denied("too many requests for packages that do not exist; wait a minute".into()));
+        }
+        let etag = stored.as_ref().and_then(|(entry, _)| entry.etag.as_deref());
+        let options = FetchOptions { accept: Some(index.accept), gzip: true, etag };
+        let (response, url) = self.context.client.get(&index.url, &options).await?;
+        let status = response.status();
+        let exists = status.is_success() || status == StatusCode::NOT_MODIFIED;
+        if exists || is_missing(status) {
+            self.record_existence(name, exists);
+        }
+        if status == StatusCode::NOT_MODIFIED
+            && let Some((entry, body)) = stored
+        {
+            let entry = CacheEntry { checked: seconds_since_epoch(), ..entry };
+            if let Some(cache) = &self.routes.cache {
+                let _ = cache.write_entry(&entry);
+            }
+            return Ok((entry, body, false));
+        }
+        if is_missing(status) {
+            return Err(Failure::NotFound);
+        }
+        if status != StatusCode::OK {
+            return Err(Failure::Failed(format!("{} answered with status {}", host_of(&url), status.as_u16())));
+        }
+        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (content_type, etag) = (text(CONTENT_TYPE).unwrap_or_default(), text(ETAG));
+        let body = read_document(response, &host_of(&url)).await?;
+        self.charge(body.len() as u64)?;
+        let entry = CacheEntry { key, content_type, etag, final_url: url.to_string(), ..CacheEntry::default() };
+        let entry = match self.routes.cache.as_ref().map(|cache| (cache, cache.create_object())) {
+            // A full disk costs only the next request.
+            Some((cache, Ok(mut writer))) => {
+                let stored = writer.write(&body).and_then(|()| cache.store(writer, entry.clone()));
+                stored.unwrap_or(entry)
+            }
+            _ => entry,
+        };
+        Ok((entry, body, false))
+    }
+
+    fn may_request(&self, name: &str) -> bool {
+        self.route.misses.lock().is_ok_and(|mut misses| misses.may_request(name, Instant::now()))
+    }
+
+    fn record_existence(&self, name: &str, exists: bool) {
+        if let Ok(mut misses) = self.route.misses.lock() {
+            misses.record(name, exists);
+        }
+    }
+
+    fn charge(&self, bytes: u64) -> Result<(), Failure> {
+        let charged = self.routes.budget.lock().is_ok_and(|mut budget| {
+            let rest = budget.checked_sub(bytes);
+            *budget = rest.unwrap_or(0);
+            rest.is_some()
+        });
+        if charged { Ok(()) } else { Err(Failure::Denied("the sandbox has downloaded as much as max_download allows".into())) }
+    }
+
+    async fn answer_file(&self, file: &ListedFile, head: &RequestHead<'_>, exchange: &mut Exchange) -> Result<Answer, Failure> {
+        exchange.set_host(&host_of(&file.url));
+        self.check_denied(&file.url)?;
+        let key = file.url.to_string();
+        let digest = file.digest.as_ref().map(FileDigest::to_string);
+        let stored = self.routes.cache.as_ref().and_then(|cache| {
+            // An entry that was checked against another digest is not this file.
+            let entry = cache.find_entry(&key).filter(|entry| digest.is_none() || entry.digest == digest)?;
+            Some((cache.open_object(&entry)?, entry))
+        });
+        if let Some((content, entry)) = stored {
+            exchange.set_cached();
+            let response = Response::builder().header(CONTENT_LENGTH, entry.size).header(CONTENT_TYPE, "application/octet-stream");
+            return Ok((response, file_body(content)));
+        }
+        if self.routes.is_offline {
+            return Err(Failure::Denied("the file is not in the cache, and the sandbox is offline".into()));
+        }
+        if *head.method == Method::HEAD {
+            return Ok((Response::builder().header(CONTENT_TYPE, "application/octet-stream"), full_body(Bytes::new())));
+        }
+        // A file without an index counts like a document: its name is free.
+        let is_direct = file.digest.is_none();
+        if is_direct && !self.may_request(&key) {
+            return Err(Failure::Denied("too many requests for packages that do not exist; wait a minute".into()));
+        }
+        let (response, url) = self.context.client.get(&file.url, &FetchOptions::default()).await?;
+        if is_missing(response.status()) {
+            self.record_existence(&key, false);
+            return Err(Failure::NotFound);
+        }
+        if response.status() != StatusCode::OK || response.headers().contains_key(CONTENT_ENCODING) {
+            return Err(Failure::Failed(format!("{} answered with status {}", host_of(&url), response.status().as_u16())));
+        }
+        let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length > MAX_FILE) {
+            return Err(Failure::Denied(format!("the file is larger than {} GiB", MAX_FILE >> 30)));
+        }
+        self.charge(length.unwrap_or(0))?;
+        let entry = CacheEntry { key, final_url: url.to_string(), digest, ..CacheEntry::default() };
+        let writer = self.routes.cache.as_ref().and_then(|cache| Some((cache.clone(), cache.create_object().ok()?)));
+        let download = Download { check: DigestCheck::new(file.digest.as_ref()), writer, entry, length };
+        let mut builder = Response::builder().header(CONTENT_TYPE, "application/octet-stream");
+        if let Some(length) = length {
+            builder = builder.header(CONTENT_LENGTH, length);
+        }
+        let (sender, body) = ChannelBody::new();
+        tokio::spawn(download.stream(response.into_body(), sender));
+        Ok((builder, body.into()))
+    }
+}
+
+/// Returns whether a status says that a package does not exist.
+fn is_missing(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 404 | 410 | 451)
+}
+
+/// Reads a document, and decompresses it within the limit.
+async fn read_document(response: Response<Incoming>, host: &str) -> Result<Bytes, Failure> {
+    let encoding = response.headers().get(CONTENT_ENCODING).cloned();
+    let mut body = response.into_body();
+    let mut bytes = Vec::new();
+    loop {
+        let frame = tokio::time::timeout(IDLE_TIMEOUT, body.frame()).await;
+        let frame = frame.map_err(|_| Failure::Failed(format!("{host} stopped in the middle of a document")))?;
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|error| Failure::Failed(format!("{host} broke off a document: {error}")))?;
+        if let Ok(data) = frame.into_data() {
+            bytes.extend_from_slice(&data);
+        }
+        if bytes.len() as u64 > MAX_DOCUMENT {
+            return Err(Failure::Denied(format!("the document is larger than {} MiB", MAX_DOCUMENT >> 20)));
+        }
+    }
+    match encoding.as_ref().map(|value| value.as_bytes()) {
+        None | Some(b"identity") => Ok(bytes.into()),
+        Some(b"gzip") => {
+            let mut decoded = Vec::new();
+            let mut decoder = flate2::read::MultiGzDecoder::new(bytes.as_slice()).take(MAX_DOCUMENT + 1);
+            decoder.read_to_end(&mut decoded).map_err(|error| Failure::Failed(format!("{host} sent damaged gzip: {error}")))?;
+            if decoded.len() as u64 > MAX_DOCUMENT {
+                return Err(Failure::Denied(format!("the document is larger than {} MiB", MAX_DOCUMENT >> 20)));
+            }
+            Ok(decoded.into())
+        }
+        Some(_) => Err(Failure::Failed(format!("{host} answered in an encoding that was not requested"))),
+    }
+}
+
+/// A file on its way from the upstream to the sandbox and the cache.
+struct Download {
+    check: DigestCheck,
+    writer: Option<(Cache, ObjectWriter)>,
+    entry: CacheEntry,
+    length: Option<u64>,
+}
+
+impl Download {
+    /// Streams the body. The last chunk is withheld until the digest of the whole file is known to match, so a file
+    /// that is not the listed one is never complete.
+    async fn stream(mut self, mut body: Incoming, sender: mpsc::Sender<io::Result<Frame<Bytes>>>) {
+        let mut held: Option<Bytes> = None;
+        let mut total = 0_u64;
+        let host = self.entry.final_url.clone();
+        let outcome = loop {
+            let frame = match tokio::time::timeout(IDLE_TIMEOUT, body.frame()).await {
+                Err(_) => break Err("the upstream stopped in the middle of a file"),
+                Ok(None) => break Ok(()),
+                Ok(Some(Err(_))) => break Err("the upstream broke off a file"),
+                Ok(Some(Ok(frame))) => frame,
+            };
+            let Ok(data) = frame.into_data() else { continue };
+            total += data.len() as u64;
+            if total > MAX_FILE {
+                break Err("the file is too large");
+            }
+            self.check.update(&data);
+            // Without the cache, the file is still delivered.
+            if let Some((_, writer)) = &mut self.writer
+                && writer.write(&data).is_err()
+            {
+                self.writer = None;
+            }
+            if let Some(chunk) = held.replace(data)
+                && sender.send(Ok(Frame::data(chunk))).await.is_err()
+            {
+                // The client is gone.
+                return;
+            }
+        };
+        let is_whole = self.length.is_none_or(|length| length == total);
+        let result = match outcome {
+            Ok(()) if !is_whole => Err("the upstream broke off a file"),
+            Ok(()) if !self.check.is_match() => Err("the file differs from what the index says"),
+            other => other,
+        };
+        match result {
+            Ok(()) => {
+                if let Some((cache, writer)) = self.writer {
+                    let _ = cache.store(writer, self.entry);
+                }
+                if let Some(chunk) = held {
+                    let _ = sender.send(Ok(Frame::data(chunk))).await;
+                }
+            }
+            Err(reason) => {
+                let _ = sender.send(Err(io::Error::other(format!("{reason}: {host}")))).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_for_missing_packages_are_limited() {
+        let mut limit = MissLimit::new();
+        let start = Instant::now();
+        for n in 0..MISSES {
+            let name = format!("missing-{n}");
+            assert!(limit.may_request(&name, start));
+            limit.record(&name, false);
+        }
+        limit.record("known", true);
+        assert!(!limit.may_request("missing", start) && limit.may_request("known", start));
+        assert!(limit.may_request("missing", start + 2 * MISS_PAUSE));
+        limit.record("a", false);
+        limit.record("b", false);
+        assert!(!limit.may_request("missing", start + 2 * MISS_PAUSE));
+    }
+}

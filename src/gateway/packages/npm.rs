@@ -1,0 +1,214 @@
+//! The registry of npm, pnpm, yarn and bun: package documents, version manifests and tarballs.
+
+use serde::Deserialize;
+use url::Url;
+
+use super::digest::FileDigest;
+use super::resource::{Document, Ecosystem, IndexRequest, ListedFile, Resource, append_path, is_version, resolve_link};
+
+/// The media type of abbreviated package documents, which is all that an installation needs.
+const ABBREVIATED: &str = "application/vnd.npm.install-v1+json";
+
+/// The registries of the user: a default one, and others for scopes.
+pub(super) struct Npm {
+    pub default: Url,
+    /// Scopes with their `@`.
+    pub scopes: Vec<(String, Url)>,
+}
+
+impl Npm {
+    fn registry(&self, name: &str) -> &Url {
+        let scope = name.split_once('/').map(|(scope, _)| scope);
+        self.scopes.iter().find(|(own, _)| Some(own.as_str()) == scope).map_or(&self.default, |(_, url)| url)
+    }
+
+    /// Returns the request for a package's document, or for the manifest of one version.
+    fn index(&self, name: &str, version: Option<&str>, accept: &'static str) -> Result<IndexRequest, &'static str> {
+        let name_in_path = name.replacen('/', "%2f", 1);
+        let path = version.map_or(name_in_path.clone(), |version| format!("{name_in_path}/{version}"));
+        let url = append_path(self.registry(name), &path).ok_or("the path is not one of a package")?;
+        Ok(IndexRequest { url, accept })
+    }
+}
+
+impl Ecosystem for Npm {
+    fn parse(&self, path: &str, query: Option<&str>, accept: &str) -> Result<Resource, &'static str> {
+        if query.is_some_and(|query| query != "write=false") {
+            return Err("requests with a query are not package requests");
+        }
+        let segments: Vec<&str> = path.split('/').collect();
+        let (name, rest) = match segments.as_slice() {
+            [scope, name, rest @ ..] if scope.starts_with('@') => (format!("{scope}/{name}"), rest),
+            [name, rest @ ..] => ((*name).to_owned(), rest),
+            [] => return Err("the path names no package"),
+        };
+        if !is_package_name(&name) {
+            return Err("the path is not one of a package");
+        }
+        match rest {
+            [] => {
+                let accept = if accept.contains(ABBREVIATED) { ABBREVIATED } else { "application/json" };
+                self.index(&name, None, accept).map(Resource::Index)
+            }
+            [version] if is_version(version) => {
+                self.index(&name, Some(version), "application/json").map(Resource::Index)
+            }
+            _ => {
+                // A tarball. Its conventional name tells the version, whose manifest is small.
+                let unscoped = name.rsplit('/').next().unwrap_or_default();
+                let version = match rest {
+                    ["-", file] => file
+                        .strip_prefix(unscoped)
+                        .and_then(|rest| rest.strip_prefix('-')?.strip_suffix(".tgz"))
+                        .filter(|version| is_version(version)),
+                    _ => None,
+                };
+                let indexes = match version {
+                    Some(version) => vec![self.index(&name, Some(version), "application/json")?],
+                    None => Vec::new(),
+                };
+                Ok(Resource::File { key: path.to_owned(), indexes })
+            }
+        }
+    }
+
+    fn list_files(&self, document: &Document) -> Vec<(String, ListedFile)> {
+        let Ok(parsed) = serde_json::from_slice::<PackageDocument>(&document.body) else { return Vec::new() };
+        let dists = parsed.versions.into_values().map(|version| version.dist).chain([parsed.dist]);
+        dists
+            .flatten()
+            .filter_map(|dist| {
+                let url = resolve_link(&document.url, &dist.tarball)?;
+                let digest = dist.integrity.as_deref().and_then(FileDigest::from_integrity);
+                // npm requests a tarball by its path below the registry that it knows.
+                let base = self.base_path(&url);
+                let key = url.path().strip_prefix(base).unwrap_or(url.path()).trim_start_matches('/').to_owned();
+                Some((decode_scope(&key), ListedFile { url, digest }))
+            })
+            .collect()
+    }
+}
+
+impl Npm {
+    /// Returns the path of the registry that has the URL's origin.
+    fn base_path(&self, url: &Url) -> &str {
+        let registries = self.scopes.iter().map(|(_, url)| url).chain([&self.default]);
+        let mut paths: Vec<&str> =
+            registries.filter(|registry| registry.origin() == url.origin()).map(|r| r.path().trim_end_matches('/')).collect();
+        paths.sort_by_key(|path| std::cmp::Reverse(path.len()));
+        paths.into_iter().find(|path| url.path().starts_with(*path)).unwrap_or_default()
+    }
+}
+
+/// Replaces the encoded slash behind a scope, which npm sends and which no other route accepts.
+pub(super) fn decode_scope(path: &str) -> String {
+    let Some(at) = path.get(..path.len().min(300)).and_then(|start| start.find('%')) else { return path.to_owned() };
+    let is_encoded = path[at..].get(..3).is_some_and(|code| code.eq_ignore_ascii_case("%2f"));
+    if is_encoded && path.trim_start_matches('/').starts_with('@') && !path[..at].trim_start_matches('/').contains('/') {
+        format!("{}/{}", &path[..at], &path[at + 3..])
+    } else {
+        path.to_owned()
+    }
+}
+
+/// Returns whether a text is a package name: up to 214 URL-safe characters, with an optional scope. Old packages have
+/// upper-case letters and `!'()*~`.
+fn is_package_name(name: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with(['.', '-'])
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.!'()*~".contains(&b))
+    };
+    let parts: Vec<&str> = name.split('/').collect();
+    name.len() <= 214
+        && match parts.as_slice() {
+            [name] => is_part(name),
+            [scope, name] => scope.strip_prefix('@').is_some_and(is_part) && is_part(name),
+            _ => false,
+        }
+}
+
+/// A package document with its versions, or the manifest of one version.
+#[derive(Deserialize)]
+struct PackageDocument {
+    #[serde(default)]
+    versions: std::collections::BTreeMap<String, VersionManifest>,
+    dist: Option<Dist>,
+}
+
+#[derive(Deserialize)]
+struct VersionManifest {
+    dist: Option<Dist>,
+}
+
+#[derive(Deserialize)]
+struct Dist {
+    tarball: String,
+    integrity: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn npm() -> Npm {
+        let url = |text: &str| Url::parse(text).expect("a URL");
+        Npm { default: url("https://npm.example/"), scopes: vec![("@corp".into(), url("https://mirror.example/npm/"))] }
+    }
+
+    fn parse(path: &str) -> Result<String, &'static str> {
+        npm().parse(path, None, "*/*").map(|resource| match resource {
+            Resource::Index(index) => index.url.to_string(),
+            Resource::File { key, indexes } => {
+                format!("{key} in {}", indexes.first().map_or("none".into(), |i| i.url.to_string()))
+            }
+            other => format!("{other:?}"),
+        })
+    }
+
+    #[test]
+    fn only_package_paths_are_requested() {
+        for (path, expected) in [
+            ("left-pad", "https://npm.example/left-pad"),
+            ("@babel/core", "https://npm.example/@babel%2fcore"),
+            ("@corp/x/1.0.0", "https://mirror.example/npm/@corp%2fx/1.0.0"),
+            ("left-pad/-/left-pad-1.3.0.tgz", "left-pad/-/left-pad-1.3.0.tgz in https://npm.example/left-pad/1.3.0"),
+            ("@babel/core/-/core-7.0.0-rc.1.tgz", "@babel/core/-/core-7.0.0-rc.1.tgz in https://npm.example/@babel%2fcore/7.0.0-rc.1"),
+            ("x/-/other-1.0.0.tgz", "x/-/other-1.0.0.tgz in none"),
+            ("x/-/x-../y.tgz", "x/-/x-../y.tgz in none"),
+        ] {
+            assert_eq!(parse(path).as_deref(), Ok(expected), "{path}");
+        }
+        for path in ["", "-/v1/search", "-/npm/v1/security/audits", "-/user/x", ".x", "@/x", "@a", "@a/", "a%2fb", &"x".repeat(215)] {
+            assert!(parse(path).is_err(), "{path}");
+        }
+        assert!(npm().parse("x", Some("data=1"), "").is_err());
+        assert_eq!(decode_scope("@babel%2fcore"), "@babel/core");
+        assert_eq!(decode_scope("/@babel%2Fcore/-/x.tgz"), "/@babel/core/-/x.tgz");
+        for other in ["a%2fb", "@a/b%2fc", "@a%2eb", "@a%2", "%"] {
+            assert_eq!(decode_scope(other), other);
+        }
+    }
+
+    #[test]
+    fn documents_list_their_tarballs() {
+        let document = |url: &str, body: &str| Document {
+            url: Url::parse(url).expect("a URL"),
+            content_type: "application/json".into(),
+            body: body.to_owned().into(),
+        };
+        let dist = |tarball: &str| format!(r#"{{"dist": {{"tarball": "{tarball}"}}}}"#);
+        let keys = |url: &str, tarball: &str| {
+            let listed = npm().list_files(&document(url, &dist(tarball)));
+            listed.into_iter().map(|(key, file)| format!("{key} {}", file.url)).collect::<Vec<_>>()
+        };
+        assert_eq!(keys("https://npm.example/x", "https://npm.example/x/-/x-1.0.0.tgz"), ["x/-/x-1.0.0.tgz https://npm.example/x/-/x-1.0.0.tgz"]);
+        assert_eq!(
+            keys("https://mirror.example/npm/@corp%2fx", "https://mirror.example/npm/@corp/x/-/x-1.tgz"),
+            ["@corp/x/-/x-1.tgz https://mirror.example/npm/@corp/x/-/x-1.tgz"]
+        );
+        assert!(keys("https://npm.example/x", "http://evil.example/x.tgz").is_empty());
+        assert!(keys("https://npm.example/x", "file:///etc/passwd").is_empty());
+        assert!(npm().list_files(&document("https://npm.example/x", "[")).is_empty());
+    }
+}

@@ -1,0 +1,219 @@
+//! The proxy for hosts that the user allowed: tunnels by `CONNECT`, whose TLS stays end to end, and plain HTTP in
+//! absolute form.
+
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use url::Url;
+
+use super::audit::{AuditLog, Exchange};
+use super::body::DataBody;
+use super::client_hello::{HelloState, MAX_HELLO, parse_hello};
+use super::headers::strip_hop_headers;
+use super::host::{HostError, HostName};
+use super::policy::{HostVerdict, Policy};
+use super::reply::{ChannelBody, Reply, full_body};
+use super::upstream::{IDLE_TIMEOUT, UpstreamClient, UpstreamError, host_of};
+
+/// Maximum time for the first message of TLS.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Serves a `CONNECT` request: checks the host, connects, and relays once the client's TLS names the same host.
+pub(super) async fn serve_connect(request: Request<Incoming>, client: &UpstreamClient, policy: &Policy, log: &AuditLog) -> Response<Reply> {
+    let target = request.uri().to_string();
+    let mut exchange = Exchange::start(log, "proxy", "CONNECT", &target);
+    let (host, port) = match split_target(&target) {
+        Ok(parsed) => parsed,
+        Err(reason) => {
+            exchange.set_host(&target);
+            return exchange.deny_response(StatusCode::FORBIDDEN, &reason);
+        }
+    };
+    exchange.set_host(&name_target(&host, port));
+    if let Err(response) = check_policy(policy, &host, port, &mut exchange) {
+        return refuse(exchange, response);
+    }
+    let upstream = match client.connect_tunnel(&host, port).await {
+        Ok(stream) => stream,
+        Err(UpstreamError::Refused(reason)) => return exchange.deny_response(StatusCode::FORBIDDEN, &reason),
+        Err(UpstreamError::Failed(reason)) => return exchange.fail_response(&reason),
+    };
+    tokio::spawn(async move {
+        match hyper::upgrade::on(request).await {
+            Ok(upgraded) => relay(TokioIo::new(upgraded), upstream, &host, exchange).await,
+            Err(_) => drop(exchange),
+        }
+    });
+    let mut response = Response::new(full_body(""));
+    *response.status_mut() = StatusCode::OK;
+    response
+}
+
+/// A refusal by the policy.
+struct Refusal {
+    reason: String,
+    /// The pattern that would allow the host.
+    pattern: Option<String>,
+}
+
+fn check_policy(policy: &Policy, host: &HostName, port: u16, _exchange: &mut Exchange) -> Result<(), Refusal> {
+    match policy.decide(host, port) {
+        HostVerdict::Allowed => Ok(()),
+        HostVerdict::Denied => Err(Refusal { reason: format!("{host} is denied"), pattern: None }),
+        HostVerdict::NotAllowed => {
+            let name = name_target(host, port);
+            Err(Refusal { reason: format!("{name} is not allowed"), pattern: Some(name) })
+        }
+    }
+}
+
+fn refuse(exchange: Exchange, refusal: Refusal) -> Response<Reply> {
+    match refusal.pattern {
+        Some(pattern) => exchange.deny_host_response(&refusal.reason, &format!("on the host, run: airlock allow SANDBOX {pattern}")),
+        None => exchange.deny_response(StatusCode::FORBIDDEN, &refusal.reason),
+    }
+}
+
+fn name_target(host: &HostName, port: u16) -> String {
+    if matches!(port, 80 | 443) { host.to_string() } else { format!("{host}:{port}") }
+}
+
+/// Splits `HOST:PORT`.
+fn split_target(target: &str) -> Result<(HostName, u16), String> {
+    let shown: String = target.chars().take(100).collect();
+    let (host, port) = target.rsplit_once(':').ok_or_else(|| format!("{shown} has no port"))?;
+    let port = port.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(|| format!("{shown} has no valid port"))?;
+    let host = HostName::parse(host).map_err(|error| match error {
+        HostError::Address => format!("{shown} is an address; only names can be reached. For a service of the host, see --forward"),
+        HostError::Invalid => format!("{shown} is not the name of a host"),
+    })?;
+    Ok((host, port))
+}
+
+/// Relays a tunnel in both directions until both ends are closed.
+async fn relay(mut agent: TokioIo<hyper::upgrade::Upgraded>, mut upstream: TcpStream, host: &HostName, mut exchange: Exchange) {
+    let hello = match tokio::time::timeout(HELLO_TIMEOUT, read_hello(&mut agent)).await {
+        Ok(Ok(hello)) => hello,
+        Ok(Err(reason)) => return exchange.deny(reason, false),
+        Err(_) => return exchange.deny("the tunnel did not begin with TLS", false),
+    };
+    let HelloState::ServerName(name) = parse_hello(&hello) else {
+        return exchange.deny("the tunnel did not begin with TLS that names its server", false);
+    };
+    if HostName::parse(&name).as_ref() != Ok(host) {
+        return exchange.deny(&format!("the TLS in the tunnel names {name}"), false);
+    }
+    exchange.allow();
+    exchange.add_sent(hello.len());
+    if upstream.write_all(&hello).await.is_err() {
+        return exchange.fail("the upstream closed the tunnel");
+    }
+    // A tunnel without a byte in either direction is closed by the timeout of the peer or of this process's end.
+    if let Ok((sent, received)) = tokio::io::copy_bidirectional(&mut agent, &mut upstream).await {
+        exchange.add_sent(usize::try_from(sent).unwrap_or(usize::MAX));
+        exchange.add_received(usize::try_from(received).unwrap_or(usize::MAX));
+    }
+}
+
+async fn read_hello(agent: &mut (impl AsyncReadExt + Unpin)) -> Result<Vec<u8>, &'static str> {
+    let mut hello = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        match agent.read(&mut buffer).await {
+            Ok(n @ 1..) => hello.extend_from_slice(&buffer[..n]),
+            _ => return Err("the tunnel ended before TLS began"),
+        }
+        match parse_hello(&hello) {
+            HelloState::Incomplete if hello.len() <= MAX_HELLO => {}
+            HelloState::ServerName(_) => return Ok(hello),
+            _ => return Err("the tunnel did not begin with TLS that names its server"),
+        }
+    }
+}
+
+/// Forwards a request in absolute form, `http://HOST/…`, to an allowed host.
+pub(super) async fn serve_absolute(mut request: Request<Incoming>, client: &UpstreamClient, policy: &Policy, log: &AuditLog) -> Response<Reply> {
+    let mut exchange = Exchange::start(log, "proxy", request.method().as_str(), request.uri().path());
+    let target = request.uri().to_string();
+    let host = request.uri().host().unwrap_or_default().to_owned();
+    exchange.set_host(&host);
+    let url = match Url::parse(&target) {
+        Ok(url) if url.scheme() == "http" && url.username().is_empty() && url.password().is_none() => url,
+        _ => return exchange.deny_response(StatusCode::FORBIDDEN, "only http:// URLs without a user name are forwarded"),
+    };
+    let port = url.port_or_known_default().unwrap_or(80);
+    let name = match split_target(&format!("{host}:{port}")) {
+        Ok((name, _)) => name,
+        Err(reason) => return exchange.deny_response(StatusCode::FORBIDDEN, &reason),
+    };
+    exchange.set_host(&name_target(&name, port));
+    if let Err(refusal) = check_policy(policy, &name, port, &mut exchange) {
+        return refuse(exchange, refusal);
+    }
+    strip_hop_headers(request.headers_mut());
+    let request = request.map(|body| http_body_util::BodyExt::boxed_unsync(DataBody(body)));
+    match client.forward(&url, request).await {
+        Ok(response) => {
+            exchange.allow();
+            let (mut head, body) = response.into_parts();
+            strip_hop_headers(&mut head.headers);
+            let (sender, channel) = ChannelBody::new();
+            tokio::spawn(stream_body(body, sender, host_of(&url)));
+            let mut builder = Response::builder().status(head.status);
+            if let Some(headers) = builder.headers_mut() {
+                *headers = head.headers;
+            }
+            exchange.respond(builder, channel.into())
+        }
+        Err(UpstreamError::Refused(reason)) => exchange.deny_response(StatusCode::FORBIDDEN, &reason),
+        Err(UpstreamError::Failed(reason)) => exchange.fail_response(&reason),
+    }
+}
+
+/// Streams a body into a channel, within the idle limit.
+pub(super) async fn stream_body(
+    mut body: Incoming,
+    sender: tokio::sync::mpsc::Sender<std::io::Result<hyper::body::Frame<bytes::Bytes>>>,
+    host: String,
+) {
+    use http_body_util::BodyExt as _;
+    loop {
+        let frame = match tokio::time::timeout(IDLE_TIMEOUT, body.frame()).await {
+            Ok(None) => return,
+            Ok(Some(Ok(frame))) => frame,
+            Err(_) | Ok(Some(Err(_))) => {
+                let _ = sender.send(Err(std::io::Error::other(format!("{host} broke off a response")))).await;
+                return;
+            }
+        };
+        if let Ok(data) = frame.into_data()
+            && sender.send(Ok(hyper::body::Frame::data(data))).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// Returns whether a request asks for a proxy.
+pub(super) fn is_proxy_request(request: &Request<Incoming>) -> bool {
+    request.method() == Method::CONNECT || request.uri().authority().is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_names_with_ports() {
+        let split = |target: &str| split_target(target).map(|(host, port)| format!("{host} {port}"));
+        assert_eq!(split("Example.ORG.:443").as_deref(), Ok("example.org 443"));
+        for target in ["127.0.0.1:443", "0x7f.1:443", "2130706433:80", "[::1]:443", "[64:ff9b::7f00:1]:443", "::1:443", "169.254.169.254:80",
+            "example.org", "example.org:0", "example.org:99999", "example.org:443x", "a\0b:443", "a b:443", ":443", "user@example.org:443"] {
+            assert!(split(target).is_err(), "{target}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The gateway of one sandbox: reads requests from the tunnel's connections, and gives each to its route.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::DuplexStream;
+
+use super::audit::{AuditLog, AuditSummary, Exchange};
+use super::cache::Cache;
+use super::git_route::{GitRoute, GitUpstreams};
+use super::model::{ModelOptions, ModelRoute, ModelStats};
+use super::packages::{PackageRoutes, PackageUpstreams, RequestHead, RouteContext};
+use super::policy::{HostLists, NetworkLevel, Policy};
+use super::proxy;
+use super::reply::Reply;
+use super::request_path::{check_path, check_query};
+use super::upstream::{UpstreamClient, UpstreamOptions};
+
+/// The loopback port of the gateway inside the sandbox, which has its own network.
+pub const GATEWAY_PORT: u16 = 47_821;
+/// Maximum size of a request's line and headers, in bytes.
+const MAX_HEAD: usize = 32 * 1024;
+/// Maximum time for a request's line and headers.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Maximum number of bytes that a sandbox downloads, unless `max_download` says otherwise.
+pub const DEFAULT_MAX_DOWNLOAD: u64 = 20 << 30;
+
+/// What the gateway of a sandbox is made of.
+#[derive(Clone)]
+pub struct GatewayOptions {
+    pub level: NetworkLevel,
+    pub lists: HostLists,
+    pub model: Option<ModelOptions>,
+    pub packages: PackageUpstreams,
+    pub git: GitUpstreams,
+    pub upstream: UpstreamOptions,
+    pub cache: Option<Cache>,
+    pub is_offline: bool,
+    pub max_download: u64,
+}
+
+/// The gateway of one sandbox.
+#[derive(Clone)]
+pub struct Gateway(Arc<Routes>);
+
+struct Routes {
+    client: UpstreamClient,
+    policy: Policy,
+    model: Option<ModelRoute>,
+    packages: PackageRoutes,
+    git: GitRoute,
+    log: AuditLog,
+}
+
+impl Gateway {
+    /// Creates a gateway that writes to `log` and follows `lists_file`, in which the user's later changes of the lists
+    /// are stored. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// The system has no root certificates, or a file of certificates cannot be read.
+    pub fn new(options: GatewayOptions, log: AuditLog, lists_file: PathBuf) -> std::io::Result<Self> {
+        let has_packages = options.level >= NetworkLevel::Packages;
+        let base = format!("http://127.0.0.1:{GATEWAY_PORT}");
+        let upstreams = if has_packages { options.packages } else { PackageUpstreams::default() };
+        let git = if has_packages { options.git } else { GitUpstreams::default() };
+        Ok(Self(Arc::new(Routes {
+            client: UpstreamClient::new(options.upstream)?,
+            policy: Policy::new(options.level, options.lists, Some(lists_file)),
+            model: options.model.map(|model| ModelRoute::new(model, log.clone())),
+            packages: PackageRoutes::new(upstreams, &base, options.cache, options.is_offline, options.max_download),
+            git: GitRoute::new(git),
+            log,
+        })))
+    }
+
+    /// Serves one connection until it ends. An error of the peer ends only that connection.
+    pub async fn serve_connection(self, stream: DuplexStream) {
+        let service = service_fn(move |request| {
+            let routes = Arc::clone(&self.0);
+            async move { Ok::<_, Infallible>(routes.serve(request).await) }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(MAX_HEAD)
+            .half_close(true)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let _ = connection.await;
+    }
+
+    /// Returns the counts of all requests so far.
+    #[must_use]
+    pub fn summary(&self) -> AuditSummary {
+        self.0.log.summary()
+    }
+
+    /// Returns the counts of the model route.
+    #[must_use]
+    pub fn model_stats(&self) -> ModelStats {
+        self.0.model.as_ref().map(ModelRoute::current_stats).unwrap_or_default()
+    }
+
+    /// Ends the audit log of a run.
+    pub fn close_log(&self) {
+        self.0.log.close();
+    }
+}
+
+/// The names of the routes that are addressed by the first segment of a path.
+const PREFIXES: [&str; 7] = ["npm", "pypi", "cargo", "go", "maven", "rubygems", "git"];
+
+impl Routes {
+    async fn serve(&self, request: Request<Incoming>) -> Response<Reply> {
+        if let Err((status, reason)) = check_framing(&request) {
+            let exchange = Exchange::start(&self.log, "", request.method().as_str(), &request.uri().to_string());
+            return exchange.deny_response(status, reason);
+        }
+        if request.method() == Method::CONNECT {
+            return proxy::serve_connect(request, &self.client, &self.policy, &self.log).await;
+        }
+        if proxy::is_proxy_request(&request) {
+            return proxy::serve_absolute(request, &self.client, &self.policy, &self.log).await;
+        }
+        let path = request.uri().path();
+        let prefix = path.strip_prefix('/').and_then(|rest| rest.split_once('/')).map(|(prefix, _)| prefix);
+        let route = PREFIXES.into_iter().find(|name| Some(*name) == prefix);
+        let name = route.unwrap_or(if self.model.is_some() { "model" } else { "" });
+        let exchange = Exchange::start(&self.log, name, request.method().as_str(), path);
+        let (Some(route), Some(rest)) = (route, route.and_then(|name| path.get(name.len() + 2..))) else {
+            return match &self.model {
+                Some(model) => model.serve(request, &self.client, exchange).await,
+                None => exchange.deny_response(StatusCode::FORBIDDEN, "this sandbox has no route for this request"),
+            };
+        };
+        // npm encodes the slash behind a scope.
+        let checked = if route == "npm" { rest.replacen("%2f", "/", 1).replacen("%2F", "/", 1) } else { rest.to_owned() };
+        let checks = [check_path(&format!("/{checked}")), request.uri().query().map_or(Ok(()), check_query)];
+        if let Some(reason) = checks.into_iter().find_map(Result::err) {
+            return exchange.deny_response(StatusCode::BAD_REQUEST, reason);
+        }
+        let (parts, body) = request.into_parts();
+        let rest = parts.uri.path()[route.len() + 2..].to_owned();
+        let head = RequestHead { method: &parts.method, path: &rest, query: parts.uri.query(), headers: &parts.headers };
+        if route == "git" {
+            return self.git.serve(head, body, &self.client, &self.policy, exchange).await;
+        }
+        if !hyper::body::Body::is_end_stream(&body) {
+            return exchange.deny_response(StatusCode::FORBIDDEN, &format!("the {route} route only reads; a request with a body is not passed on"));
+        }
+        let context = RouteContext { client: &self.client, policy: &self.policy };
+        self.packages.serve(route, head, context, exchange).await
+    }
+}
+
+/// Checks the framing of a request. Two lengths, or a host that is no authority, could be read in two ways.
+fn check_framing(request: &Request<Incoming>) -> Result<(), (StatusCode, &'static str)> {
+    let headers = request.headers();
+    let lengths = headers.get_all(CONTENT_LENGTH).iter().count() + usize::from(headers.contains_key(TRANSFER_ENCODING));
+    if lengths > 1 {
+        return Err((StatusCode::BAD_REQUEST, "the request has more than one length"));
+    }
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next();
+    let is_authority = |value: &hyper::header::HeaderValue| {
+        value.to_str().is_ok_and(|text| text.parse::<hyper::http::uri::Authority>().is_ok() && !text.contains('@'))
+    };
+    if hosts.next().is_some() || !host.is_none_or(is_authority) {
+        return Err((StatusCode::BAD_REQUEST, "the request has no valid host header"));
+    }
+    Ok(())
+}

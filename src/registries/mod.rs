@@ -1,0 +1,114 @@
+//! The package clients on the host and in the image: which registries they use, and with which credentials.
+//!
+//! *Invariant:* only files and variables of the user are read. No list of hosts is part of this program: what the user
+//! did not configure is what the clients in the image report about themselves.
+
+mod cargo;
+mod clients;
+mod defaults;
+mod ini;
+mod npm;
+mod others;
+mod python;
+
+use std::path::{Path, PathBuf};
+
+pub use clients::HostClients;
+pub(crate) use defaults::PROBE_SCRIPT;
+pub use defaults::ImageDefaults;
+
+/// Maximum size of a configuration file in bytes.
+const MAX_CONFIG: u64 = 1 << 20;
+
+/// The environment and home directory from which the configuration is read.
+pub struct HostEnvironment<'a> {
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    pub home: PathBuf,
+}
+
+impl HostEnvironment<'_> {
+    /// Returns a variable that is not empty.
+    fn variable(&self, name: &str) -> Option<String> {
+        (self.env)(name).filter(|value| !value.is_empty())
+    }
+
+    /// Returns a path in the home directory.
+    fn home(&self, path: &str) -> PathBuf {
+        self.home.join(path)
+    }
+
+    /// Returns a path in the directory for configuration.
+    fn config(&self, path: &str) -> PathBuf {
+        self.variable("XDG_CONFIG_HOME").map_or_else(|| self.home(".config"), PathBuf::from).join(path)
+    }
+
+    fn read(&self, path: &Path) -> Option<String> {
+        let metadata = std::fs::metadata(path).ok()?;
+        (metadata.is_file() && metadata.len() <= MAX_CONFIG).then(|| std::fs::read_to_string(path).ok()).flatten()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests make files")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upstreams_and_credentials_come_from_the_configuration_of_the_user() {
+        let home = tempfile::tempdir().expect("a directory");
+        let write = |path: &str, text: &str| {
+            let path = home.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("it has one")).expect("made");
+            std::fs::write(path, text).expect("written");
+        };
+        write(".npmrc", "registry=https://npm.example/all/\n@corp:registry = https://corp.example/\n//corp.example/:_authToken=${TOKEN}\n//plain.example/:_authToken=x\n");
+        write(".config/pip/pip.conf", "[global]\nindex-url = https://me:s%40crt@pypi.example/simple\nextra-index-url =\n  https://extra.example/simple\n");
+        write(".cargo/config.toml", "[source.crates-io]\nreplace-with = 'mirror'\n[source.mirror]\nregistry = 'sparse+https://crates.example/index/'\n[registries.corp]\nindex = 'sparse+https://corp.example/crates/'\n");
+        write(".cargo/credentials.toml", "[registries.corp]\ntoken = 'crate-token'\n");
+        write(".config/go/env", "GOPROXY=https://go.example|direct\nGOSUMDB=sum.example+abc\n");
+        write(".m2/settings.xml", "<settings xmlns='http://maven.apache.org/SETTINGS/1.2.0'><servers><server><id>m</id><username>u</username><password>p</password></server></servers><mirrors><mirror><id>m</id><url>https://maven.example/all</url><mirrorOf>*</mirrorOf></mirror></mirrors></settings>");
+        write(".bundle/config", "---\nBUNDLE_MIRROR__ALL: \"https://gems.example/\"\n");
+        write(".netrc", "machine files.example login a password b\ndefault login c password d\n");
+        let env = |name: &str| (name == "TOKEN").then(|| "npm-token".to_owned());
+        let clients = HostClients::load(&HostEnvironment { env: &env, home: home.path().to_owned() });
+        let (upstreams, options) = clients.with_defaults(&ImageDefaults::default(), Vec::new());
+        let urls: Vec<String> = upstreams.list_urls().into_iter().map(String::from).collect();
+        assert_eq!(urls, [
+            "https://npm.example/all/",
+            "https://corp.example/",
+            "https://pypi.example/simple",
+            "https://extra.example/simple",
+            "https://crates.example/index/",
+            "https://corp.example/crates/",
+            "https://go.example/",
+            "https://sum.example/",
+            "https://maven.example/all",
+            "https://gems.example/",
+        ]);
+        let credentials: Vec<(&str, &str)> =
+            options.credentials.iter().map(|c| (c.prefix.as_str(), c.value.to_str().expect("ASCII"))).collect();
+        assert_eq!(credentials, [
+            ("https://corp.example/", "Bearer npm-token"),
+            ("https://plain.example/", "Bearer x"),
+            ("https://pypi.example/simple", "Basic bWU6c0BjcnQ="),
+            ("https://corp.example/crates/", "crate-token"),
+            ("https://maven.example/all", "Basic dTpw"),
+            ("https://files.example/", "Basic YTpi"),
+        ]);
+        assert!(options.trusted.contains(&("pypi.example".into(), 443)) && !options.trusted.contains(&("files.example".into(), 443)));
+        assert!(!format!("{options:?}").contains("token"));
+    }
+
+    #[test]
+    fn clients_of_the_image_provide_the_defaults() {
+        let home = tempfile::tempdir().expect("a directory");
+        let env = |name: &str| (name == "PIP_INDEX_URL").then(|| "https://pypi.example/simple".to_owned());
+        let load = || HostClients::load(&HostEnvironment { env: &env, home: home.path().to_owned() });
+        let (upstreams, options) = load().with_defaults(&ImageDefaults::default(), Vec::new());
+        assert_eq!((upstreams.npm, upstreams.pypi.len(), options.trusted.len()), (None, 1, 1));
+        let defaults = ImageDefaults::parse("npm https://npm.example/\npypi https://other.example/simple\ncargo default\n");
+        let (upstreams, options) = load().with_defaults(&defaults, Vec::new());
+        assert_eq!(upstreams.npm.map(String::from).as_deref(), Some("https://npm.example/"));
+        assert_eq!((upstreams.pypi.len(), upstreams.cargo.len(), options.trusted.len()), (1, 1, 1));
+    }
+}

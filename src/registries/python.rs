@@ -1,0 +1,53 @@
+//! The configuration of pip and uv: `pip.conf`, `uv.toml` and variables.
+
+use std::path::PathBuf;
+
+use super::HostEnvironment;
+use super::clients::{HostClients, take_url_credential};
+use super::ini::parse_ini;
+
+/// Reads the index and extra indexes. The index of pip comes before that of uv.
+pub(super) fn read_config(host: &HostEnvironment<'_>, clients: &mut HostClients) {
+    let mut main = host.variable("PIP_INDEX_URL").or_else(|| host.variable("UV_DEFAULT_INDEX")).or_else(|| host.variable("UV_INDEX_URL"));
+    let mut extra: Vec<String> = Vec::new();
+    for name in ["PIP_EXTRA_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL"] {
+        extra.extend(host.variable(name).iter().flat_map(|text| text.split_ascii_whitespace().map(str::to_owned)));
+    }
+    let own = host.variable("PIP_CONFIG_FILE").map(PathBuf::from);
+    let files = [Some("/etc/pip.conf".into()), Some(host.home(".pip/pip.conf")), Some(host.config("pip/pip.conf")), own];
+    let mut configured = None;
+    for path in files.into_iter().flatten() {
+        let text = host.read(&path).unwrap_or_default();
+        for (section, key, value) in parse_ini(&text, true) {
+            match (section.as_str(), key.as_str()) {
+                ("global" | "install", "index-url") => configured = Some(value.trim().to_owned()),
+                ("global" | "install", "extra-index-url") => {
+                    extra.extend(value.split_ascii_whitespace().map(str::to_owned));
+                }
+                _ => {}
+            }
+        }
+    }
+    main = main.or(configured).or_else(|| read_uv_index(host, &mut extra));
+    // uv writes `NAME=URL`.
+    let url = |text: &str| text.rsplit_once('=').filter(|(name, _)| !name.contains(':')).map_or(text.to_owned(), |(_, url)| url.to_owned());
+    let main = main.and_then(|text| take_url_credential(&url(&text), clients));
+    let extra: Vec<url::Url> = extra.iter().filter_map(|text| take_url_credential(&url(text), clients)).collect();
+    clients.upstreams.pypi.extend(main);
+    clients.extra_indexes.extend(extra);
+}
+
+/// Returns the default index of `uv.toml`, and adds the others.
+fn read_uv_index(host: &HostEnvironment<'_>, extra: &mut Vec<String>) -> Option<String> {
+    let table: toml::Table = host.read(&host.config("uv/uv.toml"))?.parse().ok()?;
+    let mut main = table.get("index-url").and_then(|url| url.as_str()).map(str::to_owned);
+    for index in table.get("index").and_then(|list| list.as_array()).into_iter().flatten() {
+        let Some(url) = index.get("url").and_then(|url| url.as_str()) else { continue };
+        if index.get("default").and_then(toml::Value::as_bool) == Some(true) {
+            main = Some(url.to_owned());
+        } else {
+            extra.push(url.to_owned());
+        }
+    }
+    main
+}
