@@ -69,7 +69,7 @@ struct Overflow {
 pub struct AuditSummary {
     /// By route: requests that were answered, and those of them that came from the cache.
     pub routes: BTreeMap<String, (u64, u64)>,
-    /// Denied requests by host, or by route if no host was named. Untrusted.
+    /// Denied requests that the user cannot allow, by method and path. Untrusted.
     pub denied: BTreeMap<String, u64>,
     /// Denied requests to hosts that could be allowed. Untrusted.
     pub allowable: BTreeMap<String, u64>,
@@ -92,10 +92,14 @@ impl AuditSummary {
                 counts.1 += u64::from(entry.cached);
             }
             Verdict::Denied => {
-                let name = if is_allowable { &entry.host } else { &entry.route };
+                let name = if is_allowable {
+                    entry.host.clone()
+                } else {
+                    format!("{} {}", entry.method, entry.path).chars().take(120).collect()
+                };
                 let list = if is_allowable { &mut self.allowable } else { &mut self.denied };
-                let is_counted = list.len() < MAX_HOSTS || list.contains_key(name);
-                *list.entry(if is_counted { name.clone() } else { "other hosts".into() }).or_default() += 1;
+                let is_counted = list.len() < MAX_HOSTS || list.contains_key(&name);
+                *list.entry(if is_counted { name } else { "other requests".into() }).or_default() += 1;
             }
             Verdict::Failed => {
                 let is_counted = self.failures.len() < MAX_HOSTS || self.failures.contains_key(&entry.reason);

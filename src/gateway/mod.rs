@@ -8,6 +8,7 @@
 
 mod address;
 mod audit;
+mod authority;
 mod body;
 mod cache;
 mod client_hello;
@@ -29,6 +30,7 @@ mod usage;
 
 pub use audit::{AuditEntry, AuditLog, AuditSummary, LogLine, Verdict};
 pub use cache::{Cache, CacheUsage, DEFAULT_CACHE_BYTES};
+pub(crate) use authority::Authority;
 pub(crate) use credential::{ClaudeSettings, Credential, CredentialError, CredentialKind, CredentialSource};
 pub use git_route::{FindGitCredential, GitUpstreams};
 pub use host::{HostName, HostPattern};

@@ -82,6 +82,11 @@ fn name_target(host: &HostName, port: u16) -> String {
     if matches!(port, 80 | 443) { host.to_string() } else { format!("{host}:{port}") }
 }
 
+/// Returns the host and port of a `CONNECT` request, if they are valid.
+pub(super) fn parse_target(request: &Request<Incoming>) -> Option<(HostName, u16)> {
+    split_target(&request.uri().to_string()).ok()
+}
+
 /// Splits `HOST:PORT`.
 fn split_target(target: &str) -> Result<(HostName, u16), String> {
     let shown: String = target.chars().take(100).collect();

@@ -11,7 +11,11 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::DuplexStream;
+use url::Url;
 
+use super::authority::Authority;
+use super::host::HostName;
+use super::reply::full_body;
 use super::audit::{AuditLog, AuditSummary, Exchange};
 use super::cache::Cache;
 use super::git_route::{GitRoute, GitUpstreams};
@@ -56,6 +60,7 @@ struct Routes {
     model: Option<ModelRoute>,
     packages: PackageRoutes,
     git: GitRoute,
+    authority: Authority,
     log: AuditLog,
 }
 
@@ -65,7 +70,7 @@ impl Gateway {
     ///
     /// # Errors
     /// The system has no root certificates, or a file of certificates cannot be read.
-    pub fn new(options: GatewayOptions, log: AuditLog, lists_file: PathBuf) -> std::io::Result<Self> {
+    pub(crate) fn new(options: GatewayOptions, log: AuditLog, authority: Authority, lists_file: PathBuf) -> std::io::Result<Self> {
         let has_packages = options.level >= NetworkLevel::Packages;
         let base = format!("http://127.0.0.1:{GATEWAY_PORT}");
         let upstreams = if has_packages { options.packages } else { PackageUpstreams::default() };
@@ -76,6 +81,7 @@ impl Gateway {
             model: options.model.map(|model| ModelRoute::new(model, log.clone())),
             packages: PackageRoutes::new(upstreams, &base, options.cache, options.is_offline, options.max_download),
             git: GitRoute::new(git),
+            authority,
             log,
         })))
     }
@@ -86,14 +92,7 @@ impl Gateway {
             let routes = Arc::clone(&self.0);
             async move { Ok::<_, Infallible>(routes.serve(request).await) }
         });
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(MAX_HEAD)
-            .half_close(true)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        let _ = connection.await;
+        let _ = http_server().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
     }
 
     /// Returns the counts of all requests so far.
@@ -108,22 +107,41 @@ impl Gateway {
         self.0.model.as_ref().map(ModelRoute::current_stats).unwrap_or_default()
     }
 
+    /// Returns the certificate of the authority for package registries, in PEM form.
+    #[must_use]
+    pub fn authority_certificate(&self) -> &str {
+        self.0.authority.certificate()
+    }
+
     /// Ends the audit log of a run.
     pub fn close_log(&self) {
         self.0.log.close();
     }
 }
 
+/// Returns the settings of the HTTP server for connections from the sandbox.
+fn http_server() -> hyper::server::conn::http1::Builder {
+    let mut server = hyper::server::conn::http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD).half_close(true);
+    server
+}
+
 /// The names of the routes that are addressed by the first segment of a path.
 const PREFIXES: [&str; 7] = ["npm", "pypi", "cargo", "go", "maven", "rubygems", "git"];
 
 impl Routes {
-    async fn serve(&self, request: Request<Incoming>) -> Response<Reply> {
+    async fn serve(self: &Arc<Self>, request: Request<Incoming>) -> Response<Reply> {
         if let Err((status, reason)) = check_framing(&request) {
             let exchange = Exchange::start(&self.log, "", request.method().as_str(), &request.uri().to_string());
             return exchange.deny_response(status, reason);
         }
         if request.method() == Method::CONNECT {
+            if let Some((host, port)) = proxy::parse_target(&request)
+                && !self.policy.is_denied(&host)
+                && self.packages.is_registry_host(&host, port, self.context()).await
+            {
+                return self.serve_registry(request, host);
+            }
             return proxy::serve_connect(request, &self.client, &self.policy, &self.log).await;
         }
         if proxy::is_proxy_request(&request) {
@@ -155,8 +173,61 @@ impl Routes {
         if !hyper::body::Body::is_end_stream(&body) {
             return exchange.deny_response(StatusCode::FORBIDDEN, &format!("the {route} route only reads; a request with a body is not passed on"));
         }
-        let context = RouteContext { client: &self.client, policy: &self.policy };
-        self.packages.serve(route, head, context, exchange).await
+        self.packages.serve(route, head, self.context(), exchange).await
+    }
+
+    fn context(&self) -> RouteContext<'_> {
+        RouteContext { client: &self.client, policy: &self.policy }
+    }
+
+    /// Accepts a tunnel to a package registry, and answers the requests in it under the registry's own name.
+    fn serve_registry(self: &Arc<Self>, request: Request<Incoming>, host: HostName) -> Response<Reply> {
+        let routes = Arc::clone(self);
+        tokio::spawn(async move {
+            let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
+            let Ok(config) = routes.authority.server_config(host.as_str()) else { return };
+            let accepting = tokio_rustls::TlsAcceptor::from(config).accept(TokioIo::new(upgraded));
+            let stream = match tokio::time::timeout(HEAD_TIMEOUT, accepting).await {
+                Ok(Ok(stream)) if stream.get_ref().1.server_name() == Some(host.as_str()) => stream,
+                _ => {
+                    let mut exchange = Exchange::start(&routes.log, "", "CONNECT", &format!("{host}:443"));
+                    exchange.set_host(host.as_str());
+                    return exchange.deny("the tunnel did not begin with TLS that names its server, or the client does not trust the sandbox's authority", false);
+                }
+            };
+            let service = service_fn(move |request| {
+                let (routes, host) = (Arc::clone(&routes), host.clone());
+                async move { Ok::<_, Infallible>(routes.serve_own(request, &host).await) }
+            });
+            let _ = http_server().serve_connection(TokioIo::new(stream), service).await;
+        });
+        Response::new(full_body(""))
+    }
+
+    async fn serve_own(&self, request: Request<Incoming>, host: &HostName) -> Response<Reply> {
+        let refuse = |status, reason: &str| {
+            let mut exchange = Exchange::start(&self.log, "", request.method().as_str(), request.uri().path());
+            exchange.set_host(host.as_str());
+            exchange.deny_response(status, reason)
+        };
+        if let Err((status, reason)) = check_framing(&request) {
+            return refuse(status, reason);
+        }
+        let path = request.uri().path();
+        // npm encodes the slash behind a scope.
+        let checked = path.replacen("%2f", "/", 1).replacen("%2F", "/", 1);
+        let checks = [check_path(&checked), request.uri().query().map_or(Ok(()), check_query)];
+        if let Some(reason) = checks.into_iter().find_map(Result::err) {
+            return refuse(StatusCode::BAD_REQUEST, reason);
+        }
+        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+        let is_own = request.uri().authority().is_none() && hyper::body::Body::is_end_stream(request.body());
+        let url = Url::parse(&format!("https://{host}{target}")).ok().filter(|url| is_own && url.path() == path);
+        let Some(url) = url else {
+            return refuse(StatusCode::FORBIDDEN, "package registries are only read; a request with a body is not passed on");
+        };
+        let head = RequestHead { method: request.method(), path, query: request.uri().query(), headers: request.headers() };
+        self.packages.serve_own(&url, head, self.context(), &self.log).await
     }
 }
 

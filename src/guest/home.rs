@@ -8,7 +8,16 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// Creates the missing files that the arguments up to `--` name: `dir PATH`, `file PATH CONTENT`, `link PATH TARGET`.
+/// Files with the certificates that an image trusts, in its distributions' places.
+const SYSTEM_CERTIFICATES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Creates the missing files that the arguments up to `--` name: `dir PATH`, `file PATH CONTENT`, `link PATH TARGET`, and
+/// `certificates PATH CONTENT` for a file with the image's certificates before the content.
 pub fn populate_home(args: &mut impl Iterator<Item = OsString>) -> io::Result<()> {
     let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/home/agent".into()));
     let missing = || io::Error::new(ErrorKind::InvalidInput, "an argument is missing");
@@ -21,6 +30,11 @@ pub fn populate_home(args: &mut impl Iterator<Item = OsString>) -> io::Result<()
         let result = match kind.to_str() {
             Some("dir") => fs::create_dir(&path),
             Some("file") => create_file(&path, &args.next().ok_or_else(missing)?),
+            Some("certificates") => {
+                let mut content = SYSTEM_CERTIFICATES.iter().find_map(|file| fs::read(file).ok()).unwrap_or_default();
+                content.extend_from_slice(args.next().ok_or_else(missing)?.as_bytes());
+                create_file(&path, OsStr::from_bytes(&content))
+            }
             Some("link") => std::os::unix::fs::symlink(args.next().ok_or_else(missing)?, &path),
             _ => Err(io::Error::new(ErrorKind::InvalidInput, "an argument has an unknown kind")),
         };

@@ -44,6 +44,10 @@ impl HostClients {
         let configured = upstreams.list_urls().into_iter().chain(self.extra_indexes.clone());
         let trusted = configured.filter_map(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?))).collect();
         upstreams.npm = upstreams.npm.or_else(|| defaults.npm.clone());
+        // yarn uses its own name for the default registry, but not for a mirror.
+        if upstreams.npm == defaults.npm {
+            upstreams.npm_aliases.clone_from(&defaults.npm_aliases);
+        }
         if upstreams.pypi.is_empty() {
             upstreams.pypi.extend(defaults.pypi.clone());
         }

@@ -7,6 +7,9 @@ use url::Url;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageDefaults {
     pub npm: Option<Url>,
+    /// The registries that other clients than the first one use.
+    #[serde(default)]
+    pub npm_aliases: Vec<Url>,
     pub pypi: Option<Url>,
     pub cargo: Option<Url>,
     pub go_proxy: Option<Url>,
@@ -19,7 +22,7 @@ pub struct ImageDefaults {
 pub(crate) const PROBE_SCRIPT: &str = r#"
 has() { command -v "$1" >/dev/null 2>&1; }
 for client in npm pnpm yarn; do
-    if has $client; then echo "npm $($client config get registry 2>/dev/null </dev/null)"; break; fi
+    if has $client; then echo "npm $(cd / && $client config get registry 2>/dev/null </dev/null)"; fi
 done
 pypi=
 for python in python3 python; do
@@ -54,7 +57,8 @@ impl ImageDefaults {
         for (client, value) in output.lines().filter_map(|line| line.split_once(' ')) {
             let url = || Url::parse(value.trim()).ok().filter(|url| url.scheme() == "https" && url.username().is_empty());
             match client {
-                "npm" => defaults.npm = url(),
+                "npm" if defaults.npm.is_none() => defaults.npm = url(),
+                "npm" => defaults.npm_aliases.extend(url().filter(|url| Some(url) != defaults.npm.as_ref())),
                 "pypi" => defaults.pypi = url(),
                 // cargo does not report its default registry.
                 "cargo" => defaults.cargo = Url::parse(tame_index::CRATES_IO_HTTP_INDEX.trim_start_matches("sparse+")).ok(),
@@ -75,9 +79,10 @@ mod tests {
 
     #[test]
     fn output_of_clients_is_parsed() {
-        let defaults = ImageDefaults::parse("npm https://npm.example/\npypi undefined\ngo_sumdb sum.example\nrubygems http://x/\nother x\ncargo default\n");
+        let defaults = ImageDefaults::parse("npm https://npm.example/\nnpm https://npm.example/\nnpm https://alias.example\npypi undefined\ngo_sumdb sum.example\nrubygems http://x/\nother x\ncargo default\n");
         assert_eq!(defaults.npm.map(String::from).as_deref(), Some("https://npm.example/"));
         assert_eq!((defaults.pypi, defaults.rubygems, defaults.go_sumdb.as_deref()), (None, None, Some("sum.example")));
+        assert_eq!(defaults.npm_aliases.len(), 1);
         assert!(defaults.cargo.is_some());
     }
 }

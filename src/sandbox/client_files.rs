@@ -7,31 +7,78 @@ use std::fmt::Write as _;
 use super::request::NetworkRequest;
 use crate::gateway::{GATEWAY_PORT, NetworkLevel};
 
-/// Returns the entries as arguments of the launcher, parents first.
-pub(super) fn client_files(network: &NetworkRequest) -> Vec<[String; 3]> {
+/// The directory of certificates in the home.
+const CERTIFICATES: &str = ".config/airlock";
+
+/// An entry of the home, as arguments of the launcher.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct HomeFile {
+    pub kind: &'static str,
+    pub path: String,
+    /// `None` for a directory.
+    pub content: Option<String>,
+}
+
+/// Returns the environment variables by which clients find certificates and the proxy.
+pub(super) fn client_variables(network: &NetworkRequest) -> Vec<String> {
+    // Node.js uses the proxy of the environment only if this says so.
+    let mut variables = vec!["NODE_USE_ENV_PROXY=1".to_owned()];
+    if has_own_names(network) {
+        let file = |name: &str| format!("/home/agent/{CERTIFICATES}/{name}");
+        variables.push(format!("NODE_EXTRA_CA_CERTS={}", file("authority.pem")));
+        variables.extend(["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"].map(|name| format!("{name}={}", file("certificates.pem"))));
+    }
+    variables
+}
+
+/// Returns whether clients reach registries under their own names, with a certificate of the sandbox's authority.
+fn has_own_names(network: &NetworkRequest) -> bool {
+    let upstreams = &network.gateway.packages;
+    network.gateway.level >= NetworkLevel::Packages && (upstreams.npm.is_some() || !upstreams.pypi.is_empty())
+}
+
+/// Returns the entries of the home, parents first.
+pub(super) fn client_files(network: &NetworkRequest, certificate: &str) -> Vec<HomeFile> {
     let mut files = HomeFiles(Vec::new());
     if network.gateway.level < NetworkLevel::Packages {
         return files.0;
     }
     let upstreams = &network.gateway.packages;
-    let route = |name: &str| format!("http://127.0.0.1:{GATEWAY_PORT}/{name}");
-    if upstreams.npm.is_some() {
-        let npm = route("npm");
-        let mut text = format!("registry={npm}/\naudit=false\nfund=false\nupdate-notifier=false\n");
-        for (scope, _) in &upstreams.npm_scopes {
-            let _ = writeln!(text, "{scope}:registry={npm}/");
-        }
-        files.add(".npmrc", text);
-        files.add(".yarnrc.yml", format!("npmRegistryServer: \"{npm}\"\nunsafeHttpWhitelist: [\"127.0.0.1\"]\nenableTelemetry: false\n"));
+    let gateway = format!("http://127.0.0.1:{GATEWAY_PORT}");
+    let route = |name: &str| format!("{gateway}/{name}");
+    if has_own_names(network) {
+        files.add("file", &format!("{CERTIFICATES}/authority.pem"), certificate.to_owned());
+        files.add("certificates", &format!("{CERTIFICATES}/certificates.pem"), certificate.to_owned());
     }
-    if !upstreams.pypi.is_empty() {
+    if let Some(registry) = &upstreams.npm {
+        // npm, pnpm, yarn and bun read the same file. Most of them record the registry's address in lock files, so they
+        // use its own name. A registry without TLS has no such name.
+        let address = |registry: &url::Url| if registry.scheme() == "https" { registry.to_string() } else { format!("{}/", route("npm")) };
+        let mut text = format!("registry={}\naudit=false\nfund=false\nupdate-notifier=false\n", address(registry));
+        for (scope, registry) in &upstreams.npm_scopes {
+            let _ = writeln!(text, "{scope}:registry={}", address(registry));
+        }
+        files.add("file", ".npmrc", text);
+        let server = address(registry);
+        let server = server.trim_end_matches('/');
+        files.add("file", ".yarnrc.yml", format!("npmRegistryServer: \"{server}\"\nunsafeHttpWhitelist: [\"127.0.0.1\"]\nhttpProxy: \"{gateway}\"\nhttpsProxy: \"{gateway}\"\nenableTelemetry: false\n"));
+    }
+    if let Some(main) = upstreams.pypi.first() {
         let index = |n: usize| format!("{}/{n}/simple/", route("pypi"));
         let extra: Vec<String> = (1..upstreams.pypi.len()).map(index).collect();
         let mut text = format!("[global]\nindex-url = {}\ndisable-pip-version-check = true\n", index(0));
         if !extra.is_empty() {
             let _ = writeln!(text, "extra-index-url =\n  {}", extra.join("\n  "));
         }
-        files.add(".config/pip/pip.conf", text);
+        files.add("file", ".config/pip/pip.conf", text);
+        // uv records the address in its lock file, so it gets the index's own name.
+        let address = |n: usize, url: &url::Url| if url.scheme() == "https" { url.to_string() } else { index(n) };
+        let mut text = String::new();
+        for (n, url) in upstreams.pypi.iter().enumerate().skip(1) {
+            let _ = write!(text, "[[index]]\nurl = \"{}\"\n", address(n, url));
+        }
+        let _ = write!(text, "[[index]]\nurl = \"{}\"\ndefault = true\n", address(0, main));
+        files.add("file", ".config/uv/uv.toml", text);
     }
     if !upstreams.cargo.is_empty() {
         let mut text = String::from("[net]\ngit-fetch-with-cli = true\n");
@@ -43,21 +90,21 @@ pub(super) fn client_files(network: &NetworkRequest) -> Vec<[String; 3]> {
                 let _ = write!(text, "[registries.{name}]\nindex = \"{index}\"\n");
             }
         }
-        files.add(".cargo/config.toml", text);
+        files.add("file", ".cargo/config.toml", text);
     }
     if upstreams.go_proxy.is_some() {
         let sumdb = upstreams.go_sumdb.as_ref().map_or("off", |(name, _)| name);
-        files.add(".config/go/env", format!("GOPROXY={}\nGOSUMDB={sumdb}\n", route("go")));
+        files.add("file", ".config/go/env", format!("GOPROXY={}\nGOSUMDB={sumdb}\n", route("go")));
     }
     if upstreams.maven.is_some() {
         let maven = route("maven");
-        files.add(".m2/settings.xml", format!("<settings><mirrors><mirror><id>airlock</id><url>{maven}/</url><mirrorOf>*</mirrorOf></mirror></mirrors></settings>\n"));
-        files.add(".gradle/init.gradle", gradle_script(&maven));
+        files.add("file", ".m2/settings.xml", format!("<settings><mirrors><mirror><id>airlock</id><url>{maven}/</url><mirrorOf>*</mirrorOf></mirror></mirrors></settings>\n"));
+        files.add("file", ".gradle/init.gradle", gradle_script(&maven));
     }
     if upstreams.rubygems.is_some() {
         let gems = route("rubygems");
-        files.add(".bundle/config", format!("---\nBUNDLE_MIRROR__ALL: \"{gems}/\"\n"));
-        files.add(".gemrc", format!("---\n:sources:\n- {gems}/\n"));
+        files.add("file", ".bundle/config", format!("---\nBUNDLE_MIRROR__ALL: \"{gems}/\"\n"));
+        files.add("file", ".gemrc", format!("---\n:sources:\n- {gems}/\n"));
     }
     let mut git = String::new();
     for (host, port) in &network.gateway.git.hosts {
@@ -68,7 +115,7 @@ pub(super) fn client_files(network: &NetworkRequest) -> Vec<[String; 3]> {
         }
     }
     if !git.is_empty() {
-        files.add(".gitconfig", git);
+        files.add("file", ".gitconfig", git);
     }
     files.0
 }
@@ -84,17 +131,17 @@ fn gradle_script(maven: &str) -> String {
     )
 }
 
-struct HomeFiles(Vec<[String; 3]>);
+struct HomeFiles(Vec<HomeFile>);
 
 impl HomeFiles {
     /// Adds a file and its missing parents.
-    fn add(&mut self, path: &str, content: String) {
+    fn add(&mut self, kind: &'static str, path: &str, content: String) {
         for (at, _) in path.match_indices('/') {
-            let dir = ["dir".to_owned(), path[..at].to_owned(), String::new()];
+            let dir = HomeFile { kind: "dir", path: path[..at].to_owned(), content: None };
             if !self.0.contains(&dir) {
                 self.0.push(dir);
             }
         }
-        self.0.push(["file".into(), path.into(), content]);
+        self.0.push(HomeFile { kind, path: path.to_owned(), content: Some(content) });
     }
 }

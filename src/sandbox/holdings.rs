@@ -60,8 +60,8 @@ const AGENT_DIRS: [&[u8]; 5] =
 /// The directory in which Claude Code keeps one directory per working directory.
 const PROJECTS: &[u8] = b".claude/projects";
 /// Entries of `~/.config` that programs create by themselves.
-const USUAL_CONFIG: [&[u8]; 9] =
-    [b"git", b"configstore", b"pip", b"yarn", b"go", b"matplotlib", b"uv", b"pnpm", b"htop"];
+const USUAL_CONFIG: [&[u8]; 10] =
+    [b"airlock", b"git", b"configstore", b"pip", b"yarn", b"go", b"matplotlib", b"uv", b"pnpm", b"htop"];
 /// Entries of `~/.local/share` that programs create by themselves.
 const USUAL_DATA: [&[u8]; 8] =
     [b"claude", b"uv", b"pnpm", b"virtualenv", b"jupyter", b"man", b"applications", b"icons"];

@@ -3,18 +3,18 @@
 
 use serde_json::json;
 
-use super::client_files::client_files;
+use super::client_files::{HomeFile, client_files};
 use super::request::NetworkRequest;
 use crate::base::Manifest;
 use crate::gateway::NetworkLevel;
 
 /// Returns the initial entries of the home as arguments of the launcher, parents first. The launcher creates the
-/// missing ones as the agent's own user.
+/// missing ones as the agent's own user. The certificate of the sandbox's authority belongs to its network.
 pub(crate) fn home_files(
     workdir: &str,
     placeholder: Option<&str>,
     manifest: &Manifest,
-    network: Option<&NetworkRequest>,
+    network: Option<(&NetworkRequest, &str)>,
 ) -> Vec<String> {
     let claude_json = claude_json(workdir, placeholder);
     let memory = manifest.format_memory();
@@ -29,10 +29,10 @@ pub(crate) fn home_files(
         &["file", ".claude/CLAUDE.md", &memory],
     ];
     let mut words: Vec<String> = entries.into_iter().flatten().map(|&word| word.to_owned()).collect();
-    for [kind, path, content] in network.map(client_files).unwrap_or_default() {
-        let is_file = kind == "file";
-        words.extend([kind, path]);
-        words.extend(is_file.then_some(content));
+    let files = network.map(|(network, certificate)| client_files(network, certificate)).unwrap_or_default();
+    for HomeFile { kind, path, content } in files {
+        words.extend([kind.to_owned(), path]);
+        words.extend(content);
     }
     words
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
-use super::SandboxError;
+use super::{SandboxError, client_files};
 use super::home_files::home_files;
 use super::request::RunRequest;
 use super::resources::{EngineResources, Sidecar, VolumeState};
@@ -21,7 +21,7 @@ use crate::core::path::RepoPath;
 use crate::core::progress::ProgressStep;
 use crate::core::random::create_random_id;
 use crate::engine::{AgentContainerOptions, AgentVolumes, AttachedStreams, Engine, OWNER_PORT, agent_spec, image};
-use crate::gateway::{AuditLog, CredentialKind, GATEWAY_PORT, Gateway};
+use crate::gateway::{AuditLog, Authority, CredentialKind, GATEWAY_PORT, Gateway};
 use crate::git::{GitFiles, HostRepo, PreviousRefs, SnapshotError};
 use crate::guest_client::GuestClient;
 use crate::protocol::{Stat, WrittenFile};
@@ -43,11 +43,20 @@ pub(crate) const NETWORK_LOG: &str = "network.jsonl";
 /// The hosts that the user allowed or denied while the sandbox existed.
 pub(crate) const NETWORK_LISTS: &str = "network.json";
 
+/// The certificate authority of a sandbox, with its key.
+const AUTHORITY: &str = "authority.pem";
+
+fn open_authority(sandbox: &Sandbox) -> Result<Authority, SandboxError> {
+    let file = sandbox.file_path(AUTHORITY);
+    Ok(Authority::open(file.parent().unwrap_or(&file), AUTHORITY)?)
+}
+
 /// Creates the gateway of a sandbox that has a network.
 fn create_gateway(sandbox: &Sandbox, request: &RunRequest) -> Result<Option<Gateway>, SandboxError> {
     let Some(network) = &request.network else { return Ok(None) };
     let log = AuditLog::open(&sandbox.file_path(NETWORK_LOG))?;
-    Ok(Some(Gateway::new(network.gateway.clone(), log, sandbox.file_path(NETWORK_LISTS))?))
+    let authority = open_authority(sandbox)?;
+    Ok(Some(Gateway::new(network.gateway.clone(), log, authority, sandbox.file_path(NETWORK_LISTS))?))
 }
 
 /// Creates the resources of a sandbox, with an overlay workspace, or with a copy if the engine cannot mount an overlay.
@@ -139,7 +148,7 @@ async fn create_resources(
         }
         Ok::<_, SandboxError>(sidecar)
     };
-    let agent = create_agent(&resources, &sandbox.record, request);
+    let agent = create_agent(&resources, &sandbox.record, request, gateway.as_ref());
     let (sidecar, agent) = tokio::join!(sidecar, agent);
     let (sidecar, (agent, attached)) = (sidecar?, agent?);
     Ok(PreparedSandbox { sidecar, agent, attached, gateway })
@@ -165,7 +174,9 @@ async fn create_agent(
     resources: &EngineResources<'_>,
     record: &SandboxRecord,
     request: &RunRequest,
+    gateway: Option<&Gateway>,
 ) -> Result<(String, AttachedStreams), SandboxError> {
+    let certificate = gateway.map(Gateway::authority_certificate);
     let credential = request.network.as_ref().and_then(|network| network.credential);
     let placeholder = credential.filter(|k| *k == CredentialKind::ApiKey).map(CredentialKind::placeholder_value);
     // Records of older versions do not have the user's current directory.
@@ -175,7 +186,7 @@ async fn create_agent(
         covered_paths: image::volumes_to_cover(&request.image_volumes, &record.workspace)?,
         launcher_nonce: create_random_id::<16>()?,
         timeout_secs: request.agent_config.limits.time.map_or(0, |time| (time + LAUNCHER_GRACE).as_secs().max(1)),
-        home_files: home_files(workdir, placeholder, &record.manifest, request.network.as_ref()),
+        home_files: home_files(workdir, placeholder, &record.manifest, request.network.as_ref().zip(certificate)),
         command: request.command.clone(),
         env: agent_environment(request),
         workspace: record.workspace.clone(),
@@ -216,7 +227,7 @@ pub(crate) async fn prepare_resumed(
         open_ports(&sidecar, gateway.as_ref(), connections).await?;
         Ok::<_, SandboxError>(sidecar)
     };
-    let (sidecar, agent) = tokio::join!(sidecar, create_agent(&resources, &sandbox.record, request));
+    let (sidecar, agent) = tokio::join!(sidecar, create_agent(&resources, &sandbox.record, request, gateway.as_ref()));
     let (sidecar, (agent, attached)) = (sidecar?, agent?);
     if signals.stop_request().count > 0 {
         return Err(SandboxError::Interrupted);
@@ -310,6 +321,7 @@ fn agent_environment(request: &RunRequest) -> Vec<String> {
         // Programs read one spelling or the other.
         env.extend(["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"].map(|name| format!("{name}={gateway}")));
         env.extend(["NO_PROXY", "no_proxy"].map(|name| format!("{name}=localhost,127.0.0.1,::1")));
+        env.extend(client_files::client_variables(network));
         env.extend(network.env.iter().cloned());
     }
     env.push("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1".into());

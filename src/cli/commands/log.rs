@@ -83,7 +83,7 @@ fn format_entry(entry: &AuditEntry) -> String {
         "{}  {verdict:7}  {:8}  {:7}  {status:3}  {:>9}  {}  {}",
         format_time(entry.time / 1000),
         if entry.route.is_empty() { "-" } else { &entry.route },
-        Escaped::new(&entry.method),
+        Escaped::new(&entry.method).to_string(),
         indicatif::HumanBytes(entry.received).to_string(),
         Escaped::new(&entry.host),
         Escaped::new(&entry.path),

@@ -54,7 +54,8 @@ fn print_network(finished: &RunResult, output: Output) {
     let refused = requests.denied.values().sum::<u64>();
     if refused > 0 {
         let count = format_count(usize::try_from(refused).unwrap_or(usize::MAX), "request");
-        parts.push(format!("refused: {count} (see: airlock log {name} --denied)"));
+        let first = requests.denied.first_key_value().map_or("", |(what, _)| what);
+        parts.push(format!("refused: {count}, such as {}", Escaped::new(first)));
     }
     // A run that only talked to the model says nothing.
     let is_plain = requests.routes.keys().all(|route| route == "model") && refused == 0 && requests.allowable.is_empty();

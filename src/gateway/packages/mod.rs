@@ -16,6 +16,7 @@ mod rubygems;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -30,7 +31,7 @@ use url::Url;
 use self::digest::{DigestCheck, FileDigest};
 use self::npm::decode_scope;
 use self::resource::{Document, Ecosystem, IndexRequest, ListedFile, RenderedDocument, Resource};
-use super::audit::Exchange;
+use super::audit::{AuditLog, Exchange};
 use super::cache::{Cache, CacheEntry, ObjectWriter};
 use super::host::HostName;
 use super::policy::Policy;
@@ -57,6 +58,8 @@ pub struct PackageUpstreams {
     pub npm: Option<Url>,
     /// Registries of scopes, such as `@corp`.
     pub npm_scopes: Vec<(String, Url)>,
+    /// Other names of the default registry, which some clients use.
+    pub npm_aliases: Vec<Url>,
     /// URLs of simple indexes, the main one first.
     pub pypi: Vec<Url>,
     /// Sparse indexes by name. The first replaces the default registry.
@@ -108,6 +111,8 @@ struct PackageRoute {
     /// Files that documents have listed, by key.
     listed: Mutex<HashMap<String, ListedFile>>,
     misses: Mutex<MissLimit>,
+    /// Whether the sample document was loaded, which names the hosts of files.
+    is_sampled: AtomicBool,
 }
 
 /// A limit on requests for names that do not exist.
@@ -184,7 +189,7 @@ impl PackageRoutes {
         let url = |name: &str| format!("{base}/{name}/");
         let mut routes: Vec<(&'static str, Box<dyn Ecosystem>)> = Vec::new();
         if let Some(default) = upstreams.npm {
-            routes.push(("npm", Box::new(npm::Npm { default, scopes: upstreams.npm_scopes })));
+            routes.push(("npm", Box::new(npm::Npm { default, scopes: upstreams.npm_scopes, aliases: upstreams.npm_aliases })));
         }
         if !upstreams.pypi.is_empty() {
             routes.push(("pypi", Box::new(pypi::PyPi { indexes: upstreams.pypi, route: url("pypi") })));
@@ -208,8 +213,55 @@ impl PackageRoutes {
             ecosystem,
             listed: Mutex::default(),
             misses: Mutex::new(MissLimit::new()),
+            is_sampled: AtomicBool::new(false),
         };
         Self { routes: routes.into_iter().map(to_route).collect(), cache, is_offline, budget: Mutex::new(max_download) }
+    }
+
+    /// Returns whether a host is a registry's own name, or one where a registry keeps its files.
+    pub(super) async fn is_registry_host(&self, host: &HostName, port: u16, context: RouteContext<'_>) -> bool {
+        if port != 443 {
+            return false;
+        }
+        let is_host = |url: &Url| url.scheme() == "https" && url.host_str() == Some(host.as_str()) && url.port_or_known_default() == Some(port);
+        let is_known = || {
+            self.routes.iter().any(|route| {
+                let own = route.ecosystem.own_urls();
+                let has_own = !own.is_empty();
+                own.iter().any(is_host) || has_own && route.listed.lock().is_ok_and(|listed| listed.values().any(|file| is_host(&file.url)))
+            })
+        };
+        if is_known() {
+            return true;
+        }
+        for route in &self.routes {
+            if let Some(sample) = route.ecosystem.sample_index()
+                && !route.is_sampled.swap(true, Ordering::Relaxed)
+            {
+                // A failure only leaves the host unknown.
+                let _ = RouteRequest { routes: self, route, context }.load_document(&sample).await;
+            }
+        }
+        is_known()
+    }
+
+    /// Answers a request under a registry's own name.
+    pub(super) async fn serve_own(&self, url: &Url, head: RequestHead<'_>, context: RouteContext<'_>, log: &AuditLog) -> Response<Reply> {
+        let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let found = self.routes.iter().find_map(|route| Some((route, route.ecosystem.parse_own(url, accept)?)));
+        let name = found.as_ref().map_or("", |(route, _)| route.name);
+        let mut exchange = Exchange::start(log, name, head.method.as_str(), url.path());
+        exchange.set_host(&host_of(url));
+        if !matches!(*head.method, Method::GET | Method::HEAD) {
+            return exchange.deny_response(StatusCode::FORBIDDEN, &format!("package registries are only read; {} is not passed on", head.method));
+        }
+        let (route, resource) = match found {
+            Some((route, Ok(resource))) => (route, resource),
+            Some((_, Err(reason))) => return exchange.deny_response(StatusCode::FORBIDDEN, reason),
+            None => return exchange.deny_response(StatusCode::FORBIDDEN, "the path is not one of a registry"),
+        };
+        let answer = RouteRequest { routes: self, route, context }.answer_own(resource, &head, &mut exchange).await;
+        Self::respond(name, answer, exchange)
     }
 
     /// Answers a request of the named route.
@@ -218,7 +270,12 @@ impl PackageRoutes {
             return exchange.deny_response(StatusCode::FORBIDDEN, &format!("the image has no client for the route {name}"));
         };
         let request = RouteRequest { routes: self, route, context };
-        match request.answer(&head, &mut exchange).await {
+        let answer = request.answer(&head, &mut exchange).await;
+        Self::respond(name, answer, exchange)
+    }
+
+    fn respond(name: &str, answer: Result<Answer, Failure>, mut exchange: Exchange) -> Response<Reply> {
+        match answer {
             Ok((response, body)) => {
                 exchange.allow();
                 exchange.respond(response, body)
@@ -258,7 +315,11 @@ impl RouteRequest<'_> {
             Resource::Fixed { content_type, body } => {
                 Ok((Response::builder().header(CONTENT_TYPE, content_type), full_body(body)))
             }
-            Resource::Index(index) => self.answer_index(&index, accept, head, exchange).await,
+            Resource::Index(index) => {
+                let document = self.load_index(&index, exchange).await?;
+                let rendered = self.route.ecosystem.render(document, accept).map_err(Failure::Failed)?;
+                Ok(answer_document(rendered, head))
+            }
             Resource::File { key, indexes } => {
                 let file = self.find_listed(&key, &indexes, exchange).await?;
                 self.answer_file(&file, head, exchange).await
@@ -267,27 +328,35 @@ impl RouteRequest<'_> {
                 self.answer_file(&ListedFile { url, digest: None }, head, exchange).await
             }
             Resource::Direct { url, is_immutable: false } => {
-                self.answer_index(&IndexRequest { url, accept: "*/*" }, accept, head, exchange).await
+                let Document { content_type, body, .. } = self.load_index(&IndexRequest { url, accept: "*/*" }, exchange).await?;
+                Ok(answer_document(RenderedDocument { content_type, body }, head))
             }
         }
     }
 
-    async fn answer_index(&self, index: &IndexRequest, accept: &str, head: &RequestHead<'_>, exchange: &mut Exchange) -> Result<Answer, Failure> {
+    /// Answers a request under the registry's own name. Documents are passed on unchanged, because their links are the
+    /// ones that the client may record.
+    async fn answer_own(&self, resource: Resource, head: &RequestHead<'_>, exchange: &mut Exchange) -> Result<Answer, Failure> {
+        match resource {
+            Resource::Index(index) => {
+                let Document { content_type, body, .. } = self.load_index(&index, exchange).await?;
+                Ok(answer_document(RenderedDocument { content_type, body }, head))
+            }
+            Resource::File { key, indexes } => {
+                let file = self.find_listed(&key, &indexes, exchange).await?;
+                self.answer_file(&file, head, exchange).await
+            }
+            Resource::Direct { .. } | Resource::Fixed { .. } => Err(Failure::Denied("the path is not one of a registry".into())),
+        }
+    }
+
+    async fn load_index(&self, index: &IndexRequest, exchange: &mut Exchange) -> Result<Document, Failure> {
         exchange.set_host(&host_of(&index.url));
         let (document, is_cached) = self.load_document(index).await?;
         if is_cached {
             exchange.set_cached();
         }
-        let content = self.route.ecosystem.render(document, accept).map_err(Failure::Failed)?;
-        let RenderedDocument { content_type, body } = content;
-        // Clients store documents by this tag. It is the hash of what they got, not the upstream's.
-        let tag = format!("\"{}\"", &to_hex(&Sha256::digest(&body))[..32]);
-        let response = Response::builder().header(ETAG, &tag).header(CONTENT_TYPE, content_type);
-        let known = head.headers.get_all(IF_NONE_MATCH).iter().any(|value| value.as_bytes() == tag.as_bytes());
-        if known {
-            return Ok((response.status(StatusCode::NOT_MODIFIED), full_body(Bytes::new())));
-        }
-        Ok((response, full_body(body)))
+        Ok(document)
     }
 
     /// Finds a file that a document has listed, and loads the documents that should list it if none has.
@@ -344,7 +413,8 @@ impl RouteRequest<'_> {
         let document = Document { url, content_type: entry.content_type, body };
         let files = self.route.ecosystem.list_files(&document);
         if let Ok(mut listed) = self.route.listed.lock() {
-            listed.extend(files);
+            // Under the registry's own name, a file is requested by its URL.
+            listed.extend(files.into_iter().flat_map(|(key, file)| [(file.url.to_string(), file.clone()), (key, file)]));
         }
         Ok((document, is_cached))
     }
@@ -462,6 +532,18 @@ impl RouteRequest<'_> {
         tokio::spawn(download.stream(response.into_body(), sender));
         Ok((builder, body.into()))
     }
+}
+
+fn answer_document(document: RenderedDocument, head: &RequestHead<'_>) -> Answer {
+    let RenderedDocument { content_type, body } = document;
+    // Clients store documents by this tag. It is the hash of what they got, not the upstream's.
+    let tag = format!("\"{}\"", &to_hex(&Sha256::digest(&body))[..32]);
+    let response = Response::builder().header(ETAG, &tag).header(CONTENT_TYPE, content_type);
+    let is_known = head.headers.get_all(IF_NONE_MATCH).iter().any(|value| value.as_bytes() == tag.as_bytes());
+    if is_known {
+        return (response.status(StatusCode::NOT_MODIFIED), full_body(Bytes::new()));
+    }
+    (response, full_body(body))
 }
 
 /// Returns whether a status says that a package does not exist.

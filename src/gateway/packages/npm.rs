@@ -14,6 +14,8 @@ pub(super) struct Npm {
     pub default: Url,
     /// Scopes with their `@`.
     pub scopes: Vec<(String, Url)>,
+    /// Other names of the default registry, which some clients use.
+    pub aliases: Vec<Url>,
 }
 
 impl Npm {
@@ -72,6 +74,18 @@ impl Ecosystem for Npm {
         }
     }
 
+    fn parse_own(&self, url: &Url, accept: &str) -> Option<Result<Resource, &'static str>> {
+        let registry = self.own_urls().into_iter().find(|own| own.origin() == url.origin())?;
+        let path = url.path().strip_prefix(registry.path().trim_end_matches('/'))?.strip_prefix('/')?;
+        let own = Self { default: registry, scopes: Vec::new(), aliases: Vec::new() };
+        Some(own.parse(&decode_scope(path), url.query(), accept))
+    }
+
+    fn own_urls(&self) -> Vec<Url> {
+        let scopes = self.scopes.iter().map(|(_, url)| url);
+        [&self.default].into_iter().chain(scopes).chain(&self.aliases).cloned().collect()
+    }
+
     fn list_files(&self, document: &Document) -> Vec<(String, ListedFile)> {
         let Ok(parsed) = serde_json::from_slice::<PackageDocument>(&document.body) else { return Vec::new() };
         let dists = parsed.versions.into_values().map(|version| version.dist).chain([parsed.dist]);
@@ -92,7 +106,7 @@ impl Ecosystem for Npm {
 impl Npm {
     /// Returns the path of the registry that has the URL's origin.
     fn base_path(&self, url: &Url) -> &str {
-        let registries = self.scopes.iter().map(|(_, url)| url).chain([&self.default]);
+        let registries = self.scopes.iter().map(|(_, url)| url).chain([&self.default]).chain(&self.aliases);
         let mut paths: Vec<&str> =
             registries.filter(|registry| registry.origin() == url.origin()).map(|r| r.path().trim_end_matches('/')).collect();
         paths.sort_by_key(|path| std::cmp::Reverse(path.len()));
@@ -153,7 +167,7 @@ mod tests {
 
     fn npm() -> Npm {
         let url = |text: &str| Url::parse(text).expect("a URL");
-        Npm { default: url("https://npm.example/"), scopes: vec![("@corp".into(), url("https://mirror.example/npm/"))] }
+        Npm { default: url("https://npm.example/"), scopes: vec![("@corp".into(), url("https://mirror.example/npm/"))], aliases: vec![url("https://alias.example/")] }
     }
 
     fn parse(path: &str) -> Result<String, &'static str> {
@@ -183,6 +197,12 @@ mod tests {
             assert!(parse(path).is_err(), "{path}");
         }
         assert!(npm().parse("x", Some("data=1"), "").is_err());
+        let own = |text: &str| npm().parse_own(&Url::parse(text).expect("a URL"), "");
+        let Some(Ok(Resource::Index(request))) = own("https://alias.example/@babel%2fcore") else { panic!() };
+        assert_eq!(request.url.as_str(), "https://alias.example/@babel%2fcore");
+        let Some(Ok(Resource::File { key, .. })) = own("https://mirror.example/npm/x/-/x-1.0.0.tgz") else { panic!() };
+        assert_eq!(key, "x/-/x-1.0.0.tgz");
+        assert!(own("https://other.example/x").is_none() && own("https://mirror.example/x").is_none());
         assert_eq!(decode_scope("@babel%2fcore"), "@babel/core");
         assert_eq!(decode_scope("/@babel%2Fcore/-/x.tgz"), "/@babel/core/-/x.tgz");
         for other in ["a%2fb", "@a/b%2fc", "@a%2eb", "@a%2", "%"] {

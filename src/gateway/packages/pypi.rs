@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::digest::FileDigest;
+use crate::gateway::request_path::decode_percent;
 use super::resource::{
     Document, Ecosystem, IndexRequest, ListedFile, RenderedDocument, Resource, RouteUrl, append_path, resolve_link,
 };
@@ -72,6 +73,46 @@ impl Ecosystem for PyPi {
             }
             _ => Err("the path is not one of a package index"),
         }
+    }
+
+    fn parse_own(&self, url: &Url, accept: &str) -> Option<Result<Resource, &'static str>> {
+        let segments: Vec<&str> = url.path().split('/').skip(1).collect();
+        for (number, index) in self.indexes.iter().enumerate().filter(|(_, index)| index.origin() == url.origin()) {
+            let rest = url.path().strip_prefix(index.path().trim_end_matches('/')).and_then(|rest| rest.strip_prefix('/'));
+            if let Some(rest) = rest.filter(|rest| !rest.contains(".whl") && !rest.contains(".tar.")) {
+                let parsed = self.parse(&format!("{number}/simple/{rest}"), url.query(), accept);
+                return Some(parsed.map(|resource| match resource {
+                    // The page is passed on as it is, so it has to be of a kind that the client reads.
+                    Resource::Index(request) if !accept.contains(JSON) => {
+                        Resource::Index(IndexRequest { accept: "text/html", ..request })
+                    }
+                    other => other,
+                }));
+            }
+            // The metadata of a release, which poetry reads.
+            if let ["pypi", project, .., "json"] = segments.as_slice()
+                && is_project(project)
+                && segments.len() <= 4
+                && url.query().is_none()
+            {
+                return Some(Ok(Resource::Index(IndexRequest { url: url.clone(), accept: "application/json" })));
+            }
+        }
+        let file = segments.last().map(|file| decode_percent(file)).filter(|file| is_file_name(file))?;
+        let indexes = find_projects(&file)
+            .iter()
+            .flat_map(|project| (0..self.indexes.len()).map(|n| self.index_request(n, project)).collect::<Vec<_>>())
+            .collect::<Result<Vec<_>, _>>();
+        Some(indexes.map(|indexes| Resource::File { key: url.to_string(), indexes }))
+    }
+
+    fn own_urls(&self) -> Vec<Url> {
+        self.indexes.clone()
+    }
+
+    fn sample_index(&self) -> Option<IndexRequest> {
+        // Every index that serves pip has pip.
+        self.index_request(0, "pip").ok()
     }
 
     fn list_files(&self, document: &Document) -> Vec<(String, ListedFile)> {
@@ -304,6 +345,18 @@ fn encode_name(name: &str) -> String {
     name.replace('+', "%2B")
 }
 
+/// Lists the projects that a distribution file may belong to. In a source distribution, the hyphens of the name are not
+/// distinguished from the one before the version.
+fn find_projects(file: &str) -> Vec<String> {
+    let stem = file.strip_suffix(".metadata").unwrap_or(file);
+    if stem.ends_with(".whl") || stem.ends_with(".egg") {
+        return stem.split('-').next().filter(|name| is_project(name)).map(normalize_project).into_iter().collect();
+    }
+    let splits = stem.match_indices('-').filter(|(at, _)| stem.as_bytes().get(at + 1).is_some_and(u8::is_ascii_digit));
+    let names = splits.map(|(at, _)| &stem[..at]).filter(|name| is_project(name));
+    names.take(3).map(normalize_project).collect()
+}
+
 /// Returns whether a text is a project's name (PEP 508).
 fn is_project(name: &str) -> bool {
     let is_end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
@@ -370,6 +423,22 @@ mod tests {
         for path in ["simple", "simple/", "simple/-a/", "simple/a/b/", "9/simple/a/", "files/a/x.exe/y", "files/a/.whl",
             "files/a/a.txt", "legacy/", "pypi/a/json", "simple/a%2Bb/"] {
             assert!(parse(path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn own_names_of_the_index_are_parsed() {
+        let own = |text: &str| index().parse_own(&Url::parse(text).expect("a URL"), JSON);
+        let Some(Ok(Resource::Index(request))) = own("https://index.example/simple/Six/") else { panic!() };
+        assert_eq!((request.url.as_str(), request.accept), ("https://index.example/simple/six/", ACCEPT));
+        let Some(Ok(Resource::Index(request))) = own("https://index.example/pypi/six/1.0/json") else { panic!() };
+        assert_eq!(request.url.as_str(), "https://index.example/pypi/six/1.0/json");
+        let Some(Ok(Resource::File { key, indexes })) = own("https://files.example/a/b/zope.interface-5.0-1-a.tar.gz") else { panic!() };
+        assert_eq!(key, "https://files.example/a/b/zope.interface-5.0-1-a.tar.gz");
+        assert_eq!(indexes[0].url.as_str(), "https://index.example/simple/zope-interface/");
+        assert_eq!(indexes[2].url.as_str(), "https://index.example/simple/zope-interface-5-0/");
+        for text in ["https://index.example/simple/", "https://index.example/legacy/", "https://index.example/pypi/six/1/2/json", "https://files.example/a", "https://files.example/x.sh"] {
+            assert!(!matches!(own(text), Some(Ok(_))), "{text}");
         }
     }
 

@@ -60,6 +60,21 @@ pub(super) trait Ecosystem: Send + Sync {
     /// The reason why the request is refused, as a fragment for a message.
     fn parse(&self, path: &str, query: Option<&str>, accept: &str) -> Result<Resource, &'static str>;
 
+    /// Interprets a request under the registry's own name. `None` if the URL is none of this ecosystem.
+    fn parse_own(&self, _url: &Url, _accept: &str) -> Option<Result<Resource, &'static str>> {
+        None
+    }
+
+    /// Lists the URLs under which clients know the registry, and which they record.
+    fn own_urls(&self) -> Vec<Url> {
+        Vec::new()
+    }
+
+    /// Returns a request for a document from which the hosts of files can be learned.
+    fn sample_index(&self) -> Option<IndexRequest> {
+        None
+    }
+
     /// Lists the files that a document names, by key.
     fn list_files(&self, _document: &Document) -> Vec<(String, ListedFile)> {
         Vec::new()
