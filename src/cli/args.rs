@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{ReviewMode, Settings};
-use crate::gateway::{HostPattern, NetworkLevel};
 use crate::core::on_conflict::OnConflict;
+use crate::gateway::{HostPattern, NetworkLevel};
 
 /// Run Claude Code in a hardened container on a copy of your repository, and apply only what you accept
 #[derive(Debug, Parser)]

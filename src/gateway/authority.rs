@@ -9,7 +9,10 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 
@@ -131,7 +134,8 @@ mod tests {
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         for (name, is_accepted) in [("index.example", true), ("other.example", false)] {
             let (client, server) = tokio::io::duplex(1 << 16);
-            let acceptor = tokio_rustls::TlsAcceptor::from(again.server_config("index.example").expect("a certificate"));
+            let acceptor =
+                tokio_rustls::TlsAcceptor::from(again.server_config("index.example").expect("a certificate"));
             let name = name.try_into().expect("a name");
             let (accepted, connected) = tokio::join!(acceptor.accept(server), connector.connect(name, client));
             assert_eq!((accepted.is_ok(), connected.is_ok()), (is_accepted, is_accepted));

@@ -73,7 +73,9 @@ impl Cache {
             DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
         }
         let cache = Self { dir: dir.to_owned() };
-        for name in ["", "objects", "entries", "new"] {
+        // A path with a slash at its end would follow a symlink.
+        check_directory(dir)?;
+        for name in ["objects", "entries", "new"] {
             check_directory(&dir.join(name))?;
         }
         Ok(cache)
@@ -160,6 +162,15 @@ impl Cache {
         Ok(CacheUsage { bytes: files.iter().map(|file| file.size).sum(), objects: files.len() })
     }
 
+    /// Returns the number of bytes that [`Cache::evict`] would remove.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn excess(&self, limit: u64) -> io::Result<u64> {
+        let total = self.measure_usage()?.bytes;
+        Ok(if total > limit { total - kept_bytes(limit) } else { 0 })
+    }
+
     /// Removes the least recently used contents if there are more than `limit` bytes, and returns the number of bytes
     /// removed. Entries without content are removed as well. One process at a time does this.
     ///
@@ -177,7 +188,7 @@ impl Cache {
             return Ok(0);
         }
         files.sort_by_key(|file| file.modified);
-        let (before, kept) = (total, limit / 100 * KEPT_PERCENT);
+        let (before, kept) = (total, kept_bytes(limit));
         for file in files {
             if total <= kept {
                 break;
@@ -218,6 +229,11 @@ impl Cache {
         }
         Ok(found)
     }
+}
+
+/// Returns the size to which an eviction reduces a cache.
+fn kept_bytes(limit: u64) -> u64 {
+    limit / 100 * KEPT_PERCENT
 }
 
 struct StoredFile {

@@ -19,7 +19,8 @@ pub(crate) fn parse_hello(mut bytes: &[u8]) -> HelloState {
     let mut message = Vec::new();
     loop {
         let Some((head, rest)) = bytes.split_first_chunk::<5>() else {
-            let is_record = bytes.first().is_none_or(|kind| *kind == 22) && bytes.get(1).is_none_or(|major| *major == 3);
+            let is_record =
+                bytes.first().is_none_or(|kind| *kind == 22) && bytes.get(1).is_none_or(|major| *major == 3);
             return if is_record { HelloState::Incomplete } else { HelloState::Invalid };
         };
         let length = usize::from(u16::from_be_bytes([head[3], head[4]]));
@@ -117,7 +118,15 @@ mod tests {
 
     #[test]
     fn other_first_messages_are_invalid() {
-        for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"SSH-2.0-x\r\n", &[22, 2, 0, 0, 0], &[23, 3, 3, 0, 1, 0], &[22, 3, 1, 0, 0], &[22, 3, 1, 0, 4, 2, 0, 0, 0], &[22, 3, 1, 255, 255]] {
+        for bytes in [
+            &b"GET / HTTP/1.1\r\n"[..],
+            b"SSH-2.0-x\r\n",
+            &[22, 2, 0, 0, 0],
+            &[23, 3, 3, 0, 1, 0],
+            &[22, 3, 1, 0, 0],
+            &[22, 3, 1, 0, 4, 2, 0, 0, 0],
+            &[22, 3, 1, 255, 255],
+        ] {
             assert_eq!(parse_hello(bytes), HelloState::Invalid, "{bytes:?}");
         }
         let hello = real_hello("files.example");

@@ -95,7 +95,9 @@ impl CredentialError {
                 .into();
         };
         match self {
-            Self::OtherProvider { variable, .. } => format!("run `env -u {variable} airlock …`, with a credential of Anthropic"),
+            Self::OtherProvider { variable, .. } => {
+                format!("run `env -u {variable} airlock …`, with a credential of Anthropic")
+            }
             Self::Helper { .. } => "run the command of apiKeyHelper in a shell to see its error".into(),
             Self::Missing(_) => {
                 format!(
@@ -176,7 +178,9 @@ impl ClaudeSettings {
         let json = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
         let Some(json) = json else { return Self { path, ..Self::default() } };
         let variables = json.get("env").and_then(|env| env.as_object()).into_iter().flatten();
-        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned).or_else(|| value.as_i64().map(|n| n.to_string()));
+        let text = |value: &serde_json::Value| {
+            value.as_str().map(str::to_owned).or_else(|| value.as_i64().map(|n| n.to_string()))
+        };
         let env = variables.filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect();
         let api_key_helper = json.get("apiKeyHelper").and_then(|helper| helper.as_str()).map(str::to_owned);
         Self { path, env, api_key_helper: api_key_helper.filter(|helper| !helper.trim().is_empty()) }
@@ -208,9 +212,14 @@ impl CredentialSource {
     ///
     /// # Errors
     /// No credential was found, or it cannot be used.
-    pub fn find_credential(env: impl Fn(&str) -> Option<String>, settings: &ClaudeSettings) -> Result<Self, CredentialError> {
+    pub fn find_credential(
+        env: impl Fn(&str) -> Option<String>,
+        settings: &ClaudeSettings,
+    ) -> Result<Self, CredentialError> {
         let variable = |name: &str| settings.variable(&env, name);
-        let is_on = |name: &str| variable(name).is_some_and(|value| !matches!(value.to_lowercase().as_str(), "0" | "false" | "no" | "off"));
+        let is_on = |name: &str| {
+            variable(name).is_some_and(|value| !matches!(value.to_lowercase().as_str(), "0" | "false" | "no" | "off"))
+        };
         if let Some((variable, provider)) = OTHER_PROVIDERS.into_iter().find(|(name, _)| is_on(name)) {
             return Err(CredentialError::OtherProvider { variable, provider });
         }
@@ -220,7 +229,8 @@ impl CredentialSource {
             }
         }
         if let Some(command) = &settings.api_key_helper {
-            let helper = ApiKeyHelper { command: command.clone(), settings: settings.path.clone(), last: Mutex::default() };
+            let helper =
+                ApiKeyHelper { command: command.clone(), settings: settings.path.clone(), last: Mutex::default() };
             helper.read()?;
             return Ok(Self::Helper(Arc::new(helper)));
         }
@@ -242,7 +252,8 @@ impl CredentialSource {
         let is_set = |kind: CredentialKind| settings.variable(&env, kind.env_variable()).map(|_| kind.env_variable());
         let helper = settings.api_key_helper.as_ref().map(|_| "apiKeyHelper");
         let login = claude_dir(&env).join(".credentials.json").exists().then_some("Claude Code's login");
-        let [token, key, oauth] = [CredentialKind::AuthToken, CredentialKind::ApiKey, CredentialKind::OauthToken].map(is_set);
+        let [token, key, oauth] =
+            [CredentialKind::AuthToken, CredentialKind::ApiKey, CredentialKind::OauthToken].map(is_set);
         [token, key, helper, oauth, login].into_iter().flatten().collect()
     }
 
@@ -353,13 +364,17 @@ mod tests {
         let file = home.path().join(".credentials.json");
         let dir = home.path().to_str().expect("UTF-8").to_owned();
         let env = |name: &str| (name == "CLAUDE_CONFIG_DIR").then(|| dir.clone());
-        assert!(matches!(CredentialSource::find_credential(env, &ClaudeSettings::default()), Err(CredentialError::Missing(_))));
+        assert!(matches!(
+            CredentialSource::find_credential(env, &ClaudeSettings::default()),
+            Err(CredentialError::Missing(_))
+        ));
         let write = |expires: u64| {
             let json = serde_json::json!({"claudeAiOauth": {"accessToken": "t", "expiresAt": expires}});
             std::fs::write(&file, json.to_string()).expect("written");
         };
         write(4_102_444_800_000);
-        let source = CredentialSource::find_credential(env, &ClaudeSettings::default()).expect("credential file exists");
+        let source =
+            CredentialSource::find_credential(env, &ClaudeSettings::default()).expect("credential file exists");
         write(1);
         assert!(matches!(source.read(), Err(CredentialError::Expired(_))));
         std::fs::write(&file, "{").expect("written");
@@ -376,15 +391,18 @@ mod tests {
         };
         let find = |variables: &[(&str, &str)], settings: &ClaudeSettings| {
             let env = |name: &str| variables.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned());
-            CredentialSource::find_credential(env, settings).and_then(|source| source.read()).map(|credential| {
-                (credential.kind, String::from_utf8_lossy(credential.secret_bytes()).into_owned())
-            })
+            CredentialSource::find_credential(env, settings)
+                .and_then(|source| source.read())
+                .map(|credential| (credential.kind, String::from_utf8_lossy(credential.secret_bytes()).into_owned()))
         };
         let none = settings(serde_json::json!({}));
-        let all = [("ANTHROPIC_API_KEY", "key"), ("ANTHROPIC_AUTH_TOKEN", "token"), ("CLAUDE_CODE_OAUTH_TOKEN", "oauth")];
+        let all =
+            [("ANTHROPIC_API_KEY", "key"), ("ANTHROPIC_AUTH_TOKEN", "token"), ("CLAUDE_CODE_OAUTH_TOKEN", "oauth")];
         assert_eq!(find(&all, &none).expect("set"), (CredentialKind::AuthToken, "token".into()));
         assert_eq!(find(&[all[0], all[2]], &none).expect("set"), (CredentialKind::ApiKey, "key".into()));
-        let helper = settings(serde_json::json!({"apiKeyHelper": "printf 'from-helper\\n'", "env": {"ANTHROPIC_MODEL": "m", "N": 3}}));
+        let helper = settings(
+            serde_json::json!({"apiKeyHelper": "printf 'from-helper\\n'", "env": {"ANTHROPIC_MODEL": "m", "N": 3}}),
+        );
         assert_eq!(find(&[all[2]], &helper).expect("set"), (CredentialKind::ApiKey, "from-helper".into()));
         assert_eq!(helper.variable(|_| None, "ANTHROPIC_MODEL").as_deref(), Some("m"));
         let failing = settings(serde_json::json!({"apiKeyHelper": "echo secret-text; exit 3"}));

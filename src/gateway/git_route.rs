@@ -39,6 +39,8 @@ pub type FindGitCredential = Arc<dyn Fn(&Url) -> Option<HeaderValue> + Send + Sy
 pub struct GitUpstreams {
     /// Hosts with their ports from which the agent may fetch.
     pub hosts: Vec<(String, u16)>,
+    /// Those of them that are reached without TLS.
+    pub http_hosts: Vec<(String, u16)>,
     /// Repositories that are fetched with the user's credential: the repository's own remotes.
     pub remotes: Vec<Url>,
     pub find_credential: Option<FindGitCredential>,
@@ -66,7 +68,14 @@ impl GitRoute {
     }
 
     /// Answers a request. The path is `SCHEME/HOST[:PORT]/REPOSITORY/…`.
-    pub(super) async fn serve(&self, head: RequestHead<'_>, body: Incoming, client: &UpstreamClient, policy: &Policy, mut exchange: Exchange) -> Response<Reply> {
+    pub(super) async fn serve(
+        &self,
+        head: RequestHead<'_>,
+        body: Incoming,
+        client: &UpstreamClient,
+        policy: &Policy,
+        mut exchange: Exchange,
+    ) -> Response<Reply> {
         let (repository, step) = match parse_request(head.method, head.path, head.query) {
             Ok(parsed) => parsed,
             Err(reason) => return exchange.deny_response(StatusCode::FORBIDDEN, reason),
@@ -74,14 +83,20 @@ impl GitRoute {
         exchange.set_host(&host_of(&repository));
         match self.decide(&repository, policy) {
             HostVerdict::Allowed => {}
-            HostVerdict::Denied => return exchange.deny_response(StatusCode::FORBIDDEN, &format!("{} is denied", host_of(&repository))),
+            HostVerdict::Denied => {
+                return exchange.deny_response(StatusCode::FORBIDDEN, &format!("{} is denied", host_of(&repository)));
+            }
             HostVerdict::NotAllowed => {
                 let host = host_of(&repository);
                 let reason = format!("fetching from {host} is not allowed");
-                return exchange.deny_host_response(&reason, &format!("on the host, run: airlock allow SANDBOX {host}"));
+                return exchange
+                    .deny_host_response(&reason, &format!("on the host, run: airlock allow SANDBOX {host}"));
             }
         }
-        let protocol = head.headers.get(PROTOCOL).filter(|value| matches!(value.as_bytes(), b"version=0" | b"version=1" | b"version=2"));
+        let protocol = head
+            .headers
+            .get(PROTOCOL)
+            .filter(|value| matches!(value.as_bytes(), b"version=0" | b"version=1" | b"version=2"));
         let answered = match step {
             Step::Advertisement => self.advertise(&repository, protocol, client).await,
             Step::Upload => {
@@ -104,27 +119,43 @@ impl GitRoute {
             Ok(response) if response.status() == StatusCode::OK => {
                 let is_expected = response.headers().get(CONTENT_TYPE).is_some_and(|value| value == expected);
                 if !is_expected {
-                    return exchange.fail_response(&format!("{} does not speak git's smart protocol", host_of(&repository)));
+                    return exchange
+                        .fail_response(&format!("{} does not speak git's smart protocol", host_of(&repository)));
                 }
                 exchange.allow();
                 let (sender, channel) = ChannelBody::new();
                 tokio::spawn(stream_pack(response.into_body(), sender));
-                exchange.respond(Response::builder().header(CONTENT_TYPE, expected).header("cache-control", "no-cache"), channel.into())
+                exchange.respond(
+                    Response::builder().header(CONTENT_TYPE, expected).header("cache-control", "no-cache"),
+                    channel.into(),
+                )
             }
             Ok(response) if matches!(response.status().as_u16(), 401 | 403 | 404) => {
                 // git would ask for a password after a 401, which the sandbox does not have.
                 exchange.allow();
-                let text = format!("airlock: {} answered with status {}: the repository does not exist, or needs a credential that git on the host does not have\n", host_of(&repository), response.status().as_u16());
-                exchange.respond(Response::builder().status(StatusCode::NOT_FOUND).header(CONTENT_TYPE, "text/plain"), super::reply::full_body(text))
+                let text = format!(
+                    "airlock: {} answered with status {}: the repository does not exist, or needs a credential that git on the host does not have\n",
+                    host_of(&repository),
+                    response.status().as_u16()
+                );
+                exchange.respond(
+                    Response::builder().status(StatusCode::NOT_FOUND).header(CONTENT_TYPE, "text/plain"),
+                    super::reply::full_body(text),
+                )
             }
-            Ok(response) => exchange.fail_response(&format!("{} answered with status {}", host_of(&repository), response.status().as_u16())),
+            Ok(response) => exchange.fail_response(&format!(
+                "{} answered with status {}",
+                host_of(&repository),
+                response.status().as_u16()
+            )),
             Err(UpstreamError::Refused(reason)) => exchange.deny_response(StatusCode::FORBIDDEN, &reason),
             Err(UpstreamError::Failed(reason)) => exchange.fail_response(&reason),
         }
     }
 
     fn decide(&self, repository: &Url, policy: &Policy) -> HostVerdict {
-        let (host, port) = (repository.host_str().unwrap_or_default(), repository.port_or_known_default().unwrap_or_default());
+        let (host, port) =
+            (repository.host_str().unwrap_or_default(), repository.port_or_known_default().unwrap_or_default());
         let is_own = self.upstreams.hosts.iter().any(|(own, own_port)| own == host && *own_port == port);
         match HostName::parse(host) {
             Ok(name) if policy.is_denied(&name) => HostVerdict::Denied,
@@ -134,7 +165,12 @@ impl GitRoute {
         }
     }
 
-    async fn advertise(&self, repository: &Url, protocol: Option<&HeaderValue>, client: &UpstreamClient) -> Result<Response<Incoming>, UpstreamError> {
+    async fn advertise(
+        &self,
+        repository: &Url,
+        protocol: Option<&HeaderValue>,
+        client: &UpstreamClient,
+    ) -> Result<Response<Incoming>, UpstreamError> {
         let url = append(repository, "info/refs?service=git-upload-pack")?;
         let request = |credential: Option<&HeaderValue>| {
             let mut request = Request::new(Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync());
@@ -146,9 +182,14 @@ impl GitRoute {
         let mut response = client.send(&url, request(self.known_credential(repository).as_ref())).await?;
         if response.status().is_redirection() {
             // A repository that moved. The final URL is asked again, without a credential.
-            let (_, moved) = client.get(&url, &FetchOptions { accept: Some(ADVERTISEMENT), ..FetchOptions::default() }).await?;
-            let target = moved.as_str().strip_suffix("/info/refs?service=git-upload-pack").and_then(|text| Url::parse(text).ok());
-            let target = target.ok_or_else(|| UpstreamError::Failed(format!("{} redirects to no repository", host_of(repository))))?;
+            let (_, moved) =
+                client.get(&url, &FetchOptions { accept: Some(ADVERTISEMENT), ..FetchOptions::default() }).await?;
+            let target = moved
+                .as_str()
+                .strip_suffix("/info/refs?service=git-upload-pack")
+                .and_then(|text| Url::parse(text).ok());
+            let target = target
+                .ok_or_else(|| UpstreamError::Failed(format!("{} redirects to no repository", host_of(repository))))?;
             response = client.send(&moved, request(None)).await?;
             if let Ok(mut all) = self.moved.lock() {
                 all.insert(repository.clone(), target);
@@ -162,7 +203,13 @@ impl GitRoute {
         Ok(response)
     }
 
-    async fn upload(&self, repository: &Url, body: Bytes, protocol: Option<&HeaderValue>, client: &UpstreamClient) -> Result<Response<Incoming>, UpstreamError> {
+    async fn upload(
+        &self,
+        repository: &Url,
+        body: Bytes,
+        protocol: Option<&HeaderValue>,
+        client: &UpstreamClient,
+    ) -> Result<Response<Incoming>, UpstreamError> {
         let moved = self.moved.lock().ok().and_then(|moved| moved.get(repository).cloned());
         let url = append(moved.as_ref().unwrap_or(repository), "git-upload-pack")?;
         let mut request = Request::new(Full::new(body).map_err(|never| match never {}).boxed_unsync());
@@ -269,7 +316,11 @@ pub(crate) fn check_upload_request(mut bytes: &[u8]) -> Result<(), &'static str>
     while !bytes.is_empty() {
         let (digits, rest) = bytes.split_at_checked(4).ok_or(INVALID)?;
         let is_hex = digits.iter().all(u8::is_ascii_hexdigit);
-        let length = std::str::from_utf8(digits).ok().filter(|_| is_hex).and_then(|text| usize::from_str_radix(text, 16).ok()).ok_or(INVALID)?;
+        let length = std::str::from_utf8(digits)
+            .ok()
+            .filter(|_| is_hex)
+            .and_then(|text| usize::from_str_radix(text, 16).ok())
+            .ok_or(INVALID)?;
         match length {
             // Flush, delimiter, end of response.
             0..=2 => bytes = rest,
@@ -323,7 +374,11 @@ async fn stream_pack(mut body: Incoming, sender: tokio::sync::mpsc::Sender<std::
         };
         let Ok(data) = frame.into_data() else { continue };
         total += data.len() as u64;
-        let chunk = if total > MAX_RESPONSE { Err(std::io::Error::other("the fetch is too large")) } else { Ok(Frame::data(data)) };
+        let chunk = if total > MAX_RESPONSE {
+            Err(std::io::Error::other("the fetch is too large"))
+        } else {
+            Ok(Frame::data(data))
+        };
         let is_end = chunk.is_err();
         if sender.send(chunk).await.is_err() || is_end {
             return;
@@ -337,10 +392,18 @@ mod tests {
 
     #[test]
     fn only_the_two_requests_of_a_fetch_are_parsed() {
-        let parse = |method: &str, path: &str, query| parse_request(&method.parse().expect("a method"), path, query).map(|(url, step)| (url.to_string(), step));
+        let parse = |method: &str, path: &str, query| {
+            parse_request(&method.parse().expect("a method"), path, query).map(|(url, step)| (url.to_string(), step))
+        };
         let service = Some("service=git-upload-pack");
-        assert_eq!(parse("GET", "https/git.example/a/b.git/info/refs", service), Ok(("https://git.example/a/b.git".into(), Step::Advertisement)));
-        assert_eq!(parse("POST", "http/git.example:8080/b/git-upload-pack", None), Ok(("http://git.example:8080/b".into(), Step::Upload)));
+        assert_eq!(
+            parse("GET", "https/git.example/a/b.git/info/refs", service),
+            Ok(("https://git.example/a/b.git".into(), Step::Advertisement))
+        );
+        assert_eq!(
+            parse("POST", "http/git.example:8080/b/git-upload-pack", None),
+            Ok(("http://git.example:8080/b".into(), Step::Upload))
+        );
         for (method, path, query) in [
             ("GET", "https/git.example/b/info/refs", None),
             ("GET", "https/git.example/b/info/refs", Some("service=git-receive-pack")),
@@ -366,15 +429,37 @@ mod tests {
     fn upload_requests_are_parsed_strictly() {
         let packet = |line: &str| format!("{:04x}{line}", line.len() + 4);
         let oid = "0123456789012345678901234567890123456789";
-        let v0 = packet(&format!("want {oid} multi_ack agent=git/2\n")) + "0000" + &packet(&format!("have {oid}\n")) + &packet("done\n");
-        let v2 = packet("command=fetch") + &packet("agent=git/2.47") + "0001" + &packet("thin-pack") + &packet(&format!("want {oid}\n")) + &packet("deepen 1\n") + "0000";
-        let refs = packet("command=ls-refs\n") + "0001" + &packet("peel\n") + &packet("ref-prefix refs/heads/\n") + "0000";
+        let v0 = packet(&format!("want {oid} multi_ack agent=git/2\n"))
+            + "0000"
+            + &packet(&format!("have {oid}\n"))
+            + &packet("done\n");
+        let v2 = packet("command=fetch")
+            + &packet("agent=git/2.47")
+            + "0001"
+            + &packet("thin-pack")
+            + &packet(&format!("want {oid}\n"))
+            + &packet("deepen 1\n")
+            + "0000";
+        let refs =
+            packet("command=ls-refs\n") + "0001" + &packet("peel\n") + &packet("ref-prefix refs/heads/\n") + "0000";
         for request in [v0.as_str(), &v2, &refs, "0000", ""] {
             assert_eq!(check_upload_request(request.as_bytes()), Ok(()), "{request}");
         }
         let update = packet(&format!("{oid} {oid} refs/heads/main\0report-status"));
-        for request in [update.as_str(), "0003", "00", "ffff", "0009x", "+004", "secret", &packet("have secret"), &packet("command=push"), &packet("want"),
-            &packet(&format!("ref-prefix {}", "x".repeat(MAX_LINE))), &packet("filter\u{1}")] {
+        for request in [
+            update.as_str(),
+            "0003",
+            "00",
+            "ffff",
+            "0009x",
+            "+004",
+            "secret",
+            &packet("have secret"),
+            &packet("command=push"),
+            &packet("want"),
+            &packet(&format!("ref-prefix {}", "x".repeat(MAX_LINE))),
+            &packet("filter\u{1}"),
+        ] {
             assert!(check_upload_request(request.as_bytes()).is_err(), "{request}");
         }
         assert!(check_upload_request(b"0008\xff\xfe\xfd\xfc").is_err());

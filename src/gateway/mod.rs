@@ -29,8 +29,8 @@ mod upstream;
 mod usage;
 
 pub use audit::{AuditEntry, AuditLog, AuditSummary, LogLine, Verdict};
-pub use cache::{Cache, CacheUsage, DEFAULT_CACHE_BYTES};
 pub(crate) use authority::Authority;
+pub use cache::{Cache, CacheUsage, DEFAULT_CACHE_BYTES};
 pub(crate) use credential::{ClaudeSettings, Credential, CredentialError, CredentialKind, CredentialSource};
 pub use git_route::{FindGitCredential, GitUpstreams};
 pub use host::{HostName, HostPattern};
@@ -40,5 +40,5 @@ pub use packages::PackageUpstreams;
 pub use policy::{HostLists, NetworkLevel};
 pub use server::{DEFAULT_MAX_DOWNLOAD, GATEWAY_PORT, Gateway, GatewayOptions};
 pub(crate) use tunnel::Tunnel;
-pub use upstream::{UpstreamOptions, UrlCredential};
+pub use upstream::{UpstreamOptions, UrlCredential, check_certificates};
 pub use usage::TokenUsage;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 
 use super::audit::{AuditLog, Exchange};
@@ -79,17 +81,28 @@ impl ModelRoute {
     }
 
     /// Answers a request whose path belongs to no other route.
-    pub(super) async fn serve(&self, request: Request<Incoming>, client: &UpstreamClient, mut exchange: Exchange) -> Response<Reply> {
+    pub(super) async fn serve(
+        &self,
+        request: Request<Incoming>,
+        client: &UpstreamClient,
+        mut exchange: Exchange,
+    ) -> Response<Reply> {
         exchange.set_host(self.options.upstream.authority().map_or("", |authority| authority.as_str()));
         if !is_allowed(request.method(), request.uri()) {
             return refuse(exchange, StatusCode::FORBIDDEN, "this request is none of the model's API");
         }
         let Some(source) = &self.options.credential else {
-            return refuse(exchange, StatusCode::FORBIDDEN, "no credential for the model was found when the sandbox started");
+            return refuse(
+                exchange,
+                StatusCode::FORBIDDEN,
+                "no credential for the model was found when the sandbox started",
+            );
         };
         let budget = self.options.budget.filter(|budget| self.current_stats().tokens.budgeted() >= *budget);
         if let Some(budget) = budget {
-            let reason = format!("the token budget of {budget} is used up; the work is kept. To continue with a larger one, exit, then run `airlock resume --budget TOKENS` on the host");
+            let reason = format!(
+                "the token budget of {budget} is used up; the work is kept. To continue with a larger one, exit, then run `airlock resume --budget TOKENS` on the host"
+            );
             return refuse(exchange, StatusCode::FORBIDDEN, &reason);
         }
         let credential = match source.read() {
@@ -134,13 +147,21 @@ impl ModelRoute {
             Err(error) => {
                 exchange.fail(&error);
                 // The agent does not get the details of failures outside the sandbox.
-                respond(exchange, StatusCode::BAD_GATEWAY, "failed to reach the model's API; see Airlock's messages on the host")
+                respond(
+                    exchange,
+                    StatusCode::BAD_GATEWAY,
+                    "failed to reach the model's API; see Airlock's messages on the host",
+                )
             }
         }
     }
 
     /// Reads a request completely, checks its body, and turns it into one for the API.
-    async fn read_request(&self, request: Request<Incoming>, credential: &Credential) -> Result<Request<Bytes>, String> {
+    async fn read_request(
+        &self,
+        request: Request<Incoming>,
+        credential: &Credential,
+    ) -> Result<Request<Bytes>, String> {
         let (mut head, body) = request.into_parts();
         let is_post = head.method == Method::POST;
         if head.headers.get_all(CONTENT_ENCODING).iter().any(|value| value != "identity") {
@@ -149,7 +170,11 @@ impl ModelRoute {
         let limit = if is_post { MAX_REQUEST } else { 0 };
         let body = tokio::time::timeout(REQUEST_TIMEOUT, Limited::new(body, limit).collect()).await;
         let body = body.map_err(|_| "the body did not end in time")?;
-        let body = body.map_err(|_| if is_post { "the body is too large or broke off" } else { "the request must not have a body" })?.to_bytes();
+        let body = body
+            .map_err(
+                |_| if is_post { "the body is too large or broke off" } else { "the request must not have a body" },
+            )?
+            .to_bytes();
         if is_post {
             check_message_request(&body, &self.options.provider_tools)?;
         }
@@ -192,7 +217,8 @@ impl ModelRoute {
         let content_type = head.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         let usage = (is_message && head.status.is_success()).then(|| UsageReader::new(content_type));
         let observer = ModelObserver { log: self.log.clone(), stats: Arc::clone(&self.stats), usage };
-        let body = ResponseBody::new(body, mask, observer).map_err(|_| std::io::Error::other("a response of the model's API ended early"));
+        let body = ResponseBody::new(body, mask, observer)
+            .map_err(|_| std::io::Error::other("a response of the model's API ended early"));
         Ok((head, body.boxed_unsync()))
     }
 }

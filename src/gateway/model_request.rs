@@ -32,7 +32,8 @@ pub(crate) fn check_message_request(body: &[u8], allowed: &ProviderTools) -> Res
             Some(_) => return Err("a tool has an invalid type".into()),
         };
         let name = tool_name(kind);
-        if !CLIENT_TOOLS.iter().any(|known| name == *known || (*known == "tool_search_tool" && name.starts_with(known))) {
+        if !CLIENT_TOOLS.iter().any(|known| name == *known || (*known == "tool_search_tool" && name.starts_with(known)))
+        {
             allowed.require(name)?;
         }
     }
@@ -106,7 +107,8 @@ fn check_content(content: Option<&Value>, allowed: &ProviderTools) -> Result<(),
 /// Parses JSON and refuses duplicate keys, of which two parsers could see different ones.
 fn parse_strictly(body: &[u8]) -> Result<Value, String> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = StrictValue.deserialize(&mut deserializer).map_err(|error| format!("the body is not strict JSON: {error}"))?;
+    let value =
+        StrictValue.deserialize(&mut deserializer).map_err(|error| format!("the body is not strict JSON: {error}"))?;
     deserializer.end().map_err(|error| format!("the body is not strict JSON: {error}"))?;
     Ok(value)
 }
@@ -198,9 +200,15 @@ mod tests {
             (r#"{"tools": [{"type": "mcp_toolset", "mcp_server_name": "x"}]}"#, "mcp_toolset"),
             (r#"{"container": "c_1"}"#, "code_execution"),
             (r#"{"container": {"skills": []}}"#, "code_execution"),
-            (r#"{"messages": [{"content": [{"type": "image", "source": {"type": "url", "url": "https://evil.example/?q"}}]}]}"#, "url_sources"),
+            (
+                r#"{"messages": [{"content": [{"type": "image", "source": {"type": "url", "url": "https://evil.example/?q"}}]}]}"#,
+                "url_sources",
+            ),
             (r#"{"system": [{"type": "document", "source": {"type": "file", "file_id": "f"}}]}"#, "files"),
-            (r#"{"messages": [{"content": [{"type": "tool_result", "content": [{"type": "document", "source": {"type": "content", "content": [{"type": "image", "source": {"type": "url"}}]}}]}]}]}"#, "url_sources"),
+            (
+                r#"{"messages": [{"content": [{"type": "tool_result", "content": [{"type": "document", "source": {"type": "content", "content": [{"type": "image", "source": {"type": "url"}}]}}]}]}]}"#,
+                "url_sources",
+            ),
             (r#"{"messages": [{"content": [{"type": "container_upload", "file_id": "f"}]}]}"#, "files"),
         ] {
             let refused = check(body, &[]).expect_err(body);
@@ -214,8 +222,19 @@ mod tests {
     #[test]
     fn bodies_are_parsed_strictly() {
         let nested = format!("{}{}", "[".repeat(200), "]".repeat(200));
-        for body in [r#"{"a": 1, "a": 2}"#, r#"{"messages": [{"content": "a", "content": []}]}"#, r#"{"a": 1} {"a": 2}"#, "[]", "", "{", r#"{"a": 1,}"#, "{\"a\": NaN}", &nested,
-            r#"{"messages": [{"content": [{"type": "image", "source": {"type": "gopher"}}]}]}"#, r#"{"tools": [{"type": 7}]}"#] {
+        for body in [
+            r#"{"a": 1, "a": 2}"#,
+            r#"{"messages": [{"content": "a", "content": []}]}"#,
+            r#"{"a": 1} {"a": 2}"#,
+            "[]",
+            "",
+            "{",
+            r#"{"a": 1,}"#,
+            "{\"a\": NaN}",
+            &nested,
+            r#"{"messages": [{"content": [{"type": "image", "source": {"type": "gopher"}}]}]}"#,
+            r#"{"tools": [{"type": 7}]}"#,
+        ] {
             assert!(check_message_request(body.as_bytes(), &ProviderTools::default()).is_err(), "{body}");
         }
         assert!(check_message_request(b"{\"a\": \"\xff\"}", &ProviderTools::default()).is_err());

@@ -23,7 +23,12 @@ use super::upstream::{IDLE_TIMEOUT, UpstreamClient, UpstreamError, host_of};
 const HELLO_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Serves a `CONNECT` request: checks the host, connects, and relays once the client's TLS names the same host.
-pub(super) async fn serve_connect(request: Request<Incoming>, client: &UpstreamClient, policy: &Policy, log: &AuditLog) -> Response<Reply> {
+pub(super) async fn serve_connect(
+    request: Request<Incoming>,
+    client: &UpstreamClient,
+    policy: &Policy,
+    log: &AuditLog,
+) -> Response<Reply> {
     let target = request.uri().to_string();
     let mut exchange = Exchange::start(log, "proxy", "CONNECT", &target);
     let (host, port) = match split_target(&target) {
@@ -73,7 +78,9 @@ fn check_policy(policy: &Policy, host: &HostName, port: u16, _exchange: &mut Exc
 
 fn refuse(exchange: Exchange, refusal: Refusal) -> Response<Reply> {
     match refusal.pattern {
-        Some(pattern) => exchange.deny_host_response(&refusal.reason, &format!("on the host, run: airlock allow SANDBOX {pattern}")),
+        Some(pattern) => {
+            exchange.deny_host_response(&refusal.reason, &format!("on the host, run: airlock allow SANDBOX {pattern}"))
+        }
         None => exchange.deny_response(StatusCode::FORBIDDEN, &refusal.reason),
     }
 }
@@ -91,16 +98,24 @@ pub(super) fn parse_target(request: &Request<Incoming>) -> Option<(HostName, u16
 fn split_target(target: &str) -> Result<(HostName, u16), String> {
     let shown: String = target.chars().take(100).collect();
     let (host, port) = target.rsplit_once(':').ok_or_else(|| format!("{shown} has no port"))?;
-    let port = port.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(|| format!("{shown} has no valid port"))?;
+    let port =
+        port.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(|| format!("{shown} has no valid port"))?;
     let host = HostName::parse(host).map_err(|error| match error {
-        HostError::Address => format!("{shown} is an address; only names can be reached. For a service of the host, see --forward"),
+        HostError::Address => {
+            format!("{shown} is an address; only names can be reached. For a service of the host, see --forward")
+        }
         HostError::Invalid => format!("{shown} is not the name of a host"),
     })?;
     Ok((host, port))
 }
 
 /// Relays a tunnel in both directions until both ends are closed.
-async fn relay(mut agent: TokioIo<hyper::upgrade::Upgraded>, mut upstream: TcpStream, host: &HostName, mut exchange: Exchange) {
+async fn relay(
+    mut agent: TokioIo<hyper::upgrade::Upgraded>,
+    mut upstream: TcpStream,
+    host: &HostName,
+    mut exchange: Exchange,
+) {
     let hello = match tokio::time::timeout(HELLO_TIMEOUT, read_hello(&mut agent)).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(reason)) => return exchange.deny(reason, false),
@@ -141,14 +156,22 @@ async fn read_hello(agent: &mut (impl AsyncReadExt + Unpin)) -> Result<Vec<u8>, 
 }
 
 /// Forwards a request in absolute form, `http://HOST/…`, to an allowed host.
-pub(super) async fn serve_absolute(mut request: Request<Incoming>, client: &UpstreamClient, policy: &Policy, log: &AuditLog) -> Response<Reply> {
+pub(super) async fn serve_absolute(
+    mut request: Request<Incoming>,
+    client: &UpstreamClient,
+    policy: &Policy,
+    log: &AuditLog,
+) -> Response<Reply> {
     let mut exchange = Exchange::start(log, "proxy", request.method().as_str(), request.uri().path());
     let target = request.uri().to_string();
     let host = request.uri().host().unwrap_or_default().to_owned();
     exchange.set_host(&host);
     let url = match Url::parse(&target) {
         Ok(url) if url.scheme() == "http" && url.username().is_empty() && url.password().is_none() => url,
-        _ => return exchange.deny_response(StatusCode::FORBIDDEN, "only http:// URLs without a user name are forwarded"),
+        _ => {
+            return exchange
+                .deny_response(StatusCode::FORBIDDEN, "only http:// URLs without a user name are forwarded");
+        }
     };
     let port = url.port_or_known_default().unwrap_or(80);
     let name = match split_target(&format!("{host}:{port}")) {
@@ -216,8 +239,23 @@ mod tests {
     fn targets_are_names_with_ports() {
         let split = |target: &str| split_target(target).map(|(host, port)| format!("{host} {port}"));
         assert_eq!(split("Example.ORG.:443").as_deref(), Ok("example.org 443"));
-        for target in ["127.0.0.1:443", "0x7f.1:443", "2130706433:80", "[::1]:443", "[64:ff9b::7f00:1]:443", "::1:443", "169.254.169.254:80",
-            "example.org", "example.org:0", "example.org:99999", "example.org:443x", "a\0b:443", "a b:443", ":443", "user@example.org:443"] {
+        for target in [
+            "127.0.0.1:443",
+            "0x7f.1:443",
+            "2130706433:80",
+            "[::1]:443",
+            "[64:ff9b::7f00:1]:443",
+            "::1:443",
+            "169.254.169.254:80",
+            "example.org",
+            "example.org:0",
+            "example.org:99999",
+            "example.org:443x",
+            "a\0b:443",
+            "a b:443",
+            ":443",
+            "user@example.org:443",
+        ] {
             assert!(split(target).is_err(), "{target}");
         }
     }

@@ -153,8 +153,10 @@ impl Exchange {
         } else {
             ("text/plain; charset=utf-8", format!("{message}\n"))
         };
-        let line: String = message.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).take(200).collect();
-        let mut response = self.respond(Response::builder().status(status).header(CONTENT_TYPE, content_type), full_body(body));
+        let line: String =
+            message.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).take(200).collect();
+        let mut response =
+            self.respond(Response::builder().status(status).header(CONTENT_TYPE, content_type), full_body(body));
         if let Ok(phrase) = ReasonPhrase::try_from(line.into_bytes()) {
             response.extensions_mut().insert(phrase);
         }

@@ -13,17 +13,17 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::DuplexStream;
 use url::Url;
 
-use super::authority::Authority;
-use super::host::HostName;
-use super::reply::full_body;
 use super::audit::{AuditLog, AuditSummary, Exchange};
+use super::authority::Authority;
 use super::cache::Cache;
 use super::git_route::{GitRoute, GitUpstreams};
+use super::host::HostName;
 use super::model::{ModelOptions, ModelRoute, ModelStats};
 use super::packages::{PackageRoutes, PackageUpstreams, RequestHead, RouteContext};
 use super::policy::{HostLists, NetworkLevel, Policy};
 use super::proxy;
 use super::reply::Reply;
+use super::reply::full_body;
 use super::request_path::{check_path, check_query};
 use super::upstream::{UpstreamClient, UpstreamOptions};
 
@@ -70,7 +70,12 @@ impl Gateway {
     ///
     /// # Errors
     /// The system has no root certificates, or a file of certificates cannot be read.
-    pub(crate) fn new(options: GatewayOptions, log: AuditLog, authority: Authority, lists_file: PathBuf) -> std::io::Result<Self> {
+    pub(crate) fn new(
+        options: GatewayOptions,
+        log: AuditLog,
+        authority: Authority,
+        lists_file: PathBuf,
+    ) -> std::io::Result<Self> {
         let has_packages = options.level >= NetworkLevel::Packages;
         let base = format!("http://127.0.0.1:{GATEWAY_PORT}");
         let upstreams = if has_packages { options.packages } else { PackageUpstreams::default() };
@@ -159,19 +164,24 @@ impl Routes {
             };
         };
         // npm encodes the slash behind a scope.
-        let checked = if route == "npm" { rest.replacen("%2f", "/", 1).replacen("%2F", "/", 1) } else { rest.to_owned() };
+        let checked =
+            if route == "npm" { rest.replacen("%2f", "/", 1).replacen("%2F", "/", 1) } else { rest.to_owned() };
         let checks = [check_path(&format!("/{checked}")), request.uri().query().map_or(Ok(()), check_query)];
         if let Some(reason) = checks.into_iter().find_map(Result::err) {
             return exchange.deny_response(StatusCode::BAD_REQUEST, reason);
         }
         let (parts, body) = request.into_parts();
         let rest = parts.uri.path()[route.len() + 2..].to_owned();
-        let head = RequestHead { method: &parts.method, path: &rest, query: parts.uri.query(), headers: &parts.headers };
+        let head =
+            RequestHead { method: &parts.method, path: &rest, query: parts.uri.query(), headers: &parts.headers };
         if route == "git" {
             return self.git.serve(head, body, &self.client, &self.policy, exchange).await;
         }
         if !hyper::body::Body::is_end_stream(&body) {
-            return exchange.deny_response(StatusCode::FORBIDDEN, &format!("the {route} route only reads; a request with a body is not passed on"));
+            return exchange.deny_response(
+                StatusCode::FORBIDDEN,
+                &format!("the {route} route only reads; a request with a body is not passed on"),
+            );
         }
         self.packages.serve(route, head, self.context(), exchange).await
     }
@@ -224,9 +234,13 @@ impl Routes {
         let is_own = request.uri().authority().is_none() && hyper::body::Body::is_end_stream(request.body());
         let url = Url::parse(&format!("https://{host}{target}")).ok().filter(|url| is_own && url.path() == path);
         let Some(url) = url else {
-            return refuse(StatusCode::FORBIDDEN, "package registries are only read; a request with a body is not passed on");
+            return refuse(
+                StatusCode::FORBIDDEN,
+                "package registries are only read; a request with a body is not passed on",
+            );
         };
-        let head = RequestHead { method: request.method(), path, query: request.uri().query(), headers: request.headers() };
+        let head =
+            RequestHead { method: request.method(), path, query: request.uri().query(), headers: request.headers() };
         self.packages.serve_own(&url, head, self.context(), &self.log).await
     }
 }

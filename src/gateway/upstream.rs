@@ -16,7 +16,9 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, IF_NONE_MATCH, LOCATION, USER_AGENT};
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, IF_NONE_MATCH, LOCATION, PROXY_AUTHORIZATION, USER_AGENT,
+};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::{Request, Response, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -88,6 +90,14 @@ pub struct UpstreamOptions {
     pub private_hosts: Vec<HostPattern>,
 }
 
+/// Checks that the certificates of the environment can be read.
+///
+/// # Errors
+/// The system has no root certificates, or a file cannot be read.
+pub fn check_certificates() -> io::Result<()> {
+    tls_config().map(drop)
+}
+
 /// A request for a document or file. It has no body.
 #[derive(Debug, Clone, Default)]
 pub(super) struct FetchOptions<'a> {
@@ -120,7 +130,11 @@ impl UpstreamClient {
         let client = |rule: AddressRule, http2: bool| {
             let inner = CheckedConnector { proxies: Arc::clone(&proxies), rule };
             let builder = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
-            let https = if http2 { builder.enable_all_versions().wrap_connector(inner) } else { builder.enable_http1().wrap_connector(inner) };
+            let https = if http2 {
+                builder.enable_all_versions().wrap_connector(inner)
+            } else {
+                builder.enable_http1().wrap_connector(inner)
+            };
             Client::builder(TokioExecutor::new()).pool_idle_timeout(Duration::from_secs(60)).build(https)
         };
         Ok(Self {
@@ -144,14 +158,22 @@ impl UpstreamClient {
     }
 
     /// Sends a request of the model route.
-    pub(super) async fn send_to_model(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, UpstreamError> {
-        self.model.request(request).await.map_err(|error| describe_error(&error))
+    pub(super) async fn send_to_model(
+        &self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        self.model.request(self.with_proxy_credential(request)).await.map_err(|error| describe_error(&error))
     }
 
     /// Sends one request to a URL, with the user's credential for it, and follows no redirect.
-    pub(super) async fn send(&self, url: &Url, mut request: Request<RequestBody>) -> Result<Response<Incoming>, UpstreamError> {
+    pub(super) async fn send(
+        &self,
+        url: &Url,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, UpstreamError> {
         check_url(url)?;
-        *request.uri_mut() = url.as_str().parse().map_err(|_| UpstreamError::Refused("the URL cannot be requested".into()))?;
+        *request.uri_mut() =
+            url.as_str().parse().map_err(|_| UpstreamError::Refused("the URL cannot be requested".into()))?;
         let headers = request.headers_mut();
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("airlock/", env!("CARGO_PKG_VERSION"))));
         let credentials = self.options.credentials.iter().filter(|credential| credential.matches(url));
@@ -159,22 +181,31 @@ impl UpstreamClient {
             headers.insert(AUTHORIZATION, credential.value.clone());
         }
         let client = if self.is_trusted(url) { &self.any } else { &self.public };
-        match tokio::time::timeout(IDLE_TIMEOUT, client.request(request)).await {
+        match tokio::time::timeout(IDLE_TIMEOUT, client.request(self.with_proxy_credential(request))).await {
             Ok(sent) => sent.map_err(|error| describe_error(&error)),
             Err(_) => Err(UpstreamError::Failed(format!("{} does not answer", host_of(url)))),
         }
     }
 
     /// Forwards a request of the agent to a host that the user allowed, without any credential of the user.
-    pub(super) async fn forward(&self, url: &Url, mut request: Request<RequestBody>) -> Result<Response<Incoming>, UpstreamError> {
+    pub(super) async fn forward(
+        &self,
+        url: &Url,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, UpstreamError> {
         check_url(url)?;
-        *request.uri_mut() = url.as_str().parse().map_err(|_| UpstreamError::Refused("the URL cannot be requested".into()))?;
+        *request.uri_mut() =
+            url.as_str().parse().map_err(|_| UpstreamError::Refused("the URL cannot be requested".into()))?;
         let client = if self.is_trusted(url) { &self.any } else { &self.public };
-        client.request(request).await.map_err(|error| describe_error(&error))
+        client.request(self.with_proxy_credential(request)).await.map_err(|error| describe_error(&error))
     }
 
     /// Gets a URL, and follows redirects. Returns the response with the URL that sent it.
-    pub(super) async fn get(&self, url: &Url, options: &FetchOptions<'_>) -> Result<(Response<Incoming>, Url), UpstreamError> {
+    pub(super) async fn get(
+        &self,
+        url: &Url,
+        options: &FetchOptions<'_>,
+    ) -> Result<(Response<Incoming>, Url), UpstreamError> {
         let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let mut request = Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
@@ -203,9 +234,22 @@ impl UpstreamClient {
         Err(UpstreamError::Refused(format!("{} redirects more than {MAX_REDIRECTS} times", host_of(&url))))
     }
 
+    /// Adds the credential for the user's proxy to a request that it forwards. A tunnel gets it when it is opened.
+    fn with_proxy_credential(&self, mut request: Request<RequestBody>) -> Request<RequestBody> {
+        if request.uri().scheme_str() == Some("http")
+            && let Some(proxy) = self.proxies.intercept(request.uri())
+            && let Some(credential) = proxy.basic_auth()
+        {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, credential.clone());
+        }
+        request
+    }
+
     /// Connects to a host for a tunnel of the agent.
     pub(super) async fn connect_tunnel(&self, host: &HostName, port: u16) -> Result<TcpStream, UpstreamError> {
-        let uri: Uri = format!("https://{host}:{port}").parse().map_err(|_| UpstreamError::Refused("the host cannot be reached".into()))?;
+        let uri: Uri = format!("https://{host}:{port}")
+            .parse()
+            .map_err(|_| UpstreamError::Refused("the host cannot be reached".into()))?;
         let rule = if self.is_private_allowed(host) { AddressRule::Any } else { AddressRule::Public };
         let connector = CheckedConnector { proxies: Arc::clone(&self.proxies), rule };
         connector.connect(uri).await.map(|stream| stream.stream.into_inner()).map_err(ConnectError::into_upstream_error)
@@ -236,7 +280,8 @@ fn tls_config() -> io::Result<rustls::ClientConfig> {
     let found = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(found.certs);
     if let Some(path) = std::env::var_os("NODE_EXTRA_CA_CERTS").filter(|path| !path.is_empty()) {
-        let unreadable = |error: String| io::Error::other(format!("NODE_EXTRA_CA_CERTS names a file that cannot be read: {error}"));
+        let unreadable =
+            |error: String| io::Error::other(format!("NODE_EXTRA_CA_CERTS names a file that cannot be read: {error}"));
         for certificate in CertificateDer::pem_file_iter(&path).map_err(|e| unreadable(e.to_string()))? {
             roots.add_parsable_certificates([certificate.map_err(|e| unreadable(e.to_string()))?]);
         }
@@ -316,14 +361,19 @@ impl CheckedConnector {
         let proxy_host = address.host().unwrap_or_default().to_owned();
         if address.scheme_str() != Some("http") {
             let scheme = address.scheme_str().unwrap_or_default();
-            return Err(ConnectError::Failed(format!("the proxy {proxy_host} has the scheme {scheme}, which is not supported; use http://")));
+            return Err(ConnectError::Failed(format!(
+                "the proxy {proxy_host} has the scheme {scheme}, which is not supported; use http://"
+            )));
         }
         // The proxy resolves the name, so only its text can be checked.
         if self.rule == AddressRule::Public && HostName::parse(host).map_or(true, |host| host.is_local()) {
             return Err(ConnectError::Refused(format!("{host} is not a name on the public internet")));
         }
-        let failed = |error: io::Error| ConnectError::Failed(format!("failed to connect through the proxy {proxy_host}: {error}"));
-        let mut stream = TcpStream::connect((proxy_host.as_str(), address.port_u16().unwrap_or(80))).await.map_err(failed)?;
+        let failed = |error: io::Error| {
+            ConnectError::Failed(format!("failed to connect through the proxy {proxy_host}: {error}"))
+        };
+        let mut stream =
+            TcpStream::connect((proxy_host.as_str(), address.port_u16().unwrap_or(80))).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
         if uri.scheme_str() == Some("http") {
             return Ok(UpstreamStream { stream: TokioIo::new(stream), is_forwarded: true });
@@ -382,7 +432,11 @@ impl Connection for UpstreamStream {
 }
 
 impl Read for UpstreamStream {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -422,11 +476,19 @@ mod tests {
     #[test]
     fn credential_goes_only_to_its_prefix() {
         let url = |text: &str| Url::parse(text).expect("a URL");
-        let credential = UrlCredential { prefix: url("https://npm.example/team/"), value: HeaderValue::from_static("Bearer secret") };
+        let credential = UrlCredential {
+            prefix: url("https://npm.example/team/"),
+            value: HeaderValue::from_static("Bearer secret"),
+        };
         assert!(!format!("{credential:?}").contains("secret"));
         assert!(credential.matches(&url("https://npm.example/team/a")));
-        for other in ["https://npm.example/other", "http://npm.example/team/a", "https://npm.example:8443/team/a",
-            "https://npm.example.evil.example/team/", "https://npm.example/team/../x"] {
+        for other in [
+            "https://npm.example/other",
+            "http://npm.example/team/a",
+            "https://npm.example:8443/team/a",
+            "https://npm.example.evil.example/team/",
+            "https://npm.example/team/../x",
+        ] {
             assert!(!credential.matches(&url(other)), "{other}");
         }
     }
@@ -434,7 +496,13 @@ mod tests {
     #[tokio::test]
     async fn names_with_private_addresses_are_refused() {
         let client = UpstreamClient::new(UpstreamOptions::default()).expect("certificates");
-        for url in ["http://localhost:9/", "http://127.0.0.1:9/", "http://[::1]:9/", "http://0x7f.1:9/", "http://169.254.169.254/"] {
+        for url in [
+            "http://localhost:9/",
+            "http://127.0.0.1:9/",
+            "http://[::1]:9/",
+            "http://0x7f.1:9/",
+            "http://169.254.169.254/",
+        ] {
             let result = client.get(&Url::parse(url).expect("a URL"), &FetchOptions::default()).await;
             assert!(matches!(result, Err(UpstreamError::Refused(_))), "{url}: {:?}", result.err());
         }

@@ -38,7 +38,9 @@ impl HostRepo {
 
 /// Converts an address of git to the URL of the same repository over HTTP.
 fn to_http_url(address: &str) -> Option<Url> {
-    let scp = address.split_once(':').filter(|(host, path)| !host.contains('/') && !path.starts_with("//") && !host.is_empty());
+    let scp = address
+        .split_once(':')
+        .filter(|(host, path)| !host.contains('/') && !path.starts_with("//") && !host.is_empty());
     let text = match scp {
         Some((host, path)) if !path.starts_with(':') => {
             let host = host.rsplit('@').next()?;
@@ -82,7 +84,8 @@ pub(crate) fn find_git_credential(url: &Url) -> Option<(String, String)> {
     child.stdin.take()?.write_all(format!("url={url}\n\n").as_bytes()).ok()?;
     let output = child.wait_with_output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned);
+    let field =
+        |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned);
     let (user, password) = (field("username")?, field("password")?);
     (output.status.success() && !password.is_empty()).then_some((user, password))
 }
@@ -104,7 +107,9 @@ mod tests {
         ] {
             assert_eq!(to_http_url(address).map(String::from).as_deref(), Some(url), "{address}");
         }
-        for address in ["", "../other", "/srv/git/x", "file:///srv/x", "ext::sh -c x", "https://git.example/", "-u x", "host:"] {
+        for address in
+            ["", "../other", "/srv/git/x", "file:///srv/x", "ext::sh -c x", "https://git.example/", "-u x", "host:"]
+        {
             assert_eq!(to_http_url(address), None, "{address}");
         }
     }

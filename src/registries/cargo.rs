@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::HostEnvironment;
 use super::clients::{HostClients, header_credential, parse_url};
+use super::environment::HostEnvironment;
 
 /// Reads the replacement of the default registry, and other registries. Only sparse indexes have a route.
 pub(super) fn read_config(host: &HostEnvironment<'_>, clients: &mut HostClients) {
@@ -52,7 +52,9 @@ fn replacement(config: &toml::Table) -> Option<Replacement> {
             continue;
         }
         let url = source.and_then(|source| source.get("registry")?.as_str());
-        return Some(url.map_or_else(|| Replacement::Registry(name.to_owned()), |url| Replacement::Url(url.to_owned())));
+        return Some(
+            url.map_or_else(|| Replacement::Registry(name.to_owned()), |url| Replacement::Url(url.to_owned())),
+        );
     }
     None
 }

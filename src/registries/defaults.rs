@@ -55,13 +55,16 @@ impl ImageDefaults {
     pub fn parse(output: &str) -> Self {
         let mut defaults = Self::default();
         for (client, value) in output.lines().filter_map(|line| line.split_once(' ')) {
-            let url = || Url::parse(value.trim()).ok().filter(|url| url.scheme() == "https" && url.username().is_empty());
+            let url =
+                || Url::parse(value.trim()).ok().filter(|url| url.scheme() == "https" && url.username().is_empty());
             match client {
                 "npm" if defaults.npm.is_none() => defaults.npm = url(),
                 "npm" => defaults.npm_aliases.extend(url().filter(|url| Some(url) != defaults.npm.as_ref())),
                 "pypi" => defaults.pypi = url(),
                 // cargo does not report its default registry.
-                "cargo" => defaults.cargo = Url::parse(tame_index::CRATES_IO_HTTP_INDEX.trim_start_matches("sparse+")).ok(),
+                "cargo" => {
+                    defaults.cargo = Url::parse(tame_index::CRATES_IO_HTTP_INDEX.trim_start_matches("sparse+")).ok()
+                }
                 "go_proxy" => defaults.go_proxy = url(),
                 "go_sumdb" => defaults.go_sumdb = Some(value.trim().to_owned()).filter(|value| !value.is_empty()),
                 "maven" => defaults.maven = url(),
@@ -79,7 +82,9 @@ mod tests {
 
     #[test]
     fn output_of_clients_is_parsed() {
-        let defaults = ImageDefaults::parse("npm https://npm.example/\nnpm https://npm.example/\nnpm https://alias.example\npypi undefined\ngo_sumdb sum.example\nrubygems http://x/\nother x\ncargo default\n");
+        let defaults = ImageDefaults::parse(
+            "npm https://npm.example/\nnpm https://npm.example/\nnpm https://alias.example\npypi undefined\ngo_sumdb sum.example\nrubygems http://x/\nother x\ncargo default\n",
+        );
         assert_eq!(defaults.npm.map(String::from).as_deref(), Some("https://npm.example/"));
         assert_eq!((defaults.pypi, defaults.rubygems, defaults.go_sumdb.as_deref()), (None, None, Some("sum.example")));
         assert_eq!(defaults.npm_aliases.len(), 1);

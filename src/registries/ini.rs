@@ -43,12 +43,16 @@ mod tests {
     fn sections_quotes_and_continued_lines_are_parsed() {
         let text = "a = 1\n# c\n[global]\nindex-url: https://x/simple\nextra-index-url =\n  https://y/simple\n\thttps://z/simple\n";
         let found = parse_ini(text, true);
-        let values: Vec<(&str, &str, &str)> = found.iter().map(|(s, k, v)| (s.as_str(), k.as_str(), v.as_str())).collect();
-        assert_eq!(values, [
-            ("", "a", "1"),
-            ("global", "index-url", "https://x/simple"),
-            ("global", "extra-index-url", "\nhttps://y/simple\nhttps://z/simple"),
-        ]);
+        let values: Vec<(&str, &str, &str)> =
+            found.iter().map(|(s, k, v)| (s.as_str(), k.as_str(), v.as_str())).collect();
+        assert_eq!(
+            values,
+            [
+                ("", "a", "1"),
+                ("global", "index-url", "https://x/simple"),
+                ("global", "extra-index-url", "\nhttps://y/simple\nhttps://z/simple"),
+            ]
+        );
         let found = parse_ini("registry = \"https://x/\"\n//x/:_authToken=a=b\n", false);
         assert_eq!(found[0].2, "https://x/");
         assert_eq!((found[1].1.as_str(), found[1].2.as_str()), ("//x/:_authToken", "a=b"));

@@ -6,45 +6,68 @@
 mod cargo;
 mod clients;
 mod defaults;
+mod environment;
 mod ini;
 mod npm;
 mod others;
 mod python;
 
-use std::path::{Path, PathBuf};
-
 pub use clients::HostClients;
-pub(crate) use defaults::PROBE_SCRIPT;
 pub use defaults::ImageDefaults;
+pub(crate) use defaults::PROBE_SCRIPT;
+pub use environment::HostEnvironment;
+use others::parse_sumdb;
 
-/// Maximum size of a configuration file in bytes.
-const MAX_CONFIG: u64 = 1 << 20;
+use crate::gateway::{HostPattern, PackageUpstreams, UpstreamOptions};
 
-/// The environment and home directory from which the configuration is read.
-pub struct HostEnvironment<'a> {
-    pub env: &'a dyn Fn(&str) -> Option<String>,
-    pub home: PathBuf,
-}
-
-impl HostEnvironment<'_> {
-    /// Returns a variable that is not empty.
-    fn variable(&self, name: &str) -> Option<String> {
-        (self.env)(name).filter(|value| !value.is_empty())
+impl HostClients {
+    /// Reads the configuration of the user. A file that is missing or damaged configures nothing: its client would say
+    /// so on the host.
+    #[must_use]
+    pub fn load(host: &HostEnvironment<'_>) -> Self {
+        let mut clients = Self::default();
+        npm::read_config(host, &mut clients);
+        python::read_config(host, &mut clients);
+        cargo::read_config(host, &mut clients);
+        others::read_go(host, &mut clients);
+        others::read_maven(host, &mut clients);
+        others::read_rubygems(host, &mut clients);
+        others::read_netrc(host, &mut clients);
+        clients
     }
 
-    /// Returns a path in the home directory.
-    fn home(&self, path: &str) -> PathBuf {
-        self.home.join(path)
-    }
-
-    /// Returns a path in the directory for configuration.
-    fn config(&self, path: &str) -> PathBuf {
-        self.variable("XDG_CONFIG_HOME").map_or_else(|| self.home(".config"), PathBuf::from).join(path)
-    }
-
-    fn read(&self, path: &Path) -> Option<String> {
-        let metadata = std::fs::metadata(path).ok()?;
-        (metadata.is_file() && metadata.len() <= MAX_CONFIG).then(|| std::fs::read_to_string(path).ok()).flatten()
+    /// Combines the configuration with the defaults of the clients in the image. A client that is not in the image has
+    /// no route, except where the user's configuration names an upstream.
+    #[must_use]
+    pub fn with_defaults(
+        self,
+        defaults: &ImageDefaults,
+        private_hosts: Vec<HostPattern>,
+    ) -> (PackageUpstreams, UpstreamOptions) {
+        let mut upstreams = self.upstreams;
+        let configured = upstreams.list_urls().into_iter().chain(self.extra_indexes.clone());
+        let trusted =
+            configured.filter_map(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?))).collect();
+        upstreams.npm = upstreams.npm.or_else(|| defaults.npm.clone());
+        // yarn uses its own name for the default registry, but not for a mirror.
+        if upstreams.npm == defaults.npm {
+            upstreams.npm_aliases.clone_from(&defaults.npm_aliases);
+        }
+        if upstreams.pypi.is_empty() {
+            upstreams.pypi.extend(defaults.pypi.clone());
+        }
+        if !upstreams.pypi.is_empty() {
+            upstreams.pypi.extend(self.extra_indexes);
+        }
+        if !upstreams.cargo.iter().any(|(name, _)| name == "crates-io") {
+            upstreams.cargo.splice(0..0, defaults.cargo.clone().map(|url| ("crates-io".to_owned(), url)));
+        }
+        upstreams.go_proxy = upstreams.go_proxy.or_else(|| defaults.go_proxy.clone());
+        let sumdb = self.go_sumdb.or_else(|| defaults.go_sumdb.clone());
+        upstreams.go_sumdb = sumdb.as_deref().and_then(parse_sumdb);
+        upstreams.maven = upstreams.maven.or_else(|| defaults.maven.clone());
+        upstreams.rubygems = upstreams.rubygems.or_else(|| defaults.rubygems.clone());
+        (upstreams, UpstreamOptions { credentials: self.credentials, trusted, private_hosts })
     }
 }
 
@@ -61,41 +84,62 @@ mod tests {
             std::fs::create_dir_all(path.parent().expect("it has one")).expect("made");
             std::fs::write(path, text).expect("written");
         };
-        write(".npmrc", "registry=https://npm.example/all/\n@corp:registry = https://corp.example/\n//corp.example/:_authToken=${TOKEN}\n//plain.example/:_authToken=x\n");
-        write(".config/pip/pip.conf", "[global]\nindex-url = https://me:s%40crt@pypi.example/simple\nextra-index-url =\n  https://extra.example/simple\n");
-        write(".cargo/config.toml", "[source.crates-io]\nreplace-with = 'mirror'\n[source.mirror]\nregistry = 'sparse+https://crates.example/index/'\n[registries.corp]\nindex = 'sparse+https://corp.example/crates/'\n");
+        write(
+            ".npmrc",
+            "registry=https://npm.example/all/\n@corp:registry = https://corp.example/\n//corp.example/:_authToken=${TOKEN}\n//plain.example/:_authToken=x\n",
+        );
+        write(
+            ".config/pip/pip.conf",
+            "[global]\nindex-url = https://me:s%40crt@pypi.example/simple\nextra-index-url =\n  https://extra.example/simple\n",
+        );
+        write(
+            ".cargo/config.toml",
+            "[source.crates-io]\nreplace-with = 'mirror'\n[source.mirror]\nregistry = 'sparse+https://crates.example/index/'\n[registries.corp]\nindex = 'sparse+https://corp.example/crates/'\n",
+        );
         write(".cargo/credentials.toml", "[registries.corp]\ntoken = 'crate-token'\n");
         write(".config/go/env", "GOPROXY=https://go.example|direct\nGOSUMDB=sum.example+abc\n");
-        write(".m2/settings.xml", "<settings xmlns='http://maven.apache.org/SETTINGS/1.2.0'><servers><server><id>m</id><username>u</username><password>p</password></server></servers><mirrors><mirror><id>m</id><url>https://maven.example/all</url><mirrorOf>*</mirrorOf></mirror></mirrors></settings>");
+        write(
+            ".m2/settings.xml",
+            "<settings xmlns='http://maven.apache.org/SETTINGS/1.2.0'><servers><server><id>m</id><username>u</username><password>p</password></server></servers><mirrors><mirror><id>m</id><url>https://maven.example/all</url><mirrorOf>*</mirrorOf></mirror></mirrors></settings>",
+        );
         write(".bundle/config", "---\nBUNDLE_MIRROR__ALL: \"https://gems.example/\"\n");
         write(".netrc", "machine files.example login a password b\ndefault login c password d\n");
         let env = |name: &str| (name == "TOKEN").then(|| "npm-token".to_owned());
         let clients = HostClients::load(&HostEnvironment { env: &env, home: home.path().to_owned() });
         let (upstreams, options) = clients.with_defaults(&ImageDefaults::default(), Vec::new());
         let urls: Vec<String> = upstreams.list_urls().into_iter().map(String::from).collect();
-        assert_eq!(urls, [
-            "https://npm.example/all/",
-            "https://corp.example/",
-            "https://pypi.example/simple",
-            "https://extra.example/simple",
-            "https://crates.example/index/",
-            "https://corp.example/crates/",
-            "https://go.example/",
-            "https://sum.example/",
-            "https://maven.example/all",
-            "https://gems.example/",
-        ]);
+        assert_eq!(
+            urls,
+            [
+                "https://npm.example/all/",
+                "https://corp.example/",
+                "https://pypi.example/simple",
+                "https://extra.example/simple",
+                "https://crates.example/index/",
+                "https://corp.example/crates/",
+                "https://go.example/",
+                "https://sum.example/",
+                "https://maven.example/all",
+                "https://gems.example/",
+            ]
+        );
         let credentials: Vec<(&str, &str)> =
             options.credentials.iter().map(|c| (c.prefix.as_str(), c.value.to_str().expect("ASCII"))).collect();
-        assert_eq!(credentials, [
-            ("https://corp.example/", "Bearer npm-token"),
-            ("https://plain.example/", "Bearer x"),
-            ("https://pypi.example/simple", "Basic bWU6c0BjcnQ="),
-            ("https://corp.example/crates/", "crate-token"),
-            ("https://maven.example/all", "Basic dTpw"),
-            ("https://files.example/", "Basic YTpi"),
-        ]);
-        assert!(options.trusted.contains(&("pypi.example".into(), 443)) && !options.trusted.contains(&("files.example".into(), 443)));
+        assert_eq!(
+            credentials,
+            [
+                ("https://corp.example/", "Bearer npm-token"),
+                ("https://plain.example/", "Bearer x"),
+                ("https://pypi.example/simple", "Basic bWU6c0BjcnQ="),
+                ("https://corp.example/crates/", "crate-token"),
+                ("https://maven.example/all", "Basic dTpw"),
+                ("https://files.example/", "Basic YTpi"),
+            ]
+        );
+        assert!(
+            options.trusted.contains(&("pypi.example".into(), 443))
+                && !options.trusted.contains(&("files.example".into(), 443))
+        );
         assert!(!format!("{options:?}").contains("token"));
     }
 
@@ -106,7 +150,8 @@ mod tests {
         let load = || HostClients::load(&HostEnvironment { env: &env, home: home.path().to_owned() });
         let (upstreams, options) = load().with_defaults(&ImageDefaults::default(), Vec::new());
         assert_eq!((upstreams.npm, upstreams.pypi.len(), options.trusted.len()), (None, 1, 1));
-        let defaults = ImageDefaults::parse("npm https://npm.example/\npypi https://other.example/simple\ncargo default\n");
+        let defaults =
+            ImageDefaults::parse("npm https://npm.example/\npypi https://other.example/simple\ncargo default\n");
         let (upstreams, options) = load().with_defaults(&defaults, Vec::new());
         assert_eq!(upstreams.npm.map(String::from).as_deref(), Some("https://npm.example/"));
         assert_eq!((upstreams.pypi.len(), upstreams.cargo.len(), options.trusted.len()), (1, 1, 1));

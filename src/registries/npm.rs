@@ -1,7 +1,7 @@
 //! The configuration of npm: `~/.npmrc` and variables.
 
-use super::HostEnvironment;
 use super::clients::{HostClients, basic_credential, bearer_credential, parse_url};
+use super::environment::HostEnvironment;
 use super::ini::parse_ini;
 
 /// Reads registries, registries of scopes, and credentials.
@@ -37,7 +37,8 @@ fn read_credentials(entries: &[(String, String)], clients: &mut HostClients) {
             url.scheme() == "https" || configured.into_iter().any(|own| own.origin() == url.origin())
         });
         let prefixes: Vec<url::Url> = prefixes.collect();
-        let find = |name: &str| entries.iter().find(|(key, _)| *key == format!("//{place}:{name}")).map(|(_, value)| value);
+        let find =
+            |name: &str| entries.iter().find(|(key, _)| *key == format!("//{place}:{name}")).map(|(_, value)| value);
         for prefix in prefixes {
             let credential = match field {
                 "_authToken" => bearer_credential(&prefix, value),

@@ -1,7 +1,7 @@
 //! The configuration of Go, Maven, RubyGems and of `.netrc`.
 
-use super::HostEnvironment;
 use super::clients::{HostClients, basic_credential, parse_url, take_url_credential};
+use super::environment::HostEnvironment;
 
 /// Reads `GOPROXY` and `GOSUMDB` from the environment or from Go's own file.
 pub(super) fn read_go(host: &HostEnvironment<'_>, clients: &mut HostClients) {
@@ -13,7 +13,8 @@ pub(super) fn read_go(host: &HostEnvironment<'_>, clients: &mut HostClients) {
     };
     // The first server of the list; `direct` and `off` are none.
     let proxy = value("GOPROXY");
-    let proxy = proxy.iter().flat_map(|list| list.split([',', '|'])).find_map(|text| take_url_credential(text.trim(), clients));
+    let proxy =
+        proxy.iter().flat_map(|list| list.split([',', '|'])).find_map(|text| take_url_credential(text.trim(), clients));
     clients.upstreams.go_proxy = proxy;
     clients.go_sumdb = value("GOSUMDB");
 }
@@ -43,7 +44,9 @@ pub(super) fn read_maven(host: &HostEnvironment<'_>, clients: &mut HostClients) 
     let Some(url) = child(mirror, "url").and_then(|text| take_url_credential(&text, clients)) else { return };
     let id = child(mirror, "id");
     let server = all("server").find(|server| id.is_some() && child(*server, "id") == id);
-    if let Some((user, password)) = server.and_then(|server| Some((child(server, "username")?, child(server, "password")?))) {
+    if let Some((user, password)) =
+        server.and_then(|server| Some((child(server, "username")?, child(server, "password")?)))
+    {
         clients.credentials.extend(basic_credential(&url, &user, &password));
     }
     clients.upstreams.maven = Some(url);

@@ -2,19 +2,23 @@
 
 use std::path::PathBuf;
 
-use super::HostEnvironment;
 use super::clients::{HostClients, take_url_credential};
+use super::environment::HostEnvironment;
 use super::ini::parse_ini;
 
 /// Reads the index and extra indexes. The index of pip comes before that of uv.
 pub(super) fn read_config(host: &HostEnvironment<'_>, clients: &mut HostClients) {
-    let mut main = host.variable("PIP_INDEX_URL").or_else(|| host.variable("UV_DEFAULT_INDEX")).or_else(|| host.variable("UV_INDEX_URL"));
+    let mut main = host
+        .variable("PIP_INDEX_URL")
+        .or_else(|| host.variable("UV_DEFAULT_INDEX"))
+        .or_else(|| host.variable("UV_INDEX_URL"));
     let mut extra: Vec<String> = Vec::new();
     for name in ["PIP_EXTRA_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL"] {
         extra.extend(host.variable(name).iter().flat_map(|text| text.split_ascii_whitespace().map(str::to_owned)));
     }
     let own = host.variable("PIP_CONFIG_FILE").map(PathBuf::from);
-    let files = [Some("/etc/pip.conf".into()), Some(host.home(".pip/pip.conf")), Some(host.config("pip/pip.conf")), own];
+    let files =
+        [Some("/etc/pip.conf".into()), Some(host.home(".pip/pip.conf")), Some(host.config("pip/pip.conf")), own];
     let mut configured = None;
     for path in files.into_iter().flatten() {
         let text = host.read(&path).unwrap_or_default();
@@ -30,7 +34,9 @@ pub(super) fn read_config(host: &HostEnvironment<'_>, clients: &mut HostClients)
     }
     main = main.or(configured).or_else(|| read_uv_index(host, &mut extra));
     // uv writes `NAME=URL`.
-    let url = |text: &str| text.rsplit_once('=').filter(|(name, _)| !name.contains(':')).map_or(text.to_owned(), |(_, url)| url.to_owned());
+    let url = |text: &str| {
+        text.rsplit_once('=').filter(|(name, _)| !name.contains(':')).map_or(text.to_owned(), |(_, url)| url.to_owned())
+    };
     let main = main.and_then(|text| take_url_credential(&url(&text), clients));
     let extra: Vec<url::Url> = extra.iter().filter_map(|text| take_url_credential(&url(text), clients)).collect();
     clients.upstreams.pypi.extend(main);

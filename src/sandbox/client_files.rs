@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::request::NetworkRequest;
-use crate::gateway::{GATEWAY_PORT, NetworkLevel};
+use crate::gateway::{GATEWAY_PORT, GitUpstreams, NetworkLevel};
 
 /// The directory of certificates in the home.
 const CERTIFICATES: &str = ".config/airlock";
@@ -26,7 +26,8 @@ pub(super) fn client_variables(network: &NetworkRequest) -> Vec<String> {
     if has_own_names(network) {
         let file = |name: &str| format!("/home/agent/{CERTIFICATES}/{name}");
         variables.push(format!("NODE_EXTRA_CA_CERTS={}", file("authority.pem")));
-        variables.extend(["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"].map(|name| format!("{name}={}", file("certificates.pem"))));
+        variables
+            .extend(["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"].map(|name| format!("{name}={}", file("certificates.pem"))));
     }
     variables
 }
@@ -53,7 +54,9 @@ pub(super) fn client_files(network: &NetworkRequest, certificate: &str) -> Vec<H
     if let Some(registry) = &upstreams.npm {
         // npm, pnpm, yarn and bun read the same file. Most of them record the registry's address in lock files, so they
         // use its own name. A registry without TLS has no such name.
-        let address = |registry: &url::Url| if registry.scheme() == "https" { registry.to_string() } else { format!("{}/", route("npm")) };
+        let address = |registry: &url::Url| {
+            if registry.scheme() == "https" { registry.to_string() } else { format!("{}/", route("npm")) }
+        };
         let mut text = format!("registry={}\naudit=false\nfund=false\nupdate-notifier=false\n", address(registry));
         for (scope, registry) in &upstreams.npm_scopes {
             let _ = writeln!(text, "{scope}:registry={}", address(registry));
@@ -85,7 +88,10 @@ pub(super) fn client_files(network: &NetworkRequest, certificate: &str) -> Vec<H
         for (name, _) in &upstreams.cargo {
             let index = format!("sparse+{}/{name}/", route("cargo"));
             if name == "crates-io" {
-                let _ = write!(text, "[source.crates-io]\nreplace-with = \"airlock\"\n[source.airlock]\nregistry = \"{index}\"\n");
+                let _ = write!(
+                    text,
+                    "[source.crates-io]\nreplace-with = \"airlock\"\n[source.airlock]\nregistry = \"{index}\"\n"
+                );
             } else {
                 let _ = write!(text, "[registries.{name}]\nindex = \"{index}\"\n");
             }
@@ -106,18 +112,24 @@ pub(super) fn client_files(network: &NetworkRequest, certificate: &str) -> Vec<H
         files.add("file", ".bundle/config", format!("---\nBUNDLE_MIRROR__ALL: \"{gems}/\"\n"));
         files.add("file", ".gemrc", format!("---\n:sources:\n- {gems}/\n"));
     }
-    let mut git = String::new();
-    for (host, port) in &network.gateway.git.hosts {
-        let authority = if *port == 443 { host.clone() } else { format!("{host}:{port}") };
-        let _ = writeln!(git, "[url \"{}/https/{authority}/\"]\n\tinsteadOf = https://{authority}/", route("git"));
+    files.add("file", ".gitconfig", git_config(&network.gateway.git, &route("git")));
+    files.0
+}
+
+/// Sends every fetch over HTTPS to the route, which explains a refusal. Hosts can be allowed while the agent runs.
+fn git_config(git: &GitUpstreams, route: &str) -> String {
+    let mut text =
+        format!("[url \"{route}/https/\"]\n\tinsteadOf = https://\n\tinsteadOf = ssh://git@\n\tinsteadOf = git://\n");
+    for (host, port) in &git.hosts {
         if *port == 443 {
-            let _ = writeln!(git, "\tinsteadOf = git@{host}:\n\tinsteadOf = ssh://git@{host}/\n\tinsteadOf = git://{host}/");
+            let _ = writeln!(text, "[url \"{route}/https/{host}/\"]\n\tinsteadOf = git@{host}:");
         }
     }
-    if !git.is_empty() {
-        files.add("file", ".gitconfig", git);
+    for (host, port) in &git.http_hosts {
+        let authority = if *port == 80 { host.clone() } else { format!("{host}:{port}") };
+        let _ = writeln!(text, "[url \"{route}/http/{authority}/\"]\n\tinsteadOf = http://{authority}/");
     }
-    files.0
+    text
 }
 
 /// Replaces the repositories of a Gradle build, whatever it declares.

@@ -45,10 +45,18 @@ pub(super) fn describe_network(network: Option<&NetworkRequest>) -> String {
         NetworkLevel::None | NetworkLevel::Model => format!("The network reaches only the model's API. {refused}"),
         NetworkLevel::Packages => {
             let names = network.gateway.packages.list_clients().join(", ");
-            let clients = if names.is_empty() { String::new() } else { format!("package clients ({names}) can install, but not publish; ") };
-            format!("The network reaches the model's API; {clients}git can fetch from the repository's remotes, but not push. {refused}")
+            let clients = if names.is_empty() {
+                String::new()
+            } else {
+                format!("package clients ({names}) can install, but not publish; ")
+            };
+            format!(
+                "The network reaches the model's API; {clients}git can fetch from the repository's remotes, but not push. {refused}"
+            )
         }
-        NetworkLevel::Open => "The network reaches public hosts through an HTTP proxy, and every request is recorded.".into(),
+        NetworkLevel::Open => {
+            "The network reaches public hosts through an HTTP proxy, and every request is recorded.".into()
+        }
     }
 }
 

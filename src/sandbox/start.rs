@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
-use super::{SandboxError, client_files};
 use super::home_files::home_files;
 use super::request::RunRequest;
 use super::resources::{EngineResources, Sidecar, VolumeState};
 use super::store::{Sandbox, SandboxRecord};
 use super::workspace::WorkspaceKind;
+use super::{SandboxError, client_files};
 use crate::base;
 use crate::base::RunContext;
 use crate::base::{BaseDelta, BaseError, BaseStore, OverlaySupport, PreparedBase};

@@ -15,11 +15,11 @@ use super::limits::Limits;
 use super::workspace::WorkspaceKind;
 use crate::base::{Base, BaseDelta, DeltaEntry, Manifest};
 use crate::changes::{Changeset, ContentHash, Quarantine, Selection};
-use crate::gateway::{HostLists, NetworkLevel};
 use crate::core::atomic_file::{sync_and_persist, write_atomic};
 use crate::core::known::Known;
 use crate::core::name::SandboxName;
 use crate::core::path::{EntryKind, RepoPath};
+use crate::gateway::{HostLists, NetworkLevel};
 use crate::protocol::{Decoder, Encoder, Stat, WrittenFile};
 
 /// The record of a sandbox.

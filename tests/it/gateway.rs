@@ -128,3 +128,102 @@ fn gateway_limits_connections() {
     let ran = repo.airlock(&["run", "--net", "model", "--timeout", "60", "--", "bash", "-c", script]).ok();
     assert_eq!(ran.stdout, "64\nthe next one is closed\n", "{}", ran.stderr);
 }
+
+/// The response of a model that has used 1,000 tokens.
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 54\r\nconnection: close\r\n\r\n{\"usage\":{\"input_tokens\":400,\"output_tokens\":600   }}\r\n";
+
+#[test]
+fn provider_tools_are_refused_unless_allowed() {
+    let mut repo = TestRepo::new();
+    let received = start_upstream(&mut repo, |_| ANSWER.to_vec());
+    let script = r#"post() { curl -sS -X POST -H 'content-type: application/json' -d "$1" "$ANTHROPIC_BASE_URL/v1/messages" | head -c 400; echo; }
+        post '{"messages": []}'; post '{"tools": [{"type": "web_search_20250305", "name": "web_search"}]}'; post '{"tools": [{"type": "web_fetch_20250910"}]}'
+        post '{"mcp_servers": [{"type": "url", "url": "https://evil.example"}]}'; post '{"model": "a", "model": "b"}'
+        post '{"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "https://evil.example/secret"}}]}]}'
+        printf '{}' | gzip | curl -sS -X POST -H 'content-encoding: gzip' --data-binary @- "$ANTHROPIC_BASE_URL/v1/messages" | head -c 100; echo
+        curl -sS -X GET -d x "$ANTHROPIC_BASE_URL/v1/models" | head -c 100"#;
+    let ran = repo.airlock(&["run", "--net", "model", "--", "sh", "-c", script]).ok();
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert!(lines[0].contains("usage") && lines.len() == 8, "{}", ran.stdout);
+    assert!(lines[1..].iter().all(|line| line.contains("permission_error")), "{}", ran.stdout);
+    let sent = received.lock().expect("no panic").clone();
+    assert_eq!(sent.matches("POST /v1/messages").count(), 1, "{sent}");
+    assert!(ran.stderr.contains("refused: 7 requests"), "{}", ran.stderr);
+    repo.set("AIRLOCK_PROVIDER_TOOLS", "web_search");
+    let ran = repo.airlock(&["run", "--net", "model", "--", "sh", "-c", script]).ok();
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert!(lines[1].contains("usage") && lines[2].contains("web_fetch would let"), "{}", ran.stdout);
+}
+
+#[test]
+fn budget_stops_further_requests() {
+    let mut repo = TestRepo::new();
+    start_upstream(&mut repo, |_| ANSWER.to_vec());
+    let script = format!("{POST} post 1; post 2; post 3; post 4");
+    let ran = repo.airlock(&["--budget", "2k", "run", "--net", "model", "--", "sh", "-c", &script]).ok();
+    assert_eq!(ran.stdout.matches("200 OK").count(), 2, "{}", ran.stdout);
+    assert_eq!(ran.stdout.matches("the token budget of 2000 is used up").count(), 2, "{}", ran.stdout);
+    assert!(ran.stderr.contains("tokens: 800 in, 1200 out"), "{}", ran.stderr);
+    repo.airlock(&["--budget", "many", "run", "--", "true"]).expect_failure(125, &["is not a number of tokens"]);
+}
+
+#[test]
+fn gateway_sends_the_credential_that_claude_code_would_send() {
+    let mut repo = TestRepo::new();
+    let received = start_upstream(&mut repo, |_| ANSWER.to_vec());
+    repo.set("ANTHROPIC_AUTH_TOKEN", "gateway-token");
+    repo.set("ANTHROPIC_CUSTOM_HEADERS", "x-team: blue");
+    let claude = repo.directory().join("home/.claude");
+    std::fs::create_dir_all(&claude).expect("made");
+    let settings = r#"{"env": {"ANTHROPIC_MODEL": "from-settings"}, "apiKeyHelper": "echo from-helper"}"#;
+    std::fs::write(claude.join("settings.json"), settings).expect("written");
+    let script = format!("{POST} echo $ANTHROPIC_MODEL; env | grep -c gateway-token; post 1");
+    let run = |repo: &TestRepo| {
+        received.lock().expect("no panic").clear();
+        let ran = repo.airlock(&["run", "--net", "model", "--", "sh", "-c", &script]).ok();
+        (ran, received.lock().expect("no panic").to_lowercase())
+    };
+    let (ran, sent) = run(&repo);
+    assert!(ran.stdout.starts_with("from-settings\n0\n"), "{}", ran.stdout);
+    assert!(sent.contains("authorization: bearer gateway-token") && !sent.contains(KEY), "{sent}");
+    assert!(sent.contains("x-team: blue"), "{sent}");
+    repo.unset("ANTHROPIC_AUTH_TOKEN");
+    repo.unset("ANTHROPIC_API_KEY");
+    let (_, sent) = run(&repo);
+    assert!(sent.contains("x-api-key: from-helper"), "{sent}");
+    repo.set("CLAUDE_CODE_USE_BEDROCK", "1");
+    repo.airlock(&["--", "true"]).expect_failure(125, &[]);
+    repo.airlock(&["run", "--net", "model", "--", "true"])
+        .expect_failure(125, &["CLAUDE_CODE_USE_BEDROCK", "Amazon Bedrock"]);
+}
+
+#[test]
+fn gateway_uses_the_proxy_of_the_host() {
+    let mut repo = TestRepo::new();
+    let received = start_upstream(&mut repo, |_| ANSWER.to_vec());
+    let address = repo.environment().into_iter().find(|(name, _)| name == "ANTHROPIC_BASE_URL").expect("set").1;
+    let proxy = address.replace("http://", "http://user:secret@");
+    repo.set("HTTP_PROXY", &proxy);
+    repo.set("http_proxy", &proxy);
+    repo.set("ANTHROPIC_BASE_URL", "http://model.invalid");
+    let script = format!("{POST} post 1; env | grep -c secret || true");
+    let ran = repo.airlock(&["run", "--net", "model", "--", "sh", "-c", &script]).ok();
+    assert!(ran.stdout.contains("200 OK") && ran.stdout.ends_with("\n0\n"), "{} {}", ran.stdout, ran.stderr);
+    let sent = received.lock().expect("no panic").clone();
+    assert!(sent.contains("POST http://model.invalid/v1/messages?1 HTTP/1.1"), "{sent}");
+    assert!(sent.to_lowercase().contains("proxy-authorization: basic dxnlcjpzzwnyzxq="), "{sent}");
+    let doctor = repo.airlock(&["doctor"]);
+    assert!(
+        doctor.stdout.contains("HTTP_PROXY is 127.0.0.1:") && !doctor.stdout.contains("secret"),
+        "{}",
+        doctor.stdout
+    );
+    repo.set("NO_PROXY", "model.invalid");
+    repo.set("no_proxy", "model.invalid");
+    let ran = repo.airlock(&["run", "--net", "model", "--", "sh", "-c", &script]);
+    assert!(
+        ran.stdout.contains("502") && ran.stderr.contains("failed to reach the model's API at http://model.invalid"),
+        "{}",
+        ran.stderr
+    );
+}

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::base::OverlaySupport;
+use crate::cli::args::AgentOptions;
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::json::render_json;
 use crate::cli::ops::agent_config::new_agent_config;
@@ -15,8 +16,7 @@ use crate::config::Settings;
 use crate::core::escape::Escaped;
 use crate::engine::image::{AGENT_IMAGE, CLAUDE_VERSION};
 use crate::engine::{Docker, Engine, EngineInfo};
-use crate::cli::args::AgentOptions;
-use crate::gateway::{ClaudeSettings, CredentialKind, CredentialSource, NetworkLevel};
+use crate::gateway::{ClaudeSettings, CredentialKind, CredentialSource, NetworkLevel, check_certificates};
 use crate::sandbox::probe;
 use crate::terminal;
 
@@ -88,6 +88,7 @@ pub(crate) fn run_doctor(json: bool, output: Output) -> Result<u8, CliError> {
     });
     check_git(&mut checks);
     check_credential(&mut checks);
+    check_connections(&mut checks);
     check_terminal(&mut checks);
     let worst = checks.0.iter().map(|c| c.state).max().unwrap_or(CheckStatus::Good);
     if json {
@@ -282,6 +283,46 @@ fn check_credential(checks: &mut Checks) {
             CheckStatus::Note,
             error.to_string(),
             Some(&error.suggest_fix(crate::cli::claude_path::find_real_claude().as_deref())),
+        ),
+    }
+}
+
+/// Checks which proxies and certificates apply to connections from the host. A password in an address is not shown.
+fn check_connections(checks: &mut Checks) {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let either = |name: &str| variable(name).or_else(|| variable(&name.to_lowercase()));
+    let mut found: Vec<String> = Vec::new();
+    for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"] {
+        let Some(value) = either(name) else { continue };
+        let text = if value.contains("://") { value } else { format!("http://{value}") };
+        match url::Url::parse(&text) {
+            Ok(url) if url.scheme() == "http" => {
+                found.push(format!(
+                    "{name} is {}:{}",
+                    url.host_str().unwrap_or_default(),
+                    url.port_or_known_default().unwrap_or(80)
+                ));
+            }
+            _ => checks.add_check(
+                "proxy",
+                CheckStatus::Broken,
+                format!("{name} is not the address of an HTTP proxy"),
+                Some(&format!("set it to an http:// address, or unset it: `unset {name}`")),
+            ),
+        }
+    }
+    found.extend(either("NO_PROXY").map(|value| format!("NO_PROXY is {value}")));
+    for name in ["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"] {
+        found.extend(variable(name).map(|value| format!("{name} is {value}")));
+    }
+    let found = if found.is_empty() { "no proxy; the certificates of the system".to_owned() } else { found.join("; ") };
+    match check_certificates() {
+        Ok(()) => checks.add_good("connections", found),
+        Err(error) => checks.add_check(
+            "connections",
+            CheckStatus::Broken,
+            format!("{found}; {error}"),
+            Some("install ca-certificates, or correct the variable"),
         ),
     }
 }

@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::cli::error::CliError;
 use crate::cli::json::render_json;
 use crate::cli::ops::backups;
+use crate::cli::ops::network::{cache_limit, find_cache};
 use crate::cli::ops::repo::{Repo, create_runtime, format_age};
 use crate::cli::ops::settings::load_settings;
 use crate::cli::output::{Output, format_count, print_stdout};
@@ -69,6 +70,22 @@ pub(crate) fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Cl
                     rows.push(json!({"kind": "content", "name": name, "bytes": bytes, "removed": true}));
                 } else {
                     output.print_status(&format!("removed unreferenced contents of {name}"));
+                }
+            }
+        }
+        if let Some(cache) = find_cache()? {
+            let limit = cache_limit(&settings)?;
+            let bytes = if dry_run { cache.excess(limit)? } else { cache.evict(limit)? };
+            if bytes > 0 {
+                freed += bytes;
+                removed_items += 1;
+                if json {
+                    rows.push(json!({"kind": "cache", "name": "packages", "bytes": bytes, "removed": !dry_run}));
+                } else {
+                    output.print_status(&format!(
+                        "{verb} the oldest {} of the package cache",
+                        indicatif::HumanBytes(bytes)
+                    ));
                 }
             }
         }

@@ -16,8 +16,10 @@ pub(crate) fn change_host(args: &HostArgs, is_allowed: bool, output: Output) -> 
     let name = &sandbox.record.name;
     let config = sandbox.record.agent_config.as_ref().map(|config| config.network.clone()).unwrap_or_default();
     if config.level == NetworkLevel::None {
-        return Err(CliError::failed(format!("`{name}` has no network"))
-            .with_hint(format!("to start its next agent with one, run `airlock resume {name} --net model --allow {}`", args.host)));
+        return Err(CliError::failed(format!("`{name}` has no network")).with_hint(format!(
+            "to start its next agent with one, run `airlock resume {name} --net model --allow {}`",
+            args.host
+        )));
     }
     let mut lists = read_lists(&sandbox)?.unwrap_or(config.lists);
     lists.set(&args.host, is_allowed);
@@ -50,7 +52,8 @@ fn save_setting(host: &HostPattern, is_allowed: bool) -> Result<(), CliError> {
         other => other?,
     };
     let invalid = |error: String| CliError::failed(format!("failed to change {}: {error}", path.display()));
-    let mut document: toml_edit::DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| invalid(e.message().to_owned()))?;
+    let mut document: toml_edit::DocumentMut =
+        text.parse().map_err(|e: toml_edit::TomlError| invalid(e.message().to_owned()))?;
     for (key, is_own) in [("allow", is_allowed), ("deny", !is_allowed)] {
         if is_own && document.get(key).is_none() {
             document.insert(key, toml_edit::value(toml_edit::Array::new()));

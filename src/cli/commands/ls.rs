@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::cli::error::CliError;
 use crate::cli::json::render_json;
 use crate::cli::ops::draft::join_renames;
+use crate::cli::ops::network::find_cache;
 use crate::cli::ops::repo::{Repo, format_age, sandbox_status};
 use crate::cli::output::{Output, print_stderr, print_stdout};
 use crate::core::escape::Escaped;
@@ -36,7 +37,7 @@ pub(crate) fn run_ls(json: bool, output: Output) -> Result<u8, CliError> {
             })
             .collect();
         print_stdout(&render_json(&json!({
-            "schema_version": 1, "sandboxes": sandboxes,
+            "schema_version": 1, "sandboxes": sandboxes, "cache_bytes": cache_bytes(),
             "damaged": damaged.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
         })))?;
         return Ok(0);
@@ -59,7 +60,17 @@ pub(crate) fn run_ls(json: bool, output: Output) -> Result<u8, CliError> {
         );
     }
     print_stdout(&text)?;
+    let cached = cache_bytes();
+    if cached > 0 {
+        output.print_status(&format!("the package cache of all repositories has {}", HumanBytes(cached)));
+    }
     Ok(0)
+}
+
+/// Returns the size of the package cache in bytes. A cache that cannot be read is empty.
+fn cache_bytes() -> u64 {
+    let usage = find_cache().ok().flatten().and_then(|cache| cache.measure_usage().ok());
+    usage.unwrap_or_default().bytes
 }
 
 /// Formats the size of a sandbox. A `>` marks a lower bound.

@@ -11,7 +11,7 @@ use crate::cli::args::{RunOptions, UncommittedArg};
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
 use crate::cli::ops::agent_config::{new_agent_config, parse_variables};
-use crate::cli::ops::end_summary::{print_run_notes, print_summary};
+use crate::cli::ops::end_summary::{print_run_notes, print_summary, trim_cache};
 use crate::cli::ops::holdings::{describe_holdings, ignored_files_hint};
 use crate::cli::ops::network::{describe_network, plan_network};
 use crate::cli::ops::offer_review::is_review_wanted;
@@ -23,9 +23,9 @@ use crate::cli::ops::start_summary::{DirtyScan, first_line, print_start, print_w
 use crate::cli::output::{Output, format_count, print_stderr};
 use crate::cli::progress::Progress;
 use crate::config::WorkspaceMode;
-use crate::gateway::NetworkLevel;
 use crate::core::name::SandboxName;
 use crate::engine::{Docker, Engine, ImageInfo};
+use crate::gateway::NetworkLevel;
 use crate::git::{History, HistoryChoice, HostRepo, SnapshotOptions, UncommittedScope};
 use crate::sandbox::gc::KEPT_BASES;
 use crate::sandbox::{RunRequest, SandboxError, WorkspaceKind, lifecycle};
@@ -156,6 +156,7 @@ fn run_sandbox(
         Ok::<_, CliError>((finished, engine))
     })?;
     print_run_notes(&finished, output);
+    trim_cache(&finished, &settings, output)?;
     let status = u8::try_from(finished.exit).unwrap_or(FAILED);
     let has_talked = finished.network.as_ref().is_some_and(|network| network.model.answered > 0);
     if finished.changes.is_empty() && !options.keep {

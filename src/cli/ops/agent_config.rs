@@ -1,8 +1,8 @@
 //! The configuration that an agent is started with: limits, variables and the route to the model.
 
 use super::network::{new_network_config, parse_budget};
-use crate::cli::error::CliError;
 use crate::cli::args::AgentOptions;
+use crate::cli::error::CliError;
 use crate::config::{Settings, parse_bytes, parse_duration};
 use crate::gateway::{CredentialKind, NetworkLevel};
 use crate::sandbox::lifecycle::{DEFAULT_PIDS, default_memory};
@@ -52,7 +52,9 @@ pub(crate) fn with_overrides(
         network.lists.set(pattern, true);
     }
     if network.level == NetworkLevel::None && !options.allow.is_empty() {
-        return Err(CliError::usage("--allow has no effect with --net none").with_hint("use `--net model` or `--net packages`"));
+        return Err(
+            CliError::usage("--allow has no effect with --net none").with_hint("use `--net model` or `--net packages`")
+        );
     }
     let env = &options.env;
     // The last value of a variable takes effect.

@@ -2,13 +2,28 @@
 
 use super::draft::join_renames;
 use super::holdings::{describe_holdings, hidden_files_message, ignored_files_hint};
+use super::network::{cache_limit, find_cache};
 use crate::changes::Severity;
 use crate::cli::error::CliError;
 use crate::cli::output::{Output, format_count, print_stderr};
+use crate::config::Settings;
 use crate::core::escape::Escaped;
 use crate::gateway::TokenUsage;
 use crate::review::ReviewModel;
 use crate::sandbox::{NetworkUsage, RunResult};
+
+/// Reduces the package cache if a run has filled it.
+pub(crate) fn trim_cache(finished: &RunResult, settings: &Settings, output: Output) -> Result<(), CliError> {
+    let has_packages =
+        finished.network.as_ref().is_some_and(|network| network.requests.routes.keys().any(|route| route != "model"));
+    if has_packages
+        && let Some(cache) = find_cache()?
+        && let Err(error) = cache.evict(cache_limit(settings)?)
+    {
+        output.print_status(&format!("failed to reduce the package cache: {error}"));
+    }
+    Ok(())
+}
 
 /// Prints the limits that were hit, the dropped control sequences and the refused requests.
 pub(crate) fn print_run_notes(finished: &RunResult, output: Output) {
@@ -58,7 +73,8 @@ fn print_network(finished: &RunResult, output: Output) {
         parts.push(format!("refused: {count}, such as {}", Escaped::new(first)));
     }
     // A run that only talked to the model says nothing.
-    let is_plain = requests.routes.keys().all(|route| route == "model") && refused == 0 && requests.allowable.is_empty();
+    let is_plain =
+        requests.routes.keys().all(|route| route == "model") && refused == 0 && requests.allowable.is_empty();
     if !is_plain {
         output.print_status(&format!("network: {}", parts.join(" · ")));
     }

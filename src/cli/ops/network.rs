@@ -10,11 +10,11 @@ use url::Url;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::config::{Settings, parse_bytes, parse_tokens};
-use crate::gateway::{
-    Cache, ClaudeSettings, CredentialError, CredentialKind, CredentialSource, DEFAULT_CACHE_BYTES, DEFAULT_MAX_DOWNLOAD,
-    GatewayOptions, GitUpstreams, HostLists, ModelOptions, NetworkLevel, ProviderTools,
-};
 use crate::engine::Engine;
+use crate::gateway::{
+    Cache, ClaudeSettings, CredentialError, CredentialKind, CredentialSource, DEFAULT_CACHE_BYTES,
+    DEFAULT_MAX_DOWNLOAD, GatewayOptions, GitUpstreams, HostLists, ModelOptions, NetworkLevel, ProviderTools,
+};
 use crate::git::{HostRepo, find_git_credential};
 use crate::registries::{HostClients, HostEnvironment, ImageDefaults};
 use crate::sandbox::image_defaults::find_image_defaults;
@@ -50,7 +50,13 @@ pub(crate) struct NetworkPlan {
 ///
 /// # Errors
 /// A setting is invalid, or there is no credential for the model.
-pub(crate) fn plan_network(config: &NetworkConfig, settings: &Settings, verb: &str, host: &HostRepo, output: Output) -> Result<Option<NetworkPlan>, CliError> {
+pub(crate) fn plan_network(
+    config: &NetworkConfig,
+    settings: &Settings,
+    verb: &str,
+    host: &HostRepo,
+    output: Output,
+) -> Result<Option<NetworkPlan>, CliError> {
     if config.level == NetworkLevel::None {
         return Ok(None);
     }
@@ -72,22 +78,27 @@ pub(crate) fn plan_network(config: &NetworkConfig, settings: &Settings, verb: &s
         output.print_status(&format!("the model's credential is {first}; {} is not used", others.join(" and ")));
     }
     let variables = MODEL_VARIABLES.into_iter().filter_map(|name| {
-        let value = claude.variable(env, name).filter(|value| value.bytes().all(|b| b.is_ascii_graphic() && b != b'"'))?;
+        let value =
+            claude.variable(env, name).filter(|value| value.bytes().all(|b| b.is_ascii_graphic() && b != b'"'))?;
         Some(format!("{name}={value}"))
     });
     let max_download = settings.max_download.as_deref().map(parse_bytes).transpose();
     let urls = host.list_fetch_urls();
     let place = |url: &Url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?));
     let trusted: Vec<(String, u16)> = urls.remotes.iter().filter_map(place).collect();
-    let mut hosts: Vec<(String, u16)> = trusted.iter().cloned().chain(urls.submodules.iter().filter_map(place)).collect();
+    let mut hosts: Vec<(String, u16)> =
+        trusted.iter().cloned().chain(urls.submodules.iter().filter_map(place)).collect();
     hosts.sort();
     hosts.dedup();
+    let plain = urls.remotes.iter().chain(&urls.submodules).filter(|url| url.scheme() == "http");
+    let http_hosts = plain.filter_map(place).collect();
     Ok(Some(NetworkPlan {
         config: config.clone(),
         env: variables.collect(),
         model,
         git: GitUpstreams {
             hosts,
+            http_hosts,
             remotes: urls.remotes,
             find_credential: Some(Arc::new(|url: &Url| {
                 let (user, password) = find_git_credential(url)?;
@@ -100,7 +111,9 @@ pub(crate) fn plan_network(config: &NetworkConfig, settings: &Settings, verb: &s
         },
         trusted,
         clients: load_clients(),
-        max_download: max_download.map_err(|problem| CliError::usage(format!("max_download: {problem}")))?.unwrap_or(DEFAULT_MAX_DOWNLOAD),
+        max_download: max_download
+            .map_err(|problem| CliError::usage(format!("max_download: {problem}")))?
+            .unwrap_or(DEFAULT_MAX_DOWNLOAD),
         settings: settings.clone(),
     }))
 }
@@ -153,15 +166,25 @@ pub(crate) fn cache_dir() -> Option<PathBuf> {
     Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("airlock/packages"))
 }
 
-/// Opens the package cache.
+/// Opens the package cache if it exists.
+///
+/// # Errors
+/// A directory of it is not the user's own.
+pub(crate) fn find_cache() -> Result<Option<Cache>, CliError> {
+    if cache_dir().is_some_and(|dir| dir.exists()) { open_cache() } else { Ok(None) }
+}
+
+/// Opens the package cache, and creates it if necessary.
 ///
 /// # Errors
 /// A directory of it is not the user's own.
 pub(crate) fn open_cache() -> Result<Option<Cache>, CliError> {
     let Some(dir) = cache_dir() else { return Ok(None) };
     let opened = Cache::open(&dir).map_err(|error| {
-        CliError::failed(format!("failed to open the package cache: {error}"))
-            .with_hint(format!("remove it: `rm -r {}`", crate::cli::shell_word::quote_shell_word(dir.as_os_str().as_encoded_bytes())))
+        CliError::failed(format!("failed to open the package cache: {error}")).with_hint(format!(
+            "remove it: `rm -r {}`",
+            crate::cli::shell_word::quote_shell_word(dir.as_os_str().as_encoded_bytes())
+        ))
     });
     opened.map(Some)
 }
@@ -180,11 +203,17 @@ enum ModelError {
     Other(CliError),
 }
 
-fn plan_model(config: &NetworkConfig, settings: &Settings, claude: &ClaudeSettings) -> Result<(ModelOptions, CredentialKind), ModelError> {
+fn plan_model(
+    config: &NetworkConfig,
+    settings: &Settings,
+    claude: &ClaudeSettings,
+) -> Result<(ModelOptions, CredentialKind), ModelError> {
     let env = |name: &str| std::env::var(name).ok();
     let source = CredentialSource::find_credential(env, claude).map_err(ModelError::Credential)?;
     let kind = source.read().map_err(ModelError::Credential)?.kind;
-    let failed = |reason: &str| ModelError::Other(CliError::failed(format!("failed to set up the route to the model's API: {reason}")));
+    let failed = |reason: &str| {
+        ModelError::Other(CliError::failed(format!("failed to set up the route to the model's API: {reason}")))
+    };
     let upstream = claude.variable(env, "ANTHROPIC_BASE_URL").unwrap_or_else(|| DEFAULT_UPSTREAM.into());
     let names = settings.provider_tools.clone().unwrap_or_default().0;
     let model = ModelOptions {
@@ -218,7 +247,12 @@ pub(crate) fn new_network_config(settings: &Settings, default_level: NetworkLeve
         // The denied hosts of the configuration are read at each start.
         deny: Vec::new(),
     };
-    Ok(NetworkConfig { level: settings.net.unwrap_or(default_level), lists, offline: false, budget: parse_budget(settings)? })
+    Ok(NetworkConfig {
+        level: settings.net.unwrap_or(default_level),
+        lists,
+        offline: false,
+        budget: parse_budget(settings)?,
+    })
 }
 
 /// Parses the budget of the settings.

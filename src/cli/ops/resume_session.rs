@@ -8,7 +8,7 @@ use crate::cli::ops::agent_config::{new_agent_config, parse_variables, with_over
 use crate::cli::ops::decided::update_decided;
 use crate::cli::ops::draft;
 use crate::cli::ops::draft::DRAFT_FILE;
-use crate::cli::ops::end_summary::{print_run_notes, print_summary};
+use crate::cli::ops::end_summary::{print_run_notes, print_summary, trim_cache};
 use crate::cli::ops::network::{describe_network, plan_network};
 use crate::cli::ops::policy::collect_policy;
 use crate::cli::ops::repo::create_runtime;
@@ -203,6 +203,7 @@ fn run_agent(
         Ok::<_, CliError>(finished?)
     })?;
     print_run_notes(&finished, output);
+    trim_cache(&finished, &settings, output)?;
     let is_delivered = finished.network.as_ref().is_some_and(|network| network.model.answered > 0);
     Ok((finished, is_delivered))
 }

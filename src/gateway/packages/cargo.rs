@@ -164,24 +164,48 @@ mod tests {
     #[test]
     fn only_paths_of_a_sparse_index_are_requested() {
         let cargo = cargo();
-        for path in ["config.json", "1/a", "2/ab", "3/a/abc", "se/rd/serde", "dl/serde/1.0.0/download", "dl/Inflector/0.11.4+x/download"] {
+        for path in [
+            "config.json",
+            "1/a",
+            "2/ab",
+            "3/a/abc",
+            "se/rd/serde",
+            "dl/serde/1.0.0/download",
+            "dl/Inflector/0.11.4+x/download",
+        ] {
             assert!(cargo.parse(&format!("crates-io/{path}"), None, "").is_ok(), "{path}");
         }
-        for path in ["", "serde", "se/rd/serde_", "xx/rd/serde", "1/ab", "dl/serde/1.0.0", "dl/serde//download", "dl/-a/1/download",
-            "api/v1/crates/new", "dl/serde/latest /download", "se/rd/se.rde"] {
+        for path in [
+            "",
+            "serde",
+            "se/rd/serde_",
+            "xx/rd/serde",
+            "1/ab",
+            "dl/serde/1.0.0",
+            "dl/serde//download",
+            "dl/-a/1/download",
+            "api/v1/crates/new",
+            "dl/serde/latest /download",
+            "se/rd/se.rde",
+        ] {
             let allowed = cargo.parse(&format!("crates-io/{path}"), None, "").is_ok();
             assert_eq!(allowed, path == "se/rd/serde_", "{path}");
         }
-        assert!(cargo.parse("other/config.json", None, "").is_err() && cargo.parse("crates-io/1/a", Some("q"), "").is_err());
+        assert!(
+            cargo.parse("other/config.json", None, "").is_err() && cargo.parse("crates-io/1/a", Some("q"), "").is_err()
+        );
     }
 
     #[test]
     fn index_entries_list_crates_with_checksums() {
         let cargo = cargo();
         let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        let entries = format!("{{\"name\":\"serde\",\"vers\":\"1.0.0\",\"cksum\":\"{hex}\"}}\n{{\"name\":\"serde\",\"vers\":\"../x\",\"cksum\":\"{hex}\"}}\n{{\"name\":\"serde\",\"vers\":\"2.0.0\",\"cksum\":\"\"}}\nx\n");
+        let entries = format!(
+            "{{\"name\":\"serde\",\"vers\":\"1.0.0\",\"cksum\":\"{hex}\"}}\n{{\"name\":\"serde\",\"vers\":\"../x\",\"cksum\":\"{hex}\"}}\n{{\"name\":\"serde\",\"vers\":\"2.0.0\",\"cksum\":\"\"}}\nx\n"
+        );
         assert!(cargo.list_files(&document("se/rd/serde", &entries)).is_empty(), "the configuration is not known yet");
-        let config = document("config.json", r#"{"dl": "https://static.example/crates", "api": "https://example.org"}"#);
+        let config =
+            document("config.json", r#"{"dl": "https://static.example/crates", "api": "https://example.org"}"#);
         cargo.list_files(&config);
         let body = cargo.render(config, "").expect("valid").body;
         assert_eq!(&body[..], b"{\"dl\":\"http://127.0.0.1:1/cargo/crates-io/dl\"}");
@@ -189,8 +213,14 @@ mod tests {
         assert_eq!(listed.len(), 1);
         assert_eq!(listed[0].0, "crates-io/serde/1.0.0");
         assert_eq!(listed[0].1.url.as_str(), "https://static.example/crates/serde/1.0.0/download");
-        cargo.list_files(&document("config.json", r#"{"dl": "https://static.example/{prefix}/{crate}-{version}.crate"}"#));
-        assert_eq!(cargo.list_files(&document("se/rd/serde", &entries))[0].1.url.as_str(), "https://static.example/se/rd/serde-1.0.0.crate");
+        cargo.list_files(&document(
+            "config.json",
+            r#"{"dl": "https://static.example/{prefix}/{crate}-{version}.crate"}"#,
+        ));
+        assert_eq!(
+            cargo.list_files(&document("se/rd/serde", &entries))[0].1.url.as_str(),
+            "https://static.example/se/rd/serde-1.0.0.crate"
+        );
         cargo.list_files(&document("config.json", r#"{"dl": "http://10.0.0.1/"}"#));
         assert!(cargo.list_files(&document("se/rd/serde", &entries)).is_empty());
     }

@@ -87,7 +87,8 @@ mod tests {
     #[test]
     fn digests_are_parsed_and_checked() {
         let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        let sri = "sha1-qZk= sha512-3a81oZNherrMQXNJriBBMRLm+k6JqX6iCp7u5ktV05ohkpkqJ0/BqDa6PCOj/uu9RU1EI2Q86A4qmslPpUyknw==";
+        let sri =
+            "sha1-qZk= sha512-3a81oZNherrMQXNJriBBMRLm+k6JqX6iCp7u5ktV05ohkpkqJ0/BqDa6PCOj/uu9RU1EI2Q86A4qmslPpUyknw==";
         for digest in [FileDigest::from_sha256_hex(hex), FileDigest::from_integrity(sri)] {
             let digest = digest.expect("valid");
             let mut check = DigestCheck::new(Some(&digest));

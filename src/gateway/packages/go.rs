@@ -50,10 +50,16 @@ impl Go {
         if rest == "supported" {
             return Ok(Resource::Fixed { content_type: "text/plain", body: String::new() });
         }
-        let is_path = |text: &str| !text.is_empty() && text.split('/').all(|part| !part.is_empty()) && text.bytes().all(is_module_byte_with_version);
+        let is_path = |text: &str| {
+            !text.is_empty()
+                && text.split('/').all(|part| !part.is_empty())
+                && text.bytes().all(is_module_byte_with_version)
+        };
         let is_known = rest == "latest"
             || rest.strip_prefix("lookup/").is_some_and(|module| module.contains('@') && is_path(module))
-            || rest.strip_prefix("tile/").is_some_and(|tile| is_path(tile) && tile.bytes().all(|b| b.is_ascii_digit() || b"/.xpdat".contains(&b)));
+            || rest.strip_prefix("tile/").is_some_and(|tile| {
+                is_path(tile) && tile.bytes().all(|b| b.is_ascii_digit() || b"/.xpdat".contains(&b))
+            });
         if !is_known {
             return Err("the path is not one of a checksum database");
         }
@@ -69,9 +75,13 @@ fn index(url: Url) -> Result<Resource, &'static str> {
 /// Returns whether a text is an escaped module path: lower case, with `!` before what was an upper-case letter.
 fn is_module(path: &str) -> bool {
     let is_element = |element: &str| {
-        !element.is_empty() && !element.starts_with('.') && element.bytes().all(|b| b != b'@' && is_module_byte_with_version(b))
+        !element.is_empty()
+            && !element.starts_with('.')
+            && element.bytes().all(|b| b != b'@' && is_module_byte_with_version(b))
     };
-    path.len() <= 500 && path.split('/').all(is_element) && path.split('/').next().is_some_and(|host| host.contains('.'))
+    path.len() <= 500
+        && path.split('/').all(is_element)
+        && path.split('/').next().is_some_and(|host| host.contains('.'))
 }
 
 fn is_module_byte_with_version(byte: u8) -> bool {
@@ -85,14 +95,38 @@ mod tests {
     #[test]
     fn only_module_paths_are_requested() {
         let url = |text: &str| Url::parse(text).expect("a URL");
-        let go = Go { proxy: url("https://go.example/"), sumdb: Some(("sum.example".into(), url("https://sum.example"))) };
-        for path in ["rsc.io/quote/@v/list", "rsc.io/quote/@latest", "github.com/!burnt!sushi/toml/@v/v0.3.1.mod", "rsc.io/quote/v3/@v/v3.0.0.zip",
-            "a.b/c/@v/v0.0.0-20190101000000-abcdefabcdef.info", "a.b/c/@v/v2.0.0+incompatible.zip", "a.b/c/@v/master.info",
-            "sumdb/sum.example/supported", "sumdb/sum.example/latest", "sumdb/sum.example/lookup/rsc.io/quote@v1.5.2", "sumdb/sum.example/tile/8/0/x001/234.p/5"] {
+        let go =
+            Go { proxy: url("https://go.example/"), sumdb: Some(("sum.example".into(), url("https://sum.example"))) };
+        for path in [
+            "rsc.io/quote/@v/list",
+            "rsc.io/quote/@latest",
+            "github.com/!burnt!sushi/toml/@v/v0.3.1.mod",
+            "rsc.io/quote/v3/@v/v3.0.0.zip",
+            "a.b/c/@v/v0.0.0-20190101000000-abcdefabcdef.info",
+            "a.b/c/@v/v2.0.0+incompatible.zip",
+            "a.b/c/@v/master.info",
+            "sumdb/sum.example/supported",
+            "sumdb/sum.example/latest",
+            "sumdb/sum.example/lookup/rsc.io/quote@v1.5.2",
+            "sumdb/sum.example/tile/8/0/x001/234.p/5",
+        ] {
             assert!(go.parse(path, None, "").is_ok(), "{path}");
         }
-        for path in ["", "@v/list", "quote/@v/list", "rsc.io/Quote/@v/list", "rsc.io//quote/@v/list", "rsc.io/quote/@v/v1.exe", "rsc.io/quote/@v/",
-            "rsc.io/.git/@v/list", "rsc.io/quote", "sumdb/other.example/latest", "sumdb/sum.example/lookup/x", "sumdb/sum.example/tile/../x", "sumdb/sum.example/x"] {
+        for path in [
+            "",
+            "@v/list",
+            "quote/@v/list",
+            "rsc.io/Quote/@v/list",
+            "rsc.io//quote/@v/list",
+            "rsc.io/quote/@v/v1.exe",
+            "rsc.io/quote/@v/",
+            "rsc.io/.git/@v/list",
+            "rsc.io/quote",
+            "sumdb/other.example/latest",
+            "sumdb/sum.example/lookup/x",
+            "sumdb/sum.example/tile/../x",
+            "sumdb/sum.example/x",
+        ] {
             assert!(go.parse(path, None, "").is_err(), "{path}");
         }
     }

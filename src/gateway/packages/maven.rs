@@ -51,12 +51,27 @@ mod tests {
     #[test]
     fn only_artifacts_and_metadata_are_requested() {
         let maven = Maven { repository: Url::parse("https://maven.example/maven2").expect("a URL") };
-        for path in ["junit/junit/maven-metadata.xml", "junit/junit/4.13/junit-4.13.jar", "org/a/b-c/1.0-rc1/b-c-1.0-rc1-sources.jar.sha1",
-            "org/a/b/1.0-SNAPSHOT/b-1.0-20200101.120000-1.pom", "org/a/b/1.0/b-1.0.module", "org/a/b/1.0/b-1.0.pom.asc"] {
+        for path in [
+            "junit/junit/maven-metadata.xml",
+            "junit/junit/4.13/junit-4.13.jar",
+            "org/a/b-c/1.0-rc1/b-c-1.0-rc1-sources.jar.sha1",
+            "org/a/b/1.0-SNAPSHOT/b-1.0-20200101.120000-1.pom",
+            "org/a/b/1.0/b-1.0.module",
+            "org/a/b/1.0/b-1.0.pom.asc",
+        ] {
             assert!(maven.parse(path, None, "").is_ok(), "{path}");
         }
-        for path in ["", "x.jar", "junit/4.13/junit-4.13.jar", "org/a/b/1.0/c-1.0.jar", "org/a/b/1.0/b-2.0.jar", "org/.a/b/1.0/b-1.0.jar",
-            "org/a/b/1.0/b-1.0%2Bx.jar", "org/a/b/", "a//b/1/b-1.jar"] {
+        for path in [
+            "",
+            "x.jar",
+            "junit/4.13/junit-4.13.jar",
+            "org/a/b/1.0/c-1.0.jar",
+            "org/a/b/1.0/b-2.0.jar",
+            "org/.a/b/1.0/b-1.0.jar",
+            "org/a/b/1.0/b-1.0%2Bx.jar",
+            "org/a/b/",
+            "a//b/1/b-1.jar",
+        ] {
             assert!(maven.parse(path, None, "").is_err(), "{path}");
         }
         assert!(maven.parse("junit/junit/4.13/junit-4.13.jar", Some("x"), "").is_err());

@@ -35,8 +35,8 @@ use super::audit::{AuditLog, Exchange};
 use super::cache::{Cache, CacheEntry, ObjectWriter};
 use super::host::HostName;
 use super::policy::Policy;
-use super::request_path::decode_percent;
 use super::reply::{ChannelBody, Reply, file_body, full_body};
+use super::request_path::decode_percent;
 use super::upstream::{FetchOptions, IDLE_TIMEOUT, UpstreamClient, UpstreamError, host_of};
 use crate::core::clock::seconds_since_epoch;
 use crate::core::hex::to_hex;
@@ -185,11 +185,20 @@ pub(super) struct RequestHead<'a> {
 impl PackageRoutes {
     /// Creates the routes of the given upstreams. `base` is the gateway's URL in the sandbox, without a slash at its
     /// end.
-    pub(super) fn new(upstreams: PackageUpstreams, base: &str, cache: Option<Cache>, is_offline: bool, max_download: u64) -> Self {
+    pub(super) fn new(
+        upstreams: PackageUpstreams,
+        base: &str,
+        cache: Option<Cache>,
+        is_offline: bool,
+        max_download: u64,
+    ) -> Self {
         let url = |name: &str| format!("{base}/{name}/");
         let mut routes: Vec<(&'static str, Box<dyn Ecosystem>)> = Vec::new();
         if let Some(default) = upstreams.npm {
-            routes.push(("npm", Box::new(npm::Npm { default, scopes: upstreams.npm_scopes, aliases: upstreams.npm_aliases })));
+            routes.push((
+                "npm",
+                Box::new(npm::Npm { default, scopes: upstreams.npm_scopes, aliases: upstreams.npm_aliases }),
+            ));
         }
         if !upstreams.pypi.is_empty() {
             routes.push(("pypi", Box::new(pypi::PyPi { indexes: upstreams.pypi, route: url("pypi") })));
@@ -223,12 +232,17 @@ impl PackageRoutes {
         if port != 443 {
             return false;
         }
-        let is_host = |url: &Url| url.scheme() == "https" && url.host_str() == Some(host.as_str()) && url.port_or_known_default() == Some(port);
+        let is_host = |url: &Url| {
+            url.scheme() == "https"
+                && url.host_str() == Some(host.as_str())
+                && url.port_or_known_default() == Some(port)
+        };
         let is_known = || {
             self.routes.iter().any(|route| {
                 let own = route.ecosystem.own_urls();
                 let has_own = !own.is_empty();
-                own.iter().any(is_host) || has_own && route.listed.lock().is_ok_and(|listed| listed.values().any(|file| is_host(&file.url)))
+                own.iter().any(is_host)
+                    || has_own && route.listed.lock().is_ok_and(|listed| listed.values().any(|file| is_host(&file.url)))
             })
         };
         if is_known() {
@@ -246,14 +260,23 @@ impl PackageRoutes {
     }
 
     /// Answers a request under a registry's own name.
-    pub(super) async fn serve_own(&self, url: &Url, head: RequestHead<'_>, context: RouteContext<'_>, log: &AuditLog) -> Response<Reply> {
+    pub(super) async fn serve_own(
+        &self,
+        url: &Url,
+        head: RequestHead<'_>,
+        context: RouteContext<'_>,
+        log: &AuditLog,
+    ) -> Response<Reply> {
         let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let found = self.routes.iter().find_map(|route| Some((route, route.ecosystem.parse_own(url, accept)?)));
         let name = found.as_ref().map_or("", |(route, _)| route.name);
         let mut exchange = Exchange::start(log, name, head.method.as_str(), url.path());
         exchange.set_host(&host_of(url));
         if !matches!(*head.method, Method::GET | Method::HEAD) {
-            return exchange.deny_response(StatusCode::FORBIDDEN, &format!("package registries are only read; {} is not passed on", head.method));
+            return exchange.deny_response(
+                StatusCode::FORBIDDEN,
+                &format!("package registries are only read; {} is not passed on", head.method),
+            );
         }
         let (route, resource) = match found {
             Some((route, Ok(resource))) => (route, resource),
@@ -265,9 +288,16 @@ impl PackageRoutes {
     }
 
     /// Answers a request of the named route.
-    pub(super) async fn serve(&self, name: &str, head: RequestHead<'_>, context: RouteContext<'_>, mut exchange: Exchange) -> Response<Reply> {
+    pub(super) async fn serve(
+        &self,
+        name: &str,
+        head: RequestHead<'_>,
+        context: RouteContext<'_>,
+        mut exchange: Exchange,
+    ) -> Response<Reply> {
         let Some(route) = self.routes.iter().find(|route| route.name == name) else {
-            return exchange.deny_response(StatusCode::FORBIDDEN, &format!("the image has no client for the route {name}"));
+            return exchange
+                .deny_response(StatusCode::FORBIDDEN, &format!("the image has no client for the route {name}"));
         };
         let request = RouteRequest { routes: self, route, context };
         let answer = request.answer(&head, &mut exchange).await;
@@ -283,7 +313,10 @@ impl PackageRoutes {
             Err(Failure::Denied(reason)) => exchange.deny_response(StatusCode::FORBIDDEN, &reason),
             Err(Failure::NotFound) => {
                 exchange.allow();
-                exchange.respond(Response::builder().status(StatusCode::NOT_FOUND), full_body(format!("airlock: the {name} upstream has no such package\n")))
+                exchange.respond(
+                    Response::builder().status(StatusCode::NOT_FOUND),
+                    full_body(format!("airlock: the {name} upstream has no such package\n")),
+                )
             }
             Err(Failure::Failed(reason)) => exchange.fail_response(&reason),
         }
@@ -301,7 +334,10 @@ struct RouteRequest<'a> {
 impl RouteRequest<'_> {
     async fn answer(&self, head: &RequestHead<'_>, exchange: &mut Exchange) -> Result<Answer, Failure> {
         if !matches!(*head.method, Method::GET | Method::HEAD) {
-            return Err(Failure::Denied(format!("the {} route only reads; {} is not passed on", self.route.name, head.method)));
+            return Err(Failure::Denied(format!(
+                "the {} route only reads; {} is not passed on",
+                self.route.name, head.method
+            )));
         }
         let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let path = match self.route.name {
@@ -328,7 +364,8 @@ impl RouteRequest<'_> {
                 self.answer_file(&ListedFile { url, digest: None }, head, exchange).await
             }
             Resource::Direct { url, is_immutable: false } => {
-                let Document { content_type, body, .. } = self.load_index(&IndexRequest { url, accept: "*/*" }, exchange).await?;
+                let Document { content_type, body, .. } =
+                    self.load_index(&IndexRequest { url, accept: "*/*" }, exchange).await?;
                 Ok(answer_document(RenderedDocument { content_type, body }, head))
             }
         }
@@ -336,7 +373,12 @@ impl RouteRequest<'_> {
 
     /// Answers a request under the registry's own name. Documents are passed on unchanged, because their links are the
     /// ones that the client may record.
-    async fn answer_own(&self, resource: Resource, head: &RequestHead<'_>, exchange: &mut Exchange) -> Result<Answer, Failure> {
+    async fn answer_own(
+        &self,
+        resource: Resource,
+        head: &RequestHead<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<Answer, Failure> {
         match resource {
             Resource::Index(index) => {
                 let Document { content_type, body, .. } = self.load_index(&index, exchange).await?;
@@ -346,7 +388,9 @@ impl RouteRequest<'_> {
                 let file = self.find_listed(&key, &indexes, exchange).await?;
                 self.answer_file(&file, head, exchange).await
             }
-            Resource::Direct { .. } | Resource::Fixed { .. } => Err(Failure::Denied("the path is not one of a registry".into())),
+            Resource::Direct { .. } | Resource::Fixed { .. } => {
+                Err(Failure::Denied("the path is not one of a registry".into()))
+            }
         }
     }
 
@@ -360,7 +404,12 @@ impl RouteRequest<'_> {
     }
 
     /// Finds a file that a document has listed, and loads the documents that should list it if none has.
-    async fn find_listed(&self, key: &str, indexes: &[IndexRequest], exchange: &mut Exchange) -> Result<ListedFile, Failure> {
+    async fn find_listed(
+        &self,
+        key: &str,
+        indexes: &[IndexRequest],
+        exchange: &mut Exchange,
+    ) -> Result<ListedFile, Failure> {
         let find = || self.route.listed.lock().ok().and_then(|listed| listed.get(key).cloned());
         if let Some(file) = find() {
             return Ok(file);
@@ -414,12 +463,18 @@ impl RouteRequest<'_> {
         let files = self.route.ecosystem.list_files(&document);
         if let Ok(mut listed) = self.route.listed.lock() {
             // Under the registry's own name, a file is requested by its URL.
-            listed.extend(files.into_iter().flat_map(|(key, file)| [(file.url.to_string(), file.clone()), (key, file)]));
+            listed
+                .extend(files.into_iter().flat_map(|(key, file)| [(file.url.to_string(), file.clone()), (key, file)]));
         }
         Ok((document, is_cached))
     }
 
-    async fn fetch_document(&self, index: &IndexRequest, key: String, stored: Option<(CacheEntry, Bytes)>) -> Result<(CacheEntry, Bytes, bool), Failure> {
+    async fn fetch_document(
+        &self,
+        index: &IndexRequest,
+        key: String,
+        stored: Option<(CacheEntry, Bytes)>,
+    ) -> Result<(CacheEntry, Bytes, bool), Failure> {
         let name = index.url.as_str();
         if !self.may_request(name) {
             return Err(Failure::Denied("too many requests for packages that do not exist; wait a minute".into()));
@@ -479,10 +534,19 @@ impl RouteRequest<'_> {
             *budget = rest.unwrap_or(0);
             rest.is_some()
         });
-        if charged { Ok(()) } else { Err(Failure::Denied("the sandbox has downloaded as much as max_download allows".into())) }
+        if charged {
+            Ok(())
+        } else {
+            Err(Failure::Denied("the sandbox has downloaded as much as max_download allows".into()))
+        }
     }
 
-    async fn answer_file(&self, file: &ListedFile, head: &RequestHead<'_>, exchange: &mut Exchange) -> Result<Answer, Failure> {
+    async fn answer_file(
+        &self,
+        file: &ListedFile,
+        head: &RequestHead<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<Answer, Failure> {
         exchange.set_host(&host_of(&file.url));
         self.check_denied(&file.url)?;
         let key = file.url.to_string();
@@ -494,7 +558,8 @@ impl RouteRequest<'_> {
         });
         if let Some((content, entry)) = stored {
             exchange.set_cached();
-            let response = Response::builder().header(CONTENT_LENGTH, entry.size).header(CONTENT_TYPE, "application/octet-stream");
+            let response =
+                Response::builder().header(CONTENT_LENGTH, entry.size).header(CONTENT_TYPE, "application/octet-stream");
             return Ok((response, file_body(content)));
         }
         if self.routes.is_offline {
@@ -514,7 +579,11 @@ impl RouteRequest<'_> {
             return Err(Failure::NotFound);
         }
         if response.status() != StatusCode::OK || response.headers().contains_key(CONTENT_ENCODING) {
-            return Err(Failure::Failed(format!("{} answered with status {}", host_of(&url), response.status().as_u16())));
+            return Err(Failure::Failed(format!(
+                "{} answered with status {}",
+                host_of(&url),
+                response.status().as_u16()
+            )));
         }
         let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if length.is_some_and(|length| length > MAX_FILE) {
@@ -573,7 +642,9 @@ async fn read_document(response: Response<Incoming>, host: &str) -> Result<Bytes
         Some(b"gzip") => {
             let mut decoded = Vec::new();
             let mut decoder = flate2::read::MultiGzDecoder::new(bytes.as_slice()).take(MAX_DOCUMENT + 1);
-            decoder.read_to_end(&mut decoded).map_err(|error| Failure::Failed(format!("{host} sent damaged gzip: {error}")))?;
+            decoder
+                .read_to_end(&mut decoded)
+                .map_err(|error| Failure::Failed(format!("{host} sent damaged gzip: {error}")))?;
             if decoded.len() as u64 > MAX_DOCUMENT {
                 return Err(Failure::Denied(format!("the document is larger than {} MiB", MAX_DOCUMENT >> 20)));
             }

@@ -107,8 +107,10 @@ impl Npm {
     /// Returns the path of the registry that has the URL's origin.
     fn base_path(&self, url: &Url) -> &str {
         let registries = self.scopes.iter().map(|(_, url)| url).chain([&self.default]).chain(&self.aliases);
-        let mut paths: Vec<&str> =
-            registries.filter(|registry| registry.origin() == url.origin()).map(|r| r.path().trim_end_matches('/')).collect();
+        let mut paths: Vec<&str> = registries
+            .filter(|registry| registry.origin() == url.origin())
+            .map(|r| r.path().trim_end_matches('/'))
+            .collect();
         paths.sort_by_key(|path| std::cmp::Reverse(path.len()));
         paths.into_iter().find(|path| url.path().starts_with(*path)).unwrap_or_default()
     }
@@ -118,7 +120,8 @@ impl Npm {
 pub(super) fn decode_scope(path: &str) -> String {
     let Some(at) = path.get(..path.len().min(300)).and_then(|start| start.find('%')) else { return path.to_owned() };
     let is_encoded = path[at..].get(..3).is_some_and(|code| code.eq_ignore_ascii_case("%2f"));
-    if is_encoded && path.trim_start_matches('/').starts_with('@') && !path[..at].trim_start_matches('/').contains('/') {
+    if is_encoded && path.trim_start_matches('/').starts_with('@') && !path[..at].trim_start_matches('/').contains('/')
+    {
         format!("{}/{}", &path[..at], &path[at + 3..])
     } else {
         path.to_owned()
@@ -167,7 +170,11 @@ mod tests {
 
     fn npm() -> Npm {
         let url = |text: &str| Url::parse(text).expect("a URL");
-        Npm { default: url("https://npm.example/"), scopes: vec![("@corp".into(), url("https://mirror.example/npm/"))], aliases: vec![url("https://alias.example/")] }
+        Npm {
+            default: url("https://npm.example/"),
+            scopes: vec![("@corp".into(), url("https://mirror.example/npm/"))],
+            aliases: vec![url("https://alias.example/")],
+        }
     }
 
     fn parse(path: &str) -> Result<String, &'static str> {
@@ -187,13 +194,27 @@ mod tests {
             ("@babel/core", "https://npm.example/@babel%2fcore"),
             ("@corp/x/1.0.0", "https://mirror.example/npm/@corp%2fx/1.0.0"),
             ("left-pad/-/left-pad-1.3.0.tgz", "left-pad/-/left-pad-1.3.0.tgz in https://npm.example/left-pad/1.3.0"),
-            ("@babel/core/-/core-7.0.0-rc.1.tgz", "@babel/core/-/core-7.0.0-rc.1.tgz in https://npm.example/@babel%2fcore/7.0.0-rc.1"),
+            (
+                "@babel/core/-/core-7.0.0-rc.1.tgz",
+                "@babel/core/-/core-7.0.0-rc.1.tgz in https://npm.example/@babel%2fcore/7.0.0-rc.1",
+            ),
             ("x/-/other-1.0.0.tgz", "x/-/other-1.0.0.tgz in none"),
             ("x/-/x-../y.tgz", "x/-/x-../y.tgz in none"),
         ] {
             assert_eq!(parse(path).as_deref(), Ok(expected), "{path}");
         }
-        for path in ["", "-/v1/search", "-/npm/v1/security/audits", "-/user/x", ".x", "@/x", "@a", "@a/", "a%2fb", &"x".repeat(215)] {
+        for path in [
+            "",
+            "-/v1/search",
+            "-/npm/v1/security/audits",
+            "-/user/x",
+            ".x",
+            "@/x",
+            "@a",
+            "@a/",
+            "a%2fb",
+            &"x".repeat(215),
+        ] {
             assert!(parse(path).is_err(), "{path}");
         }
         assert!(npm().parse("x", Some("data=1"), "").is_err());
@@ -222,7 +243,10 @@ mod tests {
             let listed = npm().list_files(&document(url, &dist(tarball)));
             listed.into_iter().map(|(key, file)| format!("{key} {}", file.url)).collect::<Vec<_>>()
         };
-        assert_eq!(keys("https://npm.example/x", "https://npm.example/x/-/x-1.0.0.tgz"), ["x/-/x-1.0.0.tgz https://npm.example/x/-/x-1.0.0.tgz"]);
+        assert_eq!(
+            keys("https://npm.example/x", "https://npm.example/x/-/x-1.0.0.tgz"),
+            ["x/-/x-1.0.0.tgz https://npm.example/x/-/x-1.0.0.tgz"]
+        );
         assert_eq!(
             keys("https://mirror.example/npm/@corp%2fx", "https://mirror.example/npm/@corp/x/-/x-1.tgz"),
             ["@corp/x/-/x-1.tgz https://mirror.example/npm/@corp/x/-/x-1.tgz"]

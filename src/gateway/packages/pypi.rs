@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::digest::FileDigest;
-use crate::gateway::request_path::decode_percent;
 use super::resource::{
     Document, Ecosystem, IndexRequest, ListedFile, RenderedDocument, Resource, RouteUrl, append_path, resolve_link,
 };
+use crate::gateway::request_path::decode_percent;
 
 const JSON: &str = "application/vnd.pypi.simple.v1+json";
 /// Both forms, because some mirrors know only HTML.
@@ -78,7 +78,8 @@ impl Ecosystem for PyPi {
     fn parse_own(&self, url: &Url, accept: &str) -> Option<Result<Resource, &'static str>> {
         let segments: Vec<&str> = url.path().split('/').skip(1).collect();
         for (number, index) in self.indexes.iter().enumerate().filter(|(_, index)| index.origin() == url.origin()) {
-            let rest = url.path().strip_prefix(index.path().trim_end_matches('/')).and_then(|rest| rest.strip_prefix('/'));
+            let rest =
+                url.path().strip_prefix(index.path().trim_end_matches('/')).and_then(|rest| rest.strip_prefix('/'));
             if let Some(rest) = rest.filter(|rest| !rest.contains(".whl") && !rest.contains(".tar.")) {
                 let parsed = self.parse(&format!("{number}/simple/{rest}"), url.query(), accept);
                 return Some(parsed.map(|resource| match resource {
@@ -209,9 +210,11 @@ fn clean_metadata(value: &Value) -> Value {
     }
 }
 
-static ANCHOR: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?is)<a\s([^>]*)>(.*?)</a\s*>").expect("a valid pattern"));
-static ATTRIBUTE: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r#"(?is)([a-z][a-z0-9-]*)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+)))?"#).expect("a valid pattern"));
+static ANCHOR: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(?is)<a\s([^>]*)>(.*?)</a\s*>").expect("a valid pattern"));
+static ATTRIBUTE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#"(?is)([a-z][a-z0-9-]*)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+)))?"#).expect("a valid pattern")
+});
 
 fn parse_html(document: &Document) -> Vec<ProjectFile> {
     let text = String::from_utf8_lossy(&document.body);
@@ -238,7 +241,8 @@ fn parse_html(document: &Document) -> Vec<ProjectFile> {
             url,
             sha256: sha256.filter(|hex| FileDigest::from_sha256_hex(hex).is_some()),
             requires_python: attribute("data-requires-python"),
-            yanked: attribute("data-yanked").map_or(Value::Bool(false), |reason| if reason.is_empty() { true.into() } else { reason.into() }),
+            yanked: attribute("data-yanked")
+                .map_or(Value::Bool(false), |reason| if reason.is_empty() { true.into() } else { reason.into() }),
             metadata,
             size: None,
             upload_time: None,
@@ -312,7 +316,9 @@ fn render_json(project: &str, files: &[ProjectFile], base: &str) -> String {
 }
 
 fn render_html(project: &str, files: &[ProjectFile], base: &str) -> String {
-    let mut page = format!("<!DOCTYPE html>\n<html><head><meta name=\"pypi:repository-version\" content=\"1.0\"><title>{project}</title></head><body>\n");
+    let mut page = format!(
+        "<!DOCTYPE html>\n<html><head><meta name=\"pypi:repository-version\" content=\"1.0\"><title>{project}</title></head><body>\n"
+    );
     for file in files {
         let fragment = file.sha256.as_ref().map_or_else(String::new, |hex| format!("#sha256={hex}"));
         let _ = write!(page, "<a href=\"{base}{}{fragment}\"", encode_name(&file.name));
@@ -382,9 +388,12 @@ fn normalize_project(name: &str) -> String {
 /// Returns whether a text is the name of a distribution file or of its metadata.
 fn is_file_name(name: &str) -> bool {
     let stem = name.strip_suffix(".metadata").unwrap_or(name);
-    let is_known = [".whl", ".tar.gz", ".zip", ".tar.bz2", ".tgz", ".egg", ".exe", ".msi", ".rpm", ".deb", ".dmg", ".tar.xz", ".tar.Z"]
-        .iter()
-        .any(|extension| stem.ends_with(extension));
+    let is_known = [
+        ".whl", ".tar.gz", ".zip", ".tar.bz2", ".tgz", ".egg", ".exe", ".msi", ".rpm", ".deb", ".dmg", ".tar.xz",
+        ".tar.Z",
+    ]
+    .iter()
+    .any(|extension| stem.ends_with(extension));
     is_known
         && name.len() <= 300
         && name.as_bytes()[0].is_ascii_alphanumeric()
@@ -420,8 +429,19 @@ mod tests {
         assert_eq!(request.url.as_str(), "https://corp.example/pypi/simple/a/");
         let Ok(Resource::File { key, indexes }) = parse("0/files/six/six-1.0.tar.gz") else { panic!() };
         assert_eq!((key.as_str(), indexes.len()), ("0/six/six-1.0.tar.gz", 1));
-        for path in ["simple", "simple/", "simple/-a/", "simple/a/b/", "9/simple/a/", "files/a/x.exe/y", "files/a/.whl",
-            "files/a/a.txt", "legacy/", "pypi/a/json", "simple/a%2Bb/"] {
+        for path in [
+            "simple",
+            "simple/",
+            "simple/-a/",
+            "simple/a/b/",
+            "9/simple/a/",
+            "files/a/x.exe/y",
+            "files/a/.whl",
+            "files/a/a.txt",
+            "legacy/",
+            "pypi/a/json",
+            "simple/a%2Bb/",
+        ] {
             assert!(parse(path).is_err(), "{path}");
         }
     }
@@ -433,11 +453,20 @@ mod tests {
         assert_eq!((request.url.as_str(), request.accept), ("https://index.example/simple/six/", ACCEPT));
         let Some(Ok(Resource::Index(request))) = own("https://index.example/pypi/six/1.0/json") else { panic!() };
         assert_eq!(request.url.as_str(), "https://index.example/pypi/six/1.0/json");
-        let Some(Ok(Resource::File { key, indexes })) = own("https://files.example/a/b/zope.interface-5.0-1-a.tar.gz") else { panic!() };
+        let Some(Ok(Resource::File { key, indexes })) = own("https://files.example/a/b/zope.interface-5.0-1-a.tar.gz")
+        else {
+            panic!()
+        };
         assert_eq!(key, "https://files.example/a/b/zope.interface-5.0-1-a.tar.gz");
         assert_eq!(indexes[0].url.as_str(), "https://index.example/simple/zope-interface/");
         assert_eq!(indexes[2].url.as_str(), "https://index.example/simple/zope-interface-5-0/");
-        for text in ["https://index.example/simple/", "https://index.example/legacy/", "https://index.example/pypi/six/1/2/json", "https://files.example/a", "https://files.example/x.sh"] {
+        for text in [
+            "https://index.example/simple/",
+            "https://index.example/legacy/",
+            "https://index.example/pypi/six/1/2/json",
+            "https://files.example/a",
+            "https://files.example/x.sh",
+        ] {
             assert!(!matches!(own(text), Some(Ok(_))), "{text}");
         }
     }
@@ -456,11 +485,18 @@ mod tests {
              <a href=\"file:///etc/evil-1.whl\">evil-1.whl</a> <a href=x.whl>../x.whl</a>"
         );
         for document in [page(JSON, &json), page("text/html; charset=utf-8", &html)] {
-            let keys: Vec<String> = index().list_files(&document).into_iter().map(|(key, file)| format!("{key} {} {}", file.url, file.digest.is_some())).collect();
-            assert_eq!(keys, [
-                "0/six/six-1.0+x-py3-none-any.whl https://files.example/a/six-1.0+x-py3-none-any.whl true",
-                "0/six/six-1.0+x-py3-none-any.whl.metadata https://files.example/a/six-1.0+x-py3-none-any.whl.metadata true",
-            ]);
+            let keys: Vec<String> = index()
+                .list_files(&document)
+                .into_iter()
+                .map(|(key, file)| format!("{key} {} {}", file.url, file.digest.is_some()))
+                .collect();
+            assert_eq!(
+                keys,
+                [
+                    "0/six/six-1.0+x-py3-none-any.whl https://files.example/a/six-1.0+x-py3-none-any.whl true",
+                    "0/six/six-1.0+x-py3-none-any.whl.metadata https://files.example/a/six-1.0+x-py3-none-any.whl.metadata true",
+                ]
+            );
             let rendered = index().render(document.clone(), "text/html").expect("valid");
             let text = String::from_utf8(rendered.body.to_vec()).expect("UTF-8");
             assert!(text.contains(&format!("<a href=\"http://127.0.0.1:1/pypi/0/files/six/six-1.0%2Bx-py3-none-any.whl#sha256={hex}\" data-requires-python=\"&gt;=3\" data-yanked=\"bad &lt;b&gt;\"")), "{text}");

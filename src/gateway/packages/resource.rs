@@ -123,7 +123,9 @@ mod tests {
         let resolve = |link| resolve_link(&document, link).map(|url| url.to_string());
         assert_eq!(resolve("../../files/six.whl").as_deref(), Some("http://mirror.example:8080/files/six.whl"));
         assert_eq!(resolve("https://files.example/six.whl").as_deref(), Some("https://files.example/six.whl"));
-        for bad in ["http://files.example/six.whl", "file:///etc/passwd", "ftp://x/", "//user@mirror.example/x", "data:,x"] {
+        for bad in
+            ["http://files.example/six.whl", "file:///etc/passwd", "ftp://x/", "//user@mirror.example/x", "data:,x"]
+        {
             assert_eq!(resolve(bad), None, "{bad}");
         }
         let base = Url::parse("https://x.example/npm").expect("a URL");

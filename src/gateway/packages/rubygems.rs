@@ -29,13 +29,19 @@ impl Ecosystem for RubyGems {
             return self.index(path).map(Resource::Index);
         }
         if let Some(name) = path.strip_prefix("info/") {
-            return if is_gem(name) { self.index(path).map(Resource::Index) } else { Err("the path is not one of a gem") };
+            return if is_gem(name) {
+                self.index(path).map(Resource::Index)
+            } else {
+                Err("the path is not one of a gem")
+            };
         }
         let file = path.strip_prefix("gems/").and_then(|file| file.strip_suffix(".gem"));
         let spec = path.strip_prefix("quick/Marshal.4.8/").and_then(|file| file.strip_suffix(".gemspec.rz"));
         let full_name = file.or(spec).filter(|name| name.len() <= 300).ok_or("the path is not one of a gem index")?;
         // Names and platforms may contain hyphens: any split before a digit may be the right one.
-        let splits = full_name.match_indices('-').filter(|(at, _)| full_name.as_bytes().get(at + 1).is_some_and(u8::is_ascii_digit));
+        let splits = full_name
+            .match_indices('-')
+            .filter(|(at, _)| full_name.as_bytes().get(at + 1).is_some_and(u8::is_ascii_digit));
         let names: BTreeSet<&str> = splits
             .filter(|(at, _)| is_gem(&full_name[..*at]) && is_version(&full_name[at + 1..]))
             .map(|(at, _)| &full_name[..at])
@@ -43,12 +49,14 @@ impl Ecosystem for RubyGems {
         if names.is_empty() {
             return Err("the path is not one of a gem");
         }
-        let indexes = names.into_iter().take(4).map(|name| self.index(&format!("info/{name}"))).collect::<Result<_, _>>()?;
+        let indexes =
+            names.into_iter().take(4).map(|name| self.index(&format!("info/{name}"))).collect::<Result<_, _>>()?;
         Ok(Resource::File { key: path.to_owned(), indexes })
     }
 
     fn list_files(&self, document: &Document) -> Vec<(String, ListedFile)> {
-        let Some(name) = document.url.path().rsplit_once("/info/").map(|(_, name)| name).filter(|name| is_gem(name)) else {
+        let Some(name) = document.url.path().rsplit_once("/info/").map(|(_, name)| name).filter(|name| is_gem(name))
+        else {
             return Vec::new();
         };
         let text = String::from_utf8_lossy(&document.body);
@@ -80,10 +88,26 @@ mod tests {
     #[test]
     fn only_indexes_and_listed_gems_are_requested() {
         let gems = RubyGems { source: Url::parse("https://gems.example/").expect("a URL") };
-        for path in ["versions", "info/rake", "specs.4.8.gz", "gems/rake-13.0.0.gem", "quick/Marshal.4.8/rake-13.0.0.gemspec.rz"] {
+        for path in [
+            "versions",
+            "info/rake",
+            "specs.4.8.gz",
+            "gems/rake-13.0.0.gem",
+            "quick/Marshal.4.8/rake-13.0.0.gemspec.rz",
+        ] {
             assert!(gems.parse(path, None, "").is_ok(), "{path}");
         }
-        for path in ["", "info/", "info/.x", "info/a/b", "gems/rake.gem", "gems/-1.gem", "api/v1/gems", "api/v1/dependencies", "gems/rake-13.0.0.gem/x"] {
+        for path in [
+            "",
+            "info/",
+            "info/.x",
+            "info/a/b",
+            "gems/rake.gem",
+            "gems/-1.gem",
+            "api/v1/gems",
+            "api/v1/dependencies",
+            "gems/rake-13.0.0.gem/x",
+        ] {
             assert!(gems.parse(path, None, "").is_err(), "{path}");
         }
         let Ok(Resource::File { indexes, .. }) = gems.parse("gems/a-2-b-1.0-x86-64.gem", None, "") else { panic!() };
@@ -93,9 +117,13 @@ mod tests {
         let document = Document {
             url: Url::parse("https://gems.example/info/a-2-b").expect("a URL"),
             content_type: String::new(),
-            body: format!("---\n1.0-x86_64-linux c:>= 1|checksum:{hex},ruby:>= 2\n../x |checksum:{hex}\n2.0 |ruby:>= 2\n").into(),
+            body: format!(
+                "---\n1.0-x86_64-linux c:>= 1|checksum:{hex},ruby:>= 2\n../x |checksum:{hex}\n2.0 |ruby:>= 2\n"
+            )
+            .into(),
         };
-        let keys: Vec<(String, bool)> = gems.list_files(&document).into_iter().map(|(key, file)| (key, file.digest.is_some())).collect();
+        let keys: Vec<(String, bool)> =
+            gems.list_files(&document).into_iter().map(|(key, file)| (key, file.digest.is_some())).collect();
         assert_eq!(keys[0], ("gems/a-2-b-1.0-x86_64-linux.gem".into(), true));
         assert_eq!(keys[2], ("gems/a-2-b-2.0.gem".into(), false));
         assert_eq!(keys.len(), 4);

@@ -1,0 +1,495 @@
+//! The gateway's routes, from an agent's container to servers on loopback that the user's configuration names.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use serde_json::{Value, json};
+
+use crate::support::{CommandOutput, TestRepo};
+use crate::upstream::{Upstream, ok, start_git_server, status};
+
+/// Reads the audit log of a sandbox.
+fn read_log(repo: &TestRepo, name: &str) -> Vec<Value> {
+    let log = repo.airlock(&["log", name, "--json"]).ok().stdout;
+    log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// Runs a script with packages, in a sandbox that is kept.
+fn run_with_packages(repo: &TestRepo, name: &str, script: &str) -> CommandOutput {
+    repo.airlock(&[
+        "--keep", "run", "--name", name, "--net", "packages", "--review", "never", "--", "bash", "-c", script,
+    ])
+}
+
+/// A shell function that prints the status and body of a request to the gateway.
+const ASK: &str = r#"ask() { curl -sS --path-as-is -o /tmp/body -w '%{http_code} ' "$@" && head -c 200 /tmp/body; echo; }; gw=http://127.0.0.1:47821; "#;
+
+/// Writes the configuration of package clients that names one upstream for each ecosystem.
+fn configure_clients(repo: &TestRepo, url: &str) {
+    let home = repo.directory().join("home");
+    let write = |path: &str, text: String| {
+        let path = home.join(path);
+        std::fs::create_dir_all(path.parent().expect("it has one")).expect("made");
+        std::fs::write(path, text).expect("written");
+    };
+    write(
+        ".npmrc",
+        format!("registry={url}/npm/\n//{}/npm/:_authToken=registry-token\n", url.trim_start_matches("http://")),
+    );
+    write(".config/pip/pip.conf", format!("[global]\nindex-url = {url}/simple\n"));
+    write(
+        ".cargo/config.toml",
+        format!("[source.crates-io]\nreplace-with = 'm'\n[source.m]\nregistry = 'sparse+{url}/crates/'\n"),
+    );
+    write(".config/go/env", format!("GOPROXY={url}/go\nGOSUMDB=off\n"));
+    write(
+        ".m2/settings.xml",
+        format!(
+            "<settings><mirrors><mirror><id>m</id><url>{url}/maven</url><mirrorOf>*</mirrorOf></mirror></mirrors></settings>"
+        ),
+    );
+    write(".bundle/config", format!("---\nBUNDLE_MIRROR__ALL: \"{url}/gems\"\n"));
+}
+
+const CONTENT: &str = "content of a package";
+const SHA256: &str = "5d3dbd58e2a0a33f1d1b3ffd1c4a2b9a3e1c0b0c6f70f5f2e8a0d0e2e1b1f0aa";
+
+fn sha256_of(text: &str) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Starts a registry of all ecosystems with one package, whose files have the digest `sha256`.
+fn start_registry(sha256: String) -> Upstream {
+    Upstream::start(move |request| {
+        let host = request.head.split("host: ").nth(1).and_then(|rest| rest.split('\r').next()).unwrap_or_default();
+        let base = format!("http://{host}");
+        match request.target.as_str() {
+            "/npm/x" | "/npm/x/1.0.0" => ok("application/json", json!({"name": "x", "dist": {"tarball": format!("{base}/npm/x/-/x-1.0.0.tgz")}}).to_string()),
+            "/npm/away" => ok("application/json", json!({"dist": {"tarball": "http://169.254.169.254/x/-/x-1.0.0.tgz"}}).to_string()),
+            "/simple/x/" => ok("application/vnd.pypi.simple.v1+json", json!({"files": [
+                {"filename": "x-1.0.tar.gz", "url": format!("{base}/files/x-1.0.tar.gz"), "hashes": {"sha256": sha256}},
+                {"filename": "x-2.0.tar.gz", "url": "file:///etc/passwd", "hashes": {}},
+                {"filename": "x-3.0.tar.gz", "url": "http://10.0.0.1/x-3.0.tar.gz", "hashes": {}},
+            ]}).to_string()),
+            "/simple/big/" => ok("text/html", "x".repeat(129 << 20)),
+            "/simple/loop/" => b"HTTP/1.1 302 Found\r\nlocation: /simple/loop/\r\ncontent-length: 0\r\n\r\n".to_vec(),
+            "/simple/private/" => b"HTTP/1.1 302 Found\r\nlocation: http://localhost:9/simple/private/\r\ncontent-length: 0\r\n\r\n".to_vec(),
+            "/simple/bomb/" => {
+                let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+                for _ in 0..200 {
+                    bomb.write_all(&vec![b' '; 1 << 20]).expect("compressed");
+                }
+                let bomb = bomb.finish().expect("compressed");
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", bomb.len());
+                [head.as_bytes(), &bomb].concat()
+            }
+            "/crates/config.json" => ok("application/json", json!({"dl": format!("{base}/dl"), "api": base}).to_string()),
+            "/crates/1/x" => ok("text/plain", json!({"name": "x", "vers": "1.0.0", "cksum": sha256}).to_string()),
+            "/go/a.example/x/@v/list" => ok("text/plain", "v1.0.0\n"),
+            "/gems/info/x" => ok("text/plain", format!("---\n1.0 |checksum:{sha256}\n")),
+            "/maven/g/a/maven-metadata.xml" => ok("text/xml", "<metadata/>"),
+            "/npm/x/-/x-1.0.0.tgz" | "/files/x-1.0.tar.gz" | "/dl/x/1.0.0/download" | "/go/a.example/x/@v/v1.0.0.zip" | "/gems/gems/x-1.0.gem" | "/maven/g/a/1.0/a-1.0.jar" => ok("application/octet-stream", CONTENT),
+            _ => status("404 Not Found"),
+        }
+    })
+}
+
+/// The path of the file of each ecosystem's package on the gateway.
+const FILES: [&str; 6] = [
+    "npm/x/-/x-1.0.0.tgz",
+    "pypi/0/files/x/x-1.0.tar.gz",
+    "cargo/crates-io/dl/x/1.0.0/download",
+    "go/a.example/x/@v/v1.0.0.zip",
+    "rubygems/gems/x-1.0.gem",
+    "maven/g/a/1.0/a-1.0.jar",
+];
+
+#[test]
+fn package_files_are_read_once_and_then_come_from_the_cache() {
+    let repo = TestRepo::new();
+    let registry = start_registry(sha256_of(CONTENT));
+    configure_clients(&repo, &registry.url);
+    let script = FILES.map(|file| format!("ask $gw/{file}; ")).concat();
+    let first = run_with_packages(&repo, "first", &format!("{ASK}{script}")).ok();
+    assert_eq!(first.stdout, format!("200 {CONTENT}\n").repeat(FILES.len()));
+    let before = registry.seen().len();
+    let second = run_with_packages(&repo, "second", &format!("{ASK}{script}")).ok();
+    assert_eq!(second.stdout, first.stdout);
+    assert_eq!(registry.seen().len(), before, "{:?}", registry.targets());
+    assert!(read_log(&repo, "second").iter().all(|entry| entry["cached"] == true), "{:?}", read_log(&repo, "second"));
+    assert!(second.stderr.contains("npm 1 (1 cached)"), "{}", second.stderr);
+    let offline = repo
+        .airlock(&[
+            "run",
+            "--net",
+            "packages",
+            "--offline",
+            "--",
+            "bash",
+            "-c",
+            &format!("{ASK}{script} ask $gw/pypi/0/simple/other/"),
+        ])
+        .ok();
+    assert!(
+        offline.stdout.starts_with(&first.stdout)
+            && offline.stdout.contains("403 airlock: the document is not in the cache"),
+        "{}",
+        offline.stdout
+    );
+    // The agent's headers are not passed on, and the registry gets the user's credential.
+    let requests = registry.seen();
+    let npm = requests.iter().find(|request| request.target.starts_with("/npm/")).expect("requested");
+    assert!(npm.head.contains("authorization: bearer registry-token") && !npm.head.contains("curl"), "{}", npm.head);
+    assert!(
+        requests
+            .iter()
+            .filter(|request| !request.target.starts_with("/npm/"))
+            .all(|request| !request.head.contains("authorization"))
+    );
+    let log = repo.airlock(&["log", "first", "--json"]).ok().stdout;
+    assert!(!log.contains("registry-token"));
+}
+
+#[test]
+fn nothing_but_requests_to_read_packages_passes() {
+    let repo = TestRepo::new();
+    let registry = start_registry(sha256_of(CONTENT));
+    configure_clients(&repo, &registry.url);
+    let routes = [
+        "npm/x",
+        "pypi/0/simple/x/",
+        "cargo/crates-io/1/x",
+        "go/a.example/x/@v/list",
+        "rubygems/info/x",
+        "maven/g/a/maven-metadata.xml",
+    ];
+    let writes = routes.map(|route| format!("ask -X POST -d secret $gw/{route}; ask -X PUT -T /etc/hostname $gw/{route}; ask -X DELETE $gw/{route}; ask -X GET -d secret $gw/{route}; ")).concat();
+    let paths = [
+        "npm/x/-/../../../etc/passwd",
+        "npm/%2e%2e/x",
+        "npm/x%2f..%2fy",
+        "npm//x",
+        "npm/x?a=1",
+        "npm/-/v1/search",
+        "npm/-/user/org.couchdb.user:x",
+        "npm/x/-/x-9.9.9.tgz",
+        "npm/@a%2fb%2fc",
+        "npm/x%00",
+        "pypi/0/simple/",
+        "pypi/0/files/x/x-2.0.tar.gz",
+        "pypi/0/files/x/x-3.0.tar.gz",
+        "pypi/0/files/x/y-1.0.tar.gz",
+        "pypi/9/simple/x/",
+        "pypi/0/simple/big/",
+        "pypi/0/simple/loop/",
+        "pypi/0/simple/private/",
+        "pypi/0/simple/bomb/",
+        "cargo/crates-io/api/v1/crates/new",
+        "cargo/crates-io/dl/x/2.0.0/download",
+        "go/sumdb/other/latest",
+        "rubygems/api/v1/gems",
+        "rubygems/gems/x-2.0.gem",
+        "maven/../x",
+        "maven/g/a/1.0/b-1.0.jar",
+        "cargo/crates-io/1/x%c0%ae",
+        "unknown/x",
+        "npm/x\\y",
+    ];
+    let reads: String =
+        paths.iter().map(|path| format!("ask '{}'; ", format!("http://127.0.0.1:47821/{path}"))).collect();
+    let ran = run_with_packages(&repo, "w", &format!("{ASK}{writes}{reads}")).ok();
+    let answers: Vec<&str> = ran.stdout.lines().filter(|line| line.len() > 4).collect();
+    assert_eq!(answers.len(), routes.len() * 4 + paths.len(), "{}", ran.stdout);
+    for answer in &answers {
+        assert!(answer.starts_with("403 ") || answer.starts_with("400 "), "{answer}\n{}", ran.stdout);
+        assert!(answer.contains("airlock: "), "{answer}");
+    }
+    let targets = registry.targets();
+    assert!(targets.iter().all(|target| target.starts_with("GET ")), "{targets:?}");
+    assert!(registry.seen().iter().all(|request| request.body.is_empty()));
+    assert!(
+        !targets.iter().any(|target| target.contains("..") || target.contains("passwd") || target.contains("user")),
+        "{targets:?}"
+    );
+    let log = read_log(&repo, "w");
+    assert!(log.iter().all(|entry| entry["verdict"] == "denied"), "{log:?}");
+    assert_eq!(log.len(), answers.len());
+}
+
+#[test]
+fn file_that_differs_from_its_index_is_never_complete() {
+    let repo = TestRepo::new();
+    let registry = start_registry(SHA256.into());
+    configure_clients(&repo, &registry.url);
+    let script = r#"for path in pypi/0/files/x/x-1.0.tar.gz cargo/crates-io/dl/x/1.0.0/download rubygems/gems/x-1.0.gem; do
+        curl -sS -o /tmp/f http://127.0.0.1:47821/$path; echo "curl: $?"; cmp -s /tmp/f <(printf 'content of a package') && echo complete; rm -f /tmp/f; done"#;
+    let ran = run_with_packages(&repo, "w", script).ok();
+    let ends: Vec<&str> = ran.stdout.lines().collect();
+    assert!(
+        ends.len() == 3 && ends.iter().all(|end| *end == "curl: 18" || *end == "curl: 56" || *end == "curl: 52"),
+        "{}",
+        ran.stdout
+    );
+    let log = read_log(&repo, "w");
+    assert!(
+        log.iter().all(
+            |entry| entry["verdict"] == "failed" && entry["reason"].as_str().is_some_and(|r| r.contains("differs"))
+        ),
+        "{log:?}"
+    );
+    // Nothing was stored.
+    let again = run_with_packages(&repo, "v", script).ok();
+    assert_eq!(again.stdout, ran.stdout);
+    assert!(read_log(&repo, "v").iter().all(|entry| entry["cached"] == false));
+}
+
+#[test]
+fn requests_for_packages_that_do_not_exist_are_limited() {
+    let repo = TestRepo::new();
+    let registry = start_registry(sha256_of(CONTENT));
+    configure_clients(&repo, &registry.url);
+    let script = r#"for n in $(seq 1000); do echo "url = http://127.0.0.1:47821/npm/missing-$n"; echo 'output = /dev/null'; done > /tmp/c
+        curl -sS -w '%{http_code}\n' -K /tmp/c | sort | uniq -c; curl -sS -o /dev/null -w '%{http_code}\n' http://127.0.0.1:47821/npm/x"#;
+    let ran = run_with_packages(&repo, "w", script).ok();
+    let requested = registry.targets().len();
+    assert!((100..200).contains(&requested), "{requested} {}", ran.stdout);
+    assert!(ran.stdout.contains(" 403\n") && ran.stdout.contains(" 404\n"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("refused: "), "{}", ran.stderr);
+    assert_eq!(read_log(&repo, "w").len(), 1001);
+}
+
+#[test]
+fn git_fetches_from_remotes_but_never_pushes() {
+    let mut repo = TestRepo::new();
+    let served = repo.directory().join("served");
+    std::fs::create_dir(&served).expect("made");
+    let bare = |name: &str| {
+        let path = served.join(name);
+        repo.git(&["clone", "-q", "--bare", ".", path.to_str().expect("UTF-8")]);
+        repo.git(&["-C", path.to_str().expect("UTF-8"), "config", "http.receivepack", "true"]);
+    };
+    bare("module.git");
+    let server = start_git_server(&served);
+    repo.write(".gitmodules", format!("[submodule \"m\"]\n\tpath = m\n\turl = {}/module.git\n", server.url));
+    for n in 0..3 {
+        repo.write("a.txt", format!("{n}\n"));
+        repo.commit();
+    }
+    bare("main.git");
+    repo.git(&["remote", "add", "origin", &format!("{}/main.git", server.url)]);
+    let other = start_git_server(&served);
+    let script = format!(
+        r#"set -x; git fetch -q {0}/main.git main && git log --oneline FETCH_HEAD | wc -l; git clone -q --depth 1 {0}/main.git /tmp/c && git -C /tmp/c log --oneline | wc -l && git -C /tmp/c fetch -q --deepen 1 && git -C /tmp/c log --oneline | wc -l
+        for v in 0 1 2; do git -c protocol.version=$v ls-remote {0}/module.git HEAD | wc -l; done
+        git push origin HEAD:refs/heads/evil; echo "push: $?"; git -C /tmp/c push {0}/main.git HEAD:refs/heads/evil; echo "push: $?"
+        git clone -q {1}/main.git /tmp/d; echo "other: $?"
+        git ls-remote https://git.example/x; echo "host: $?"
+        for path in main.git/git-receive-pack main.git/HEAD main.git/info/refs 'main.git/info/refs?service=git-receive-pack' 'main.git/info/refs?service=git-upload-pack&service=git-receive-pack'; do
+            curl -sS -o /dev/null -w '%{{http_code}}\n' "http://127.0.0.1:47821/git/http/127.0.0.1:{2}/$path"; done
+        printf 'secret' | curl -sS -o /dev/null -w '%{{http_code}}\n' -H 'content-type: application/x-git-upload-pack-request' --data-binary @- http://127.0.0.1:47821/git/http/127.0.0.1:{2}/main.git/git-upload-pack"#,
+        server.url, other.url, server.port
+    );
+    repo.set("GIT_CONFIG_GLOBAL", "/dev/null");
+    let ran = run_with_packages(&repo, "w", &script).ok();
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "4",
+            "1",
+            "2",
+            "1",
+            "1",
+            "1",
+            "push: 128",
+            "push: 128",
+            "other: 128",
+            "host: 128",
+            "403",
+            "403",
+            "403",
+            "403",
+            "403",
+            "403"
+        ],
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stderr.contains("remote: airlock: the git route only fetches")
+            && ran.stderr.contains("airlock: fetching from git.example is not allowed"),
+        "{}",
+        ran.stderr
+    );
+    assert!(server.targets().iter().all(|target| !target.contains("receive-pack")), "{:?}", server.targets());
+    assert!(other.seen().is_empty());
+    assert!(ran.stderr.contains("(allow with: airlock allow w "), "{}", ran.stderr);
+}
+
+/// Starts a TLS server for a name, and returns its port and its certificate in PEM form.
+fn start_tls_server(name: &str) -> (u16, String) {
+    use std::sync::Arc;
+    let key = rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a certificate");
+    let der = key.cert.der().clone();
+    let private = rustls::pki_types::PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![der], private)
+        .expect("valid");
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("it is bound").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let config = Arc::clone(&config);
+            std::thread::spawn(move || {
+                let connection = rustls::ServerConnection::new(config).expect("a connection");
+                let mut tls = rustls::StreamOwned::new(connection, stream);
+                let mut request = [0; 4096];
+                if tls.read(&mut request).is_ok_and(|n| n > 0) {
+                    let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nsecure");
+                    tls.conn.send_close_notify();
+                    let _ = tls.flush();
+                }
+            });
+        }
+    });
+    (port, key.cert.pem())
+}
+
+#[test]
+fn tunnels_lead_only_to_allowed_hosts_over_tls() {
+    let mut repo = TestRepo::new();
+    let (port, certificate) = start_tls_server("localhost");
+    let plain = Upstream::start(|_| ok("text/plain", "plain"));
+    repo.write("ca.pem", certificate);
+    repo.commit();
+    repo.set("AIRLOCK_PRIVATE_HOSTS", "localhost");
+    repo.set("ANTHROPIC_API_KEY", "sk-ant-api03-test");
+    let script = format!(
+        r#"get() {{ curl -sS -o /tmp/o -w '%{{http_connect}} %{{http_code}} ' --noproxy '' -x $HTTPS_PROXY --max-time 20 "$@"; echo "$? $(cat /tmp/o 2>/dev/null)"; rm -f /tmp/o; }}
+        get --cacert ca.pem https://localhost:{port}/
+        get -k --connect-to other.example:{port}:localhost:{port} https://other.example:{port}/
+        get -p http://localhost:{port}/
+        get -k https://127.0.0.1:{port}/; get -k https://2130706433:{port}/; get -k 'https://[::1]:{port}/'
+        get -k https://localhost:{plain}/; get -k https://localhost.evil.example:{port}/; get http://localhost:{plain}/"#,
+        plain = plain.port
+    );
+    let ran = repo
+        .airlock(&[
+            "--keep",
+            "--allow",
+            &format!("localhost:{port}"),
+            "run",
+            "--name",
+            "w",
+            "--net",
+            "model",
+            "--review",
+            "never",
+            "--",
+            "bash",
+            "-c",
+            &script,
+        ])
+        .ok();
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!(lines[0], "200 200 0 secure", "{} {}", ran.stdout, ran.stderr);
+    // The TLS names another server; no TLS.
+    assert!(lines[1].starts_with("200 000 35") && lines[2].starts_with("200 000 "), "{}", ran.stdout);
+    for line in &lines[3..8] {
+        assert!(line.starts_with("403 000 56"), "{line}: {}", ran.stdout);
+    }
+    assert!(lines[8].starts_with("000 403 0 airlock: localhost:"), "{}", ran.stdout);
+    assert!(plain.seen().is_empty());
+    let reasons: Vec<String> =
+        read_log(&repo, "w").iter().map(|entry| entry["reason"].as_str().unwrap_or_default().to_owned()).collect();
+    assert!(
+        reasons[1].contains("the TLS in the tunnel names other.example")
+            && reasons[2].contains("did not begin with TLS"),
+        "{reasons:?}"
+    );
+    assert!(reasons[3].contains("is an address"), "{reasons:?}");
+}
+
+#[test]
+fn names_with_private_addresses_are_not_reached_though_allowed() {
+    let mut repo = TestRepo::new();
+    let plain = Upstream::start(|_| ok("text/plain", "plain"));
+    repo.set("ANTHROPIC_API_KEY", "sk-ant-api03-test");
+    let script = format!(
+        "curl -sS -o /dev/null -w '%{{http_connect}}\\n' https://localhost:{0}/ -x $HTTPS_PROXY --noproxy ''; curl -sS http://localhost:{0}/ -x $HTTP_PROXY --noproxy ''",
+        plain.port
+    );
+    let ran = repo.airlock(&[
+        "--allow",
+        &format!("localhost:{}", plain.port),
+        "run",
+        "--net",
+        "open",
+        "--",
+        "sh",
+        "-c",
+        &script,
+    ]);
+    assert!(
+        ran.stdout.contains("403\nairlock: localhost has an address that is not on the public internet"),
+        "{} {}",
+        ran.stdout,
+        ran.stderr
+    );
+    assert!(plain.seen().is_empty());
+}
+
+#[test]
+fn allow_and_deny_take_effect_while_the_agent_runs() {
+    let mut repo = TestRepo::new();
+    let plain = Upstream::start(|_| ok("text/plain", "plain"));
+    repo.set("AIRLOCK_PRIVATE_HOSTS", "localhost");
+    repo.set("ANTHROPIC_API_KEY", "sk-ant-api03-test");
+    let host = format!("localhost:{}", plain.port);
+    let script = format!(
+        "get() {{ curl -sS -o /dev/null -w '%{{http_code}}\\n' -x $HTTP_PROXY --noproxy '' http://{host}/; }}; get; echo > first; until [ \"$(get)\" = 200 ]; do :; done; echo > second; until [ \"$(get)\" = 403 ]; do :; done; echo done"
+    );
+    let mut command = repo.command(
+        crate::support::AIRLOCK,
+        &[
+            "--keep",
+            "run",
+            "--name",
+            "w",
+            "--net",
+            "model",
+            "--timeout",
+            "60",
+            "--review",
+            "never",
+            "--",
+            "bash",
+            "-c",
+            &script,
+        ],
+    );
+    let child =
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().expect("it runs");
+    let wait_for = |file: &str| {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(50);
+        while !repo.airlock(&["diff", "w", "--name-only"]).stdout.contains(file) {
+            assert!(std::time::Instant::now() < deadline, "{file} was not written");
+        }
+    };
+    wait_for("first");
+    let allowed = repo.airlock(&["allow", "w", &host, "--always"]).ok();
+    assert!(allowed.stderr.contains(&format!("w can reach {host}")), "{}", allowed.stderr);
+    wait_for("second");
+    repo.airlock(&["deny", "w", &host]).ok();
+    let ran: CommandOutput = child.wait_with_output().expect("it ends").into();
+    assert_eq!(ran.stdout, "403\ndone\n", "{}", ran.stderr);
+    let config = std::fs::read_to_string(repo.directory().join("home/.config/airlock/config.toml")).expect("written");
+    assert!(config.contains(&format!("allow = [\"{host}\"]")), "{config}");
+    repo.airlock(&["allow", "w", "10.0.0.1"]).expect_failure(2, &["is an address"]);
+}
