@@ -6,6 +6,7 @@ mod bad_input;
 mod bases;
 mod changeset;
 mod claude;
+mod clients;
 mod collect;
 mod consent;
 mod containment;

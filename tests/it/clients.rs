@@ -1,0 +1,195 @@
+//! Real package clients against their real registries, in a sandbox of the image with package clients.
+//!
+//! The names of the registries come from the clients themselves. The tests name them in the user's configuration, so that
+//! they also pass where a registry is reached by a private address.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::claude::model;
+use crate::support::model::Step;
+use crate::support::{CommandOutput, TestRepo};
+
+const IMAGE: &str = "airlock-clients:latest";
+
+/// Runs a script with packages, in a sandbox that is kept.
+fn run(repo: &TestRepo, name: &str, script: &str) -> CommandOutput {
+    let script = format!("set -euo pipefail; {script}");
+    let args = [
+        "--keep", "run", "--name", name, "--image", IMAGE, "--net", "packages", "--review", "never", "--", "bash",
+        "-c", &script,
+    ];
+    repo.airlock(&args)
+}
+
+/// Reads the audit log of a sandbox.
+fn read_log(repo: &TestRepo, name: &str) -> Vec<Value> {
+    let log = repo.airlock(&["log", name, "--json"]).ok().stdout;
+    log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// Requires that a sandbox has received files, all of them from the cache.
+fn assert_all_files_cached(repo: &TestRepo, name: &str) {
+    let log = read_log(repo, name);
+    let path = |entry: &Value| entry["path"].as_str().unwrap_or_default().to_owned();
+    let is_file =
+        |entry: &&Value| [".tgz", ".whl", ".tar.gz", "/download"].iter().any(|end| path(entry).ends_with(end));
+    let files: Vec<&Value> = log.iter().filter(is_file).collect();
+    assert!(files.len() > 5, "{log:?}");
+    for entry in files {
+        assert!(entry["cached"] == true && entry["verdict"] == "allowed", "{entry}");
+    }
+}
+
+/// Creates a repository and writes the configuration of the user that names the default registries.
+fn create_repo() -> TestRepo {
+    let mut repo = TestRepo::empty();
+    repo.write(".gitignore", "node_modules\n.venv\ntarget\n");
+    repo.commit();
+    let script = r"cd /; npm config get registry; yarn config get registry
+        python3 -c 'from pip._internal.models.index import PyPI; print(PyPI.simple_url)'";
+    let asked = repo.airlock(&["run", "--image", IMAGE, "--", "bash", "-c", script]).ok().stdout;
+    let lines: Vec<&str> = asked.lines().collect();
+    let [npm, yarn, pypi] = lines.as_slice() else { panic!("{asked}") };
+    let cargo = tame_index::CRATES_IO_HTTP_INDEX.trim_start_matches("sparse+");
+    let home = repo.directory().join("home");
+    let write = |path: &str, text: String| {
+        let path = home.join(path);
+        std::fs::create_dir_all(path.parent().expect("it has one")).expect("made");
+        std::fs::write(path, text).expect("written");
+    };
+    write(".npmrc", format!("registry={npm}\n"));
+    write(".config/pip/pip.conf", format!("[global]\nindex-url = {pypi}\n"));
+    write(
+        ".cargo/config.toml",
+        format!("[source.crates-io]\nreplace-with = 'm'\n[source.m]\nregistry = 'sparse+{cargo}'\n"),
+    );
+    // The hosts of files are known from documents only.
+    let fetch = |url: &str| {
+        let accept = "Accept: application/vnd.pypi.simple.v1+json, */*;q=0.1";
+        let output = Command::new("curl").args(["-sSf", "-H", accept, url]).output().expect("curl runs");
+        assert!(output.status.success(), "{url}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON")
+    };
+    let host = |url: &Value| {
+        let url = url::Url::parse(url.as_str().expect("a string")).expect("a URL");
+        url.host_str().expect("a host").to_owned()
+    };
+    let files = host(&fetch(&format!("{}/six/", pypi.trim_end_matches('/')))["files"][0]["url"]);
+    let crates = host(&fetch(&format!("{cargo}config.json"))["dl"]);
+    repo.set("AIRLOCK_PRIVATE_HOSTS", [files, crates, host(&(*yarn).into())].join(","));
+    for name in ["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "HTTPS_PROXY", "NO_PROXY"] {
+        if let Ok(value) = std::env::var(name) {
+            repo.set(name, value);
+        }
+    }
+    repo
+}
+
+#[test]
+fn npm_pnpm_and_yarn_install_and_run_the_tests_of_a_project() {
+    let mut repo = create_repo();
+    repo.write("package.json", r#"{"name": "demo", "version": "1.0.0", "private": true, "scripts": {"test": "jest"}, "dependencies": {"express": "^4.18.0"}, "devDependencies": {"jest": "^29.7.0"}}"#);
+    repo.write("sum.test.js", "test('adds', () => expect(require('express')).toBeDefined());\n");
+    repo.commit();
+    run(&repo, "lock", "npm install 2>&1 | tail -n 3; cp package-lock.json /tmp; npm ci 2>&1; cmp package-lock.json /tmp/package-lock.json").ok();
+    repo.airlock(&["apply", "lock", "--accept", "package-lock.json"]).ok();
+    let lock = repo.read("package-lock.json");
+    assert!(lock.matches("\"integrity\"").count() >= 200, "{}", lock.len());
+    assert!(!lock.contains("127.0.0.1"));
+    repo.commit();
+    // In another sandbox, the files come from the cache, and the lock file does not change.
+    let tested = run(&repo, "test", "npm ci 2>&1; npm test 2>&1; npm publish 2>&1 || true; git status --short").ok();
+    assert!(tested.stdout.contains("1 passed") && !tested.stdout.contains("package-lock"), "{}", tested.stdout);
+    assert_all_files_cached(&repo, "test");
+    let other = run(
+        &repo,
+        "others",
+        "rm package-lock.json; pnpm install 2>&1 | tail -n 3; rm -rf node_modules; yarn install 2>&1 | tail -n 3; ! grep -c 127.0.0.1 pnpm-lock.yaml yarn.lock; grep -c 'tarball:' pnpm-lock.yaml || true; npx jest 2>&1",
+    )
+    .ok();
+    assert!(
+        other.stdout.contains("pnpm-lock.yaml:0\nyarn.lock:0\n0\n") && other.stdout.contains("1 passed"),
+        "{}",
+        other.stdout
+    );
+
+    // Claude Code does the same by itself.
+    let script = vec![
+        Step::Tool("Bash".into(), serde_json::json!({"command": "npm ci && npm test", "description": "test"})),
+        Step::Text("tested".into()),
+    ];
+    let (_runtime, model) = model(&mut repo, script);
+    let args = [
+        "--keep",
+        "--name",
+        "claude",
+        "--image",
+        IMAGE,
+        "--review",
+        "never",
+        "claude",
+        "-p",
+        "run the tests",
+        "--allowedTools",
+        "Bash",
+    ];
+    let ran = repo.airlock(&args).ok();
+    assert!(
+        ran.stdout.contains("tested") && ran.stderr.contains("network: model, packages"),
+        "{} {}",
+        ran.stdout,
+        ran.stderr
+    );
+    let results: String = model.seen().iter().map(|request| request.body.clone()).collect();
+    assert!(results.contains("1 passed"), "{results}");
+    assert_all_files_cached(&repo, "claude");
+}
+
+#[test]
+fn pip_and_uv_install_compiled_wheels() {
+    let repo = create_repo();
+    repo.write("pyproject.toml", "[project]\nname = \"demo\"\nversion = \"0.1.0\"\nrequires-python = \">=3.11\"\ndependencies = [\"numpy\", \"requests\", \"pytest\", \"pyyaml\"]\n");
+    repo.write("test_sum.py", "import numpy\n\ndef test_sum():\n    assert numpy.array([1, 2]).sum() == 3\n");
+    repo.commit();
+    let first = run(&repo, "lock", "uv lock 2>&1; cp uv.lock /tmp; uv sync --frozen 2>&1 | tail -n 3; .venv/bin/pytest -q; uv lock --check 2>&1; cmp uv.lock /tmp/uv.lock").ok();
+    assert!(first.stdout.contains("1 passed"), "{}", first.stdout);
+    repo.airlock(&["apply", "lock", "--accept", "uv.lock"]).ok();
+    assert!(!repo.read("uv.lock").contains("127.0.0.1") && repo.read("uv.lock").contains("sha256:"));
+    repo.commit();
+    let second = run(
+        &repo,
+        "test",
+        "uv sync --frozen 2>&1 | tail -n 3; .venv/bin/pytest -q; rm -rf .venv; python3 -m venv .venv; .venv/bin/pip install numpy requests pytest pyyaml 2>&1; .venv/bin/pytest -q
+        touch x-1.0.tar.gz; twine upload -u a -p b x-1.0.tar.gz 2>&1 | tail -n 3 || true; git status --short",
+    )
+    .ok();
+    assert!(second.stdout.matches("1 passed").count() == 2 && !second.stdout.contains("uv.lock"), "{}", second.stdout);
+    assert_all_files_cached(&repo, "test");
+}
+
+#[test]
+fn cargo_builds_and_tests_a_project() {
+    let repo = create_repo();
+    repo.write("Cargo.toml", "[package]\nname = \"demo\"\nversion = \"0.1.0\"\nedition = \"2021\"\nrust-version = \"1.85\"\n[dependencies]\nserde_json = \"1\"\ntokio = { version = \"1.40\", features = [\"full\"] }\nregex = \"1\"\nclap = \"4.5\"\nurl = \"2\"\nchrono = \"0.4\"\ntempfile = \"3\"\n");
+    repo.write(
+        "src/lib.rs",
+        "#[test]\nfn works() {\n    assert!(regex::Regex::new(\"a+\").unwrap().is_match(\"aa\"));\n}\n",
+    );
+    repo.commit();
+    let lock = "export CARGO_RESOLVER_INCOMPATIBLE_RUST_VERSIONS=fallback; cargo generate-lockfile 2>&1 | tail -n 1; cargo fetch --locked 2>&1 | tail -n 1";
+    run(&repo, "lock", lock).ok();
+    repo.airlock(&["apply", "lock", "--accept", "Cargo.lock"]).ok();
+    let text = repo.read("Cargo.lock");
+    assert!(
+        text.matches("[[package]]").count() >= 80 && !text.contains("127.0.0.1") && text.contains("registry+https://"),
+        "{text}"
+    );
+    repo.commit();
+    let built =
+        run(&repo, "test", "cargo test --locked 2>&1; cargo publish --allow-dirty 2>&1 || true; git status --short")
+            .ok();
+    assert!(built.stdout.contains("1 passed") && !built.stdout.contains("Cargo.lock"), "{}", built.stdout);
+    assert_all_files_cached(&repo, "test");
+}
