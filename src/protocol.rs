@@ -18,7 +18,7 @@ const MAX_NAME: usize = 255;
 /// The maximum length of a symlink's target, in bytes (`PATH_MAX` of Linux).
 const MAX_TARGET: usize = 4096;
 /// The first bytes of the guest's reply to the handshake; the digits are the version of the protocol.
-pub const BANNER: &[u8] = b"airlock-guest-4 ";
+pub const BANNER: &[u8] = b"airlock-guest-5 ";
 
 /// The meaning of a frame. The stream number is a request number for files and a connection number for the tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub enum Kind {
     Failed = 13,
     /// Host to guest: entries to write, see [`Entry`]; the stream number is the writer's lane.
     Write = 14,
-    /// Guest to host: the tunnel has a new connection.
+    /// Guest to host: the tunnel has a new connection to the loopback port in the payload (`u32`).
     Open = 20,
     /// Both directions: bytes of a connection.
     Data = 21,
@@ -52,12 +52,17 @@ pub enum Kind {
     Reset = 23,
     /// Both directions: the receiver grants the payload (`u32`) more bytes.
     Grant = 24,
+    /// Host to guest: connect to the loopback port in the payload (`u32`). The number is at least [`HOST_STREAMS`].
+    Connect = 25,
 }
+
+/// The first number of connections that the host opens. Those of the guest are below.
+pub const HOST_STREAMS: u32 = 1 << 31;
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
         use Kind::*;
-        [Hello, Listen, Listening, Hold, Request, Part, Done, Failed, Write, Open, Data, Finish, Reset, Grant]
+        [Hello, Listen, Listening, Hold, Request, Part, Done, Failed, Write, Open, Data, Finish, Reset, Grant, Connect]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }

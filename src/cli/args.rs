@@ -5,6 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::{ReviewMode, Settings};
 use crate::core::on_conflict::OnConflict;
 use crate::gateway::{HostPattern, NetworkLevel};
+use crate::sandbox::ports::PortSpec;
 
 /// Run Claude Code in a hardened container on a copy of your repository, and apply only what you accept
 #[derive(Debug, Parser)]
@@ -87,6 +88,16 @@ pub(super) struct AgentOptions {
     /// Serve packages only from the cache
     #[arg(long)]
     pub offline: bool,
+    /// Publish a port of the sandbox on this machine, e.g. 3000, 8080:3000 or 0:3000 for a free port here
+    ///
+    /// It is published on 127.0.0.1, unless an ADDRESS is given. The option can be repeated.
+    #[arg(long, value_name = "[[ADDRESS:]HOSTPORT:]PORT")]
+    pub port: Vec<PortSpec>,
+    /// Let the sandbox reach a service of this machine, e.g. 5432 for a database
+    ///
+    /// The agent reaches it under the same port of 127.0.0.1. The option can be repeated.
+    #[arg(long, value_name = "PORT")]
+    pub forward: Vec<u16>,
     /// Limit the tokens of the model per run, e.g. 500k or 2m [default: no limit]
     #[arg(long, value_name = "TOKENS")]
     pub budget: Option<String>,
@@ -124,6 +135,8 @@ impl AgentOptions {
         Self {
             net: self.net.or(before.net),
             allow: before.allow.into_iter().chain(self.allow).collect(),
+            port: before.port.into_iter().chain(self.port).collect(),
+            forward: before.forward.into_iter().chain(self.forward).collect(),
             offline: self.offline || before.offline,
             budget: self.budget.or(before.budget),
             image: self.image.or(before.image),
@@ -260,6 +273,14 @@ pub(super) enum Command {
     Allow(HostArgs),
     /// Keep a sandbox from reaching a host, at once
     Deny(HostArgs),
+    /// Publish a port of a running sandbox on this machine
+    Port {
+        /// Sandbox
+        name: String,
+        /// Port in the sandbox, e.g. 3000, 8080:3000 or 0:3000 for a free port here
+        #[arg(value_name = "[[ADDRESS:]HOSTPORT:]PORT")]
+        port: PortSpec,
+    },
     /// Manage the agent image
     #[command(subcommand)]
     Image(ImageVerb),

@@ -199,6 +199,9 @@ impl LogLine {
     }
 }
 
+/// The permit for a concurrent request.
+pub(super) type RequestPermit = Option<tokio::sync::OwnedSemaphorePermit>;
+
 /// A request that is being answered. Its entry is written when it is dropped, with everything that was transferred by
 /// then.
 pub(super) struct Exchange {
@@ -206,6 +209,8 @@ pub(super) struct Exchange {
     entry: AuditEntry,
     started: Instant,
     is_allowable: bool,
+    /// Returned with the entry.
+    permit: RequestPermit,
 }
 
 impl Exchange {
@@ -216,6 +221,7 @@ impl Exchange {
             log: log.clone(),
             started: Instant::now(),
             is_allowable: false,
+            permit: None,
             entry: AuditEntry {
                 time: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
                 route: route.into(),
@@ -240,6 +246,11 @@ impl Exchange {
 
     pub(super) fn set_host(&mut self, host: &str) {
         self.entry.host = shorten(host);
+    }
+
+    /// Holds a permit until the response has ended.
+    pub(super) fn hold_permit(&mut self, permit: RequestPermit) {
+        self.permit = permit;
     }
 
     pub(super) fn set_cached(&mut self) {
@@ -280,6 +291,33 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.entry.duration = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.log.write(&self.entry, self.is_allowable);
+    }
+}
+
+/// A connection through a port.
+pub struct Transfer(Exchange);
+
+impl AuditLog {
+    /// Begins the entry of a connection through a port.
+    #[must_use]
+    pub fn start_transfer(&self, route: &str, host: &str, path: &str) -> Transfer {
+        let mut exchange = Exchange::start(self, route, "TCP", path);
+        exchange.set_host(host);
+        Transfer(exchange)
+    }
+}
+
+impl Transfer {
+    /// Ends the entry with the bytes that one end and the other has sent, or with a failure.
+    pub fn finish(mut self, bytes: Option<(u64, u64)>) {
+        match bytes {
+            Some((sent, received)) => {
+                self.0.entry.sent = sent;
+                self.0.entry.received = received;
+                self.0.allow();
+            }
+            None => self.0.fail("the connection failed"),
+        }
     }
 }
 

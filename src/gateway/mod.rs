@@ -28,7 +28,7 @@ mod tunnel;
 mod upstream;
 mod usage;
 
-pub use audit::{AuditEntry, AuditLog, AuditSummary, LogLine, Verdict};
+pub use audit::{AuditEntry, AuditLog, AuditSummary, LogLine, Transfer, Verdict};
 pub(crate) use authority::Authority;
 pub use cache::{Cache, CacheUsage, DEFAULT_CACHE_BYTES};
 pub(crate) use credential::{ClaudeSettings, Credential, CredentialError, CredentialKind, CredentialSource};
@@ -40,5 +40,6 @@ pub use packages::PackageUpstreams;
 pub use policy::{HostLists, NetworkLevel};
 pub use server::{DEFAULT_MAX_DOWNLOAD, GATEWAY_PORT, Gateway, GatewayOptions};
 pub(crate) use tunnel::Tunnel;
+pub use tunnel::{TunnelConnection, TunnelStream};
 pub use upstream::{UpstreamOptions, UrlCredential, check_certificates};
 pub use usage::TokenUsage;

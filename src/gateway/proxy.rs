@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use url::Url;
 
-use super::audit::{AuditLog, Exchange};
+use super::audit::{AuditLog, Exchange, RequestPermit};
 use super::body::DataBody;
 use super::client_hello::{HelloState, MAX_HELLO, parse_hello};
 use super::headers::strip_hop_headers;
@@ -27,10 +27,11 @@ pub(super) async fn serve_connect(
     request: Request<Incoming>,
     client: &UpstreamClient,
     policy: &Policy,
-    log: &AuditLog,
+    (log, permit): (&AuditLog, RequestPermit),
 ) -> Response<Reply> {
     let target = request.uri().to_string();
     let mut exchange = Exchange::start(log, "proxy", "CONNECT", &target);
+    exchange.hold_permit(permit);
     let (host, port) = match split_target(&target) {
         Ok(parsed) => parsed,
         Err(reason) => {
@@ -160,9 +161,10 @@ pub(super) async fn serve_absolute(
     mut request: Request<Incoming>,
     client: &UpstreamClient,
     policy: &Policy,
-    log: &AuditLog,
+    (log, permit): (&AuditLog, RequestPermit),
 ) -> Response<Reply> {
     let mut exchange = Exchange::start(log, "proxy", request.method().as_str(), request.uri().path());
+    exchange.hold_permit(permit);
     let target = request.uri().to_string();
     let host = request.uri().host().unwrap_or_default().to_owned();
     exchange.set_host(&host);

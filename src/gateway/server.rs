@@ -10,10 +10,10 @@ use hyper::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::DuplexStream;
+use tokio::sync::Semaphore;
 use url::Url;
 
-use super::audit::{AuditLog, AuditSummary, Exchange};
+use super::audit::{AuditLog, AuditSummary, Exchange, RequestPermit};
 use super::authority::Authority;
 use super::cache::Cache;
 use super::git_route::{GitRoute, GitUpstreams};
@@ -25,12 +25,15 @@ use super::proxy;
 use super::reply::Reply;
 use super::reply::full_body;
 use super::request_path::{check_path, check_query};
+use super::tunnel::TunnelStream;
 use super::upstream::{UpstreamClient, UpstreamOptions};
 
 /// The loopback port of the gateway inside the sandbox, which has its own network.
 pub const GATEWAY_PORT: u16 = 47_821;
 /// Maximum size of a request's line and headers, in bytes.
 const MAX_HEAD: usize = 32 * 1024;
+/// Maximum number of concurrent requests of a sandbox. Others wait.
+const MAX_REQUESTS: usize = 256;
 /// Maximum time for a request's line and headers.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum number of bytes that a sandbox downloads, unless `max_download` says otherwise.
@@ -62,6 +65,7 @@ struct Routes {
     git: GitRoute,
     authority: Authority,
     log: AuditLog,
+    permits: Arc<Semaphore>,
 }
 
 impl Gateway {
@@ -88,11 +92,12 @@ impl Gateway {
             git: GitRoute::new(git),
             authority,
             log,
+            permits: Arc::new(Semaphore::new(MAX_REQUESTS)),
         })))
     }
 
     /// Serves one connection until it ends. An error of the peer ends only that connection.
-    pub async fn serve_connection(self, stream: DuplexStream) {
+    pub async fn serve_connection(self, stream: TunnelStream) {
         let service = service_fn(move |request| {
             let routes = Arc::clone(&self.0);
             async move { Ok::<_, Infallible>(routes.serve(request).await) }
@@ -147,16 +152,19 @@ impl Routes {
             {
                 return self.serve_registry(request, host);
             }
-            return proxy::serve_connect(request, &self.client, &self.policy, &self.log).await;
+            let permit = self.take_permit().await;
+            return proxy::serve_connect(request, &self.client, &self.policy, (&self.log, permit)).await;
         }
         if proxy::is_proxy_request(&request) {
-            return proxy::serve_absolute(request, &self.client, &self.policy, &self.log).await;
+            let permit = self.take_permit().await;
+            return proxy::serve_absolute(request, &self.client, &self.policy, (&self.log, permit)).await;
         }
         let path = request.uri().path();
         let prefix = path.strip_prefix('/').and_then(|rest| rest.split_once('/')).map(|(prefix, _)| prefix);
         let route = PREFIXES.into_iter().find(|name| Some(*name) == prefix);
         let name = route.unwrap_or(if self.model.is_some() { "model" } else { "" });
-        let exchange = Exchange::start(&self.log, name, request.method().as_str(), path);
+        let mut exchange = Exchange::start(&self.log, name, request.method().as_str(), path);
+        exchange.hold_permit(self.take_permit().await);
         let (Some(route), Some(rest)) = (route, route.and_then(|name| path.get(name.len() + 2..))) else {
             return match &self.model {
                 Some(model) => model.serve(request, &self.client, exchange).await,
@@ -184,6 +192,11 @@ impl Routes {
             );
         }
         self.packages.serve(route, head, self.context(), exchange).await
+    }
+
+    /// Waits for one of the concurrent requests that a sandbox may have.
+    async fn take_permit(&self) -> RequestPermit {
+        Arc::clone(&self.permits).acquire_owned().await.ok()
     }
 
     fn context(&self) -> RouteContext<'_> {
@@ -241,7 +254,8 @@ impl Routes {
         };
         let head =
             RequestHead { method: request.method(), path, query: request.uri().query(), headers: request.headers() };
-        self.packages.serve_own(&url, head, self.context(), &self.log).await
+        let permit = self.take_permit().await;
+        self.packages.serve_own(&url, head, self.context(), (&self.log, permit)).await
     }
 }
 

@@ -63,7 +63,7 @@ fn serve_requests() -> io::Result<()> {
     let output = Output(Arc::new(Mutex::new(io::stdout())));
     let mut input = BufReader::with_capacity(1 << 16, io::stdin().lock());
     let mut files = files::FileServer::start_writers(&output);
-    let tunnel = tunnel::Tunnel::new(&output);
+    let tunnel = tunnel::Tunnel::new(&output)?;
     while let Some(frame) = protocol::read_frame(&mut input)? {
         match frame.kind {
             Kind::Hello => output.send_frame(Kind::Hello, 0, &[protocol::BANNER, &frame.payload].concat())?,
@@ -79,7 +79,7 @@ fn serve_requests() -> io::Result<()> {
             }
             Kind::Request => files.handle_request(frame.stream, &frame.payload)?,
             Kind::Write => files.queue_entries(frame.stream, frame.payload)?,
-            Kind::Data | Kind::Finish | Kind::Reset | Kind::Grant => tunnel.handle_frame(frame)?,
+            Kind::Data | Kind::Finish | Kind::Reset | Kind::Grant | Kind::Connect => tunnel.handle_frame(frame)?,
             Kind::Open | Kind::Listening | Kind::Part | Kind::Done | Kind::Failed => {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the host sent an answer"));
             }

@@ -1,20 +1,51 @@
-//! The guest's end of the tunnel: a loopback listener whose connections are forwarded to the host, multiplexed and with
-//! flow control.
+//! The guest's end of the tunnel: connections of loopback ports, multiplexed over the guest's streams, with flow control
+//! for each.
+//!
+//! One thread serves all connections, which are non-blocking. It holds at most [`WINDOW`] bytes of each, and takes no
+//! further connection while it has [`MAX_CONNECTIONS`]: the kernel's queue holds the rest back.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
 
 use crate::Output;
-use crate::protocol::{Decoder, Frame, Kind, WINDOW};
+use crate::protocol::{Decoder, Frame, HOST_STREAMS, Kind, WINDOW};
 
-/// Maximum number of open connections. Further ones are closed at once, so that an agent cannot exhaust the threads.
-const MAX_CONNECTIONS: usize = 256;
+/// Maximum number of open connections.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// Number of connections that the kernel queues for a port.
+const BACKLOG: i32 = 4096;
+
+/// Maximum number of connections that the host has closed and that the agent has not.
+const MAX_CLOSING: usize = 256;
 
 /// Maximum number of held connections. The launcher's connection comes before any of the agent's.
 const MAX_HELD: usize = 8;
+
+/// Number of bytes that are read from a connection at once.
+const CHUNK: usize = 32 * 1024;
+
+/// `struct pollfd`, see poll(2).
+#[repr(C)]
+struct PollEntry {
+    descriptor: RawFd,
+    events: i16,
+    returned: i16,
+}
+
+unsafe extern "C" {
+    /// See poll(2). `count` is `nfds_t`, an unsigned long.
+    fn poll(entries: *mut PollEntry, count: usize, timeout: i32) -> i32;
+    /// See listen(2).
+    fn listen(descriptor: RawFd, backlog: i32) -> i32;
+}
+
+const POLLIN: i16 = 1;
+const POLLOUT: i16 = 4;
 
 /// Accepts connections on a loopback port and holds them open until this process ends. This lets a launcher notice that
 /// its owner has ended. Nothing is read or written.
@@ -29,176 +60,388 @@ pub fn hold_port(port: u16) -> io::Result<()> {
     Ok(())
 }
 
-#[derive(Default)]
-struct ConnectionState {
-    /// Number of bytes that may still be sent to the host.
-    credit: u32,
-    /// Bytes from the host, at most [`WINDOW`].
-    queue: VecDeque<u8>,
-    finished: bool,
-    is_closed: bool,
+/// An event for the thread.
+enum Event {
+    Frame(Frame),
+    Listener(TcpListener, u16),
+    /// A connection that the host requested, or `None` if it failed.
+    Connected(u32, Option<TcpStream>),
 }
 
-struct Connection {
-    state: Mutex<ConnectionState>,
-    changed: Condvar,
+#[derive(Clone)]
+struct Events {
+    queue: Arc<Mutex<VecDeque<Event>>>,
+    wake: Arc<UnixStream>,
 }
 
-type Connections = Arc<Mutex<HashMap<u32, Arc<Connection>>>>;
+impl Events {
+    fn send(&self, event: Event) -> io::Result<()> {
+        let mut queue = self.queue.lock().map_err(|_| io::Error::other("a thread panicked"))?;
+        queue.push_back(event);
+        if queue.len() == 1 {
+            // The pipe is non-blocking. A full one wakes the thread as well.
+            let _ = (&*self.wake).write(&[0]);
+        }
+        Ok(())
+    }
+}
 
 /// The connections of one sandbox.
 pub struct Tunnel {
-    output: Output,
-    connections: Connections,
-    next: Arc<AtomicU32>,
+    events: Events,
 }
 
 impl Tunnel {
-    /// Creates a tunnel that does not listen yet.
-    pub fn new(output: &Output) -> Self {
-        Self { output: output.clone(), connections: Connections::default(), next: Arc::default() }
+    /// Creates a tunnel that does not listen yet, and starts its thread.
+    pub fn new(output: &Output) -> io::Result<Self> {
+        let (wake, woken) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        woken.set_nonblocking(true)?;
+        let events = Events { queue: Arc::default(), wake: Arc::new(wake) };
+        let mut connections = Connections {
+            output: output.clone(),
+            events: events.clone(),
+            woken,
+            listeners: Vec::new(),
+            open: HashMap::new(),
+            connecting: HashMap::new(),
+            closing: VecDeque::new(),
+            next: 0,
+        };
+        std::thread::spawn(move || connections.serve());
+        Ok(Self { events })
     }
 
-    /// Listens on a loopback port and serves its connections in threads.
+    /// Listens on a loopback port, over IPv6 as well if the sandbox has it.
     pub fn listen_on(&self, port: u16) -> io::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
-        let (output, connections, next) = (self.output.clone(), Arc::clone(&self.connections), Arc::clone(&self.next));
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let id = next.fetch_add(1, Ordering::Relaxed);
-                // A connection that cannot be served is closed when its stream is dropped.
-                let _ = serve_connection(id, stream, &output, &connections);
-            }
-        });
+        let second = TcpListener::bind((Ipv6Addr::LOCALHOST, port)).ok();
+        for listener in [Some(listener), second].into_iter().flatten() {
+            listener.set_nonblocking(true)?;
+            // The standard library asks for a queue of 128 connections. A client whose connection is not queued waits for
+            // a second.
+            // SAFETY: the call takes only numbers.
+            unsafe { listen(listener.as_raw_fd(), BACKLOG) };
+            self.events.send(Event::Listener(listener, port))?;
+        }
         Ok(())
     }
 
     /// Handles a frame from the host. Never blocks.
     pub fn handle_frame(&self, frame: Frame) -> io::Result<()> {
-        let Some(connection) = lock_mutex(&self.connections)?.get(&frame.stream).cloned() else { return Ok(()) };
-        let mut state = lock_mutex(&connection.state)?;
-        match frame.kind {
-            Kind::Data if state.queue.len() + frame.payload.len() > WINDOW as usize => state.is_closed = true,
-            Kind::Data => state.queue.extend(frame.payload),
-            Kind::Finish => state.finished = true,
-            Kind::Grant => state.credit = state.credit.saturating_add(Decoder(&frame.payload).read_u32()?),
-            _ => state.is_closed = true,
+        if frame.kind != Kind::Connect {
+            return self.events.send(Event::Frame(frame));
         }
-        connection.changed.notify_all();
+        let (id, port) = (frame.stream, u16::try_from(Decoder(&frame.payload).read_u32()?).map_err(io::Error::other)?);
+        self.events.send(Event::Frame(frame))?;
+        let events = self.events.clone();
+        let connect = move || {
+            // A server may listen on one of the two addresses only.
+            let connected = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+                .or_else(|_| TcpStream::connect((Ipv6Addr::LOCALHOST, port)));
+            events.send(Event::Connected(id, connected.ok()))
+        };
+        // Without a thread, the connection fails.
+        match std::thread::Builder::new().spawn(connect) {
+            Ok(_) => Ok(()),
+            Err(_) => self.events.send(Event::Connected(id, None)),
+        }
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    /// Number of bytes that may still be sent to the host.
+    credit: u32,
+    /// Bytes from the host, at most [`WINDOW`].
+    queue: VecDeque<u8>,
+    /// Whether the host sends no more.
+    host_finished: bool,
+    /// Whether the agent's end sends no more.
+    agent_finished: bool,
+    /// Whether the host has closed the connection. What the agent's end still sends is discarded: closing a socket with
+    /// unread bytes would take the last bytes of the response from the agent.
+    is_closing: bool,
+}
+
+impl Connection {
+    fn new(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            credit: WINDOW,
+            queue: VecDeque::new(),
+            host_finished: false,
+            agent_finished: false,
+            is_closing: false,
+        })
+    }
+
+    fn wanted_events(&self) -> i16 {
+        let read = if (self.credit > 0 || self.is_closing) && !self.agent_finished { POLLIN } else { 0 };
+        let write = if self.queue.is_empty() { 0 } else { POLLOUT };
+        read | write
+    }
+
+    fn is_done(&self) -> bool {
+        self.agent_finished && self.host_finished && self.queue.is_empty()
+    }
+}
+
+/// What is ready.
+struct Ready {
+    has_events: bool,
+    /// The indices of listeners.
+    listeners: Vec<usize>,
+    /// The IDs of connections.
+    connections: Vec<u32>,
+}
+
+/// The state of the thread.
+struct Connections {
+    output: Output,
+    events: Events,
+    woken: UnixStream,
+    listeners: Vec<(TcpListener, u16)>,
+    open: HashMap<u32, Connection>,
+    /// The frames of the host for connections that are not established yet.
+    connecting: HashMap<u32, Vec<Frame>>,
+    /// The IDs of closing connections, the oldest first.
+    closing: VecDeque<u32>,
+    next: u32,
+}
+
+impl Connections {
+    /// Serves all connections until the output is closed.
+    fn serve(&mut self) {
+        let mut buffer = vec![0; CHUNK];
+        while self.serve_once(&mut buffer).is_ok() {}
+        // Without the output, the host is gone, and the process ends with its input.
+    }
+
+    fn serve_once(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        let ready = self.wait()?;
+        if ready.has_events {
+            self.handle_events(buffer)?;
+        }
+        for at in ready.listeners {
+            self.accept(at)?;
+        }
+        for id in ready.connections {
+            self.transfer(id, buffer)?;
+        }
         Ok(())
     }
-}
 
-fn serve_connection(id: u32, stream: TcpStream, output: &Output, connections: &Connections) -> io::Result<()> {
-    let connection = Arc::new(Connection {
-        state: Mutex::new(ConnectionState { credit: WINDOW, ..ConnectionState::default() }),
-        changed: Condvar::new(),
-    });
-    {
-        let mut all = lock_mutex(connections)?;
-        if all.len() >= MAX_CONNECTIONS {
+    /// Waits until something is ready.
+    fn wait(&self) -> io::Result<Ready> {
+        let entry = |descriptor, events| PollEntry { descriptor, events, returned: 0 };
+        let accepts = if self.active() < MAX_CONNECTIONS { POLLIN } else { 0 };
+        let mut entries = vec![entry(self.woken.as_raw_fd(), POLLIN)];
+        entries.extend(self.listeners.iter().map(|(listener, _)| entry(listener.as_raw_fd(), accepts)));
+        let mut ids = Vec::with_capacity(self.open.len());
+        for (id, connection) in &self.open {
+            // An entry without wanted events would report a hang-up again and again.
+            let events = connection.wanted_events();
+            if events != 0 {
+                ids.push(*id);
+                entries.push(entry(connection.stream.as_raw_fd(), events));
+            }
+        }
+        // SAFETY: the entries live during the call, and `count` is their number.
+        let ready = unsafe { poll(entries.as_mut_ptr(), entries.len(), -1) };
+        if ready < 0 && io::Error::last_os_error().kind() != ErrorKind::Interrupted {
+            return Err(io::Error::last_os_error());
+        }
+        let is_ready = |entry: &PollEntry| ready > 0 && entry.returned != 0;
+        let (own, connections) = entries.split_at(1 + self.listeners.len());
+        Ok(Ready {
+            has_events: is_ready(&own[0]),
+            listeners: (0..self.listeners.len()).filter(|at| is_ready(&own[1 + at])).collect(),
+            connections: ids
+                .into_iter()
+                .zip(connections)
+                .filter(|(_, entry)| is_ready(entry))
+                .map(|(id, _)| id)
+                .collect(),
+        })
+    }
+
+    fn handle_events(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        while matches!(self.woken.read(buffer), Ok(1..)) {}
+        let events = {
+            let mut queue = self.events.queue.lock().map_err(|_| io::Error::other("a thread panicked"))?;
+            std::mem::take(&mut *queue)
+        };
+        for event in events {
+            match event {
+                Event::Listener(listener, port) => self.listeners.push((listener, port)),
+                Event::Connected(id, stream) => {
+                    let frames = self.connecting.remove(&id).unwrap_or_default();
+                    match stream.and_then(|stream| Connection::new(stream).ok()) {
+                        Some(connection) if self.active() < MAX_CONNECTIONS => {
+                            self.open.insert(id, connection);
+                            for frame in frames {
+                                self.handle_frame(frame, buffer)?;
+                            }
+                        }
+                        _ => self.output.send_frame(Kind::Reset, id, &[])?,
+                    }
+                }
+                Event::Frame(frame) => self.handle_frame(frame, buffer)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_frame(&mut self, frame: Frame, buffer: &mut [u8]) -> io::Result<()> {
+        let id = frame.stream;
+        if frame.kind == Kind::Connect {
+            self.connecting.insert(id, Vec::new());
             return Ok(());
         }
-        all.insert(id, Arc::clone(&connection));
-    }
-    let opened = stream
-        .set_nodelay(true)
-        .and_then(|()| stream.try_clone())
-        .and_then(|up| output.send_frame(Kind::Open, id, &[]).map(|()| up));
-    let (up, down) = match opened {
-        Ok(up) => (up, stream),
-        Err(error) => {
-            // The host never hears of this connection, so nothing else would remove it.
-            lock_mutex(connections)?.remove(&id);
-            return Err(error);
+        if let Some(frames) = self.connecting.get_mut(&id) {
+            // As many bytes as the host has credit for.
+            frames.push(frame);
+            return Ok(());
         }
-    };
-    let (output, connections) = (output.clone(), Arc::clone(connections));
-    std::thread::spawn(move || {
-        let sender = {
-            let (connection, output) = (Arc::clone(&connection), output.clone());
-            std::thread::spawn(move || send_up(id, up, &connection, &output))
-        };
-        let sent_down = send_down(id, &down, &connection, &output);
-        if sent_down.is_err() {
-            let _ = down.shutdown(Shutdown::Both);
-            let _ = output.send_frame(Kind::Reset, id, &[]);
-        }
-        let _ = sender.join();
-        if let Ok(mut all) = connections.lock() {
-            all.remove(&id);
-        }
-    });
-    Ok(())
-}
-
-/// Copies data from the agent to the host, as far as the host has granted credit.
-fn send_up(id: u32, mut stream: TcpStream, connection: &Connection, output: &Output) {
-    let mut buffer = vec![0; 32 * 1024];
-    loop {
-        let allowed = {
-            let Ok(mut state) = connection.state.lock() else { return };
-            while state.credit == 0 && !state.is_closed {
-                let Ok(waited) = connection.changed.wait(state) else { return };
-                state = waited;
-            }
-            if state.is_closed {
-                return;
-            }
-            buffer.len().min(state.credit as usize)
-        };
-        match stream.read(&mut buffer[..allowed]) {
-            Ok(0) => {
-                let _ = output.send_frame(Kind::Finish, id, &[]);
-                return;
-            }
-            Ok(n) => {
-                if let Ok(mut state) = connection.state.lock() {
-                    state.credit -= u32::try_from(n).unwrap_or(state.credit);
-                }
-                if output.send_frame(Kind::Data, id, &buffer[..n]).is_err() {
-                    return;
-                }
-            }
-            Err(_) => {
-                if let Ok(mut state) = connection.state.lock() {
-                    state.is_closed = true;
-                    connection.changed.notify_all();
-                }
-                let _ = output.send_frame(Kind::Reset, id, &[]);
-                return;
-            }
-        }
-    }
-}
-
-/// Copies data from the host to the agent, and grants credit for delivered bytes.
-fn send_down(id: u32, mut stream: &TcpStream, connection: &Connection, output: &Output) -> io::Result<()> {
-    loop {
-        let bytes: Vec<u8> = {
-            let mut state = lock_mutex(&connection.state)?;
-            while state.queue.is_empty() && !state.finished && !state.is_closed {
-                state = connection.changed.wait(state).map_err(|_| io::Error::other("a thread panicked"))?;
-            }
-            if state.is_closed {
-                return Err(io::ErrorKind::ConnectionReset.into());
-            }
-            if state.queue.is_empty() {
-                stream.shutdown(Shutdown::Write)?;
+        let Some(connection) = self.open.get_mut(&id) else { return Ok(()) };
+        match frame.kind {
+            Kind::Data if connection.queue.len() + frame.payload.len() > WINDOW as usize => return self.reset(id),
+            Kind::Data => connection.queue.extend(frame.payload),
+            Kind::Finish => connection.host_finished = true,
+            Kind::Grant => {
+                connection.credit = connection.credit.saturating_add(Decoder(&frame.payload).read_u32()?);
                 return Ok(());
             }
-            state.queue.drain(..).collect()
-        };
-        if let Err(error) = stream.write_all(&bytes) {
-            lock_mutex(&connection.state)?.is_closed = true;
-            connection.changed.notify_all();
-            return Err(error);
+            // The host has closed the connection. What it has sent before is delivered.
+            _ if connection.host_finished => {
+                connection.is_closing = true;
+                self.closing.push_back(id);
+                self.drop_oldest_closing();
+            }
+            _ => {
+                self.remove(id);
+                return Ok(());
+            }
         }
-        let granted = u32::try_from(bytes.len()).unwrap_or(WINDOW);
-        output.send_frame(Kind::Grant, id, &granted.to_le_bytes())?;
+        self.transfer(id, buffer)
+    }
+
+    /// Accepts the connections that wait, as far as there is room.
+    fn accept(&mut self, listener: usize) -> io::Result<()> {
+        let port = self.listeners[listener].1;
+        while self.active() < MAX_CONNECTIONS {
+            // None is waiting, or there are too many descriptors: the next poll tries again.
+            let Ok((stream, _)) = self.listeners[listener].0.accept() else { break };
+            let Ok(connection) = Connection::new(stream) else { continue };
+            while self.open.contains_key(&self.next) {
+                self.next = (self.next + 1) % HOST_STREAMS;
+            }
+            let id = self.next;
+            self.next = (self.next + 1) % HOST_STREAMS;
+            self.output.send_frame(Kind::Open, id, &u32::from(port).to_le_bytes())?;
+            self.open.insert(id, connection);
+        }
+        Ok(())
+    }
+
+    /// Transfers what is ready in both directions. A failure of the connection resets it.
+    fn transfer(&mut self, id: u32, buffer: &mut [u8]) -> io::Result<()> {
+        let Some(connection) = self.open.get_mut(&id) else { return Ok(()) };
+        match send_down(connection) {
+            Ok(0) => {}
+            Ok(n) => self.output.send_frame(Kind::Grant, id, &n.to_le_bytes())?,
+            Err(_) => return self.reset(id),
+        }
+        let Some(connection) = self.open.get_mut(&id) else { return Ok(()) };
+        match read_up(connection, buffer) {
+            Ok(None) => {}
+            Ok(Some(0)) => {
+                connection.agent_finished = true;
+                if !connection.is_closing {
+                    self.output.send_frame(Kind::Finish, id, &[])?;
+                }
+            }
+            Ok(Some(_)) if connection.is_closing => {}
+            Ok(Some(n)) => {
+                connection.credit -= u32::try_from(n).unwrap_or(connection.credit);
+                self.output.send_frame(Kind::Data, id, &buffer[..n])?;
+            }
+            Err(_) => return self.reset(id),
+        }
+        if self.open.get(&id).is_some_and(Connection::is_done) {
+            self.remove(id);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, id: u32) -> Option<Connection> {
+        let removed = self.open.remove(&id)?;
+        if removed.is_closing {
+            self.closing.retain(|other| *other != id);
+        }
+        Some(removed)
+    }
+
+    fn drop_oldest_closing(&mut self) {
+        while self.closing.len() > MAX_CLOSING {
+            if let Some(oldest) = self.closing.pop_front() {
+                self.open.remove(&oldest);
+            }
+        }
+    }
+
+    /// Returns the number of connections that the host has not closed.
+    fn active(&self) -> usize {
+        self.open.len() - self.closing.len()
+    }
+
+    fn reset(&mut self, id: u32) -> io::Result<()> {
+        match self.remove(id) {
+            // The host does not know it any more.
+            Some(connection) if connection.is_closing => Ok(()),
+            Some(connection) => {
+                let _ = connection.stream.shutdown(Shutdown::Both);
+                self.output.send_frame(Kind::Reset, id, &[])
+            }
+            None => self.output.send_frame(Kind::Reset, id, &[]),
+        }
     }
 }
 
-fn lock_mutex<T>(mutex: &Mutex<T>) -> io::Result<std::sync::MutexGuard<'_, T>> {
-    mutex.lock().map_err(|_| io::Error::other("a thread panicked"))
+/// Writes queued bytes to the agent's end, and returns their number.
+fn send_down(connection: &mut Connection) -> io::Result<u32> {
+    let mut sent = 0;
+    while !connection.queue.is_empty() {
+        match connection.stream.write(connection.queue.as_slices().0) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(n) => {
+                connection.queue.drain(..n);
+                sent += u32::try_from(n).unwrap_or(0);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    if connection.queue.is_empty() && connection.host_finished {
+        // The agent's end may be closed already.
+        let _ = connection.stream.shutdown(Shutdown::Write);
+    }
+    Ok(sent)
+}
+
+/// Reads bytes from the agent's end, as far as the host has granted credit. Returns `None` if there are none yet.
+fn read_up(connection: &mut Connection, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    if connection.agent_finished || (connection.credit == 0 && !connection.is_closing) {
+        return Ok(None);
+    }
+    let allowed = if connection.is_closing { buffer.len() } else { buffer.len().min(connection.credit as usize) };
+    match connection.stream.read(&mut buffer[..allowed]) {
+        Ok(n) => Ok(Some(n)),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use tokio::io::{AsyncWriteExt, DuplexStream};
-use tokio::sync::mpsc;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::core::random::read_random_bytes;
 use crate::engine::{AttachedStreams, OutputChunk};
-use crate::gateway::Tunnel;
+use crate::gateway::{Tunnel, TunnelConnection, TunnelStream};
 use crate::protocol::{self, Decoder, Frame, Kind, ListedEntry, Request, Root, Space, Usage, WrittenFile};
 
 /// Length of the handshake's nonce in bytes. The guest returns it after its banner, which proves that it answers this
@@ -79,13 +79,16 @@ pub struct GuestClient {
     stderr: Arc<Mutex<String>>,
     /// Answers to the handshake and to requests for a port.
     control: Arc<tokio::sync::Mutex<mpsc::Receiver<Frame>>>,
+    tunnel: Arc<Tunnel>,
+    /// Closed when the guest has ended.
+    ended: watch::Receiver<()>,
 }
 
 impl GuestClient {
     /// Performs the handshake with the guest. New connections of the tunnel go to `accept`.
     pub async fn perform_handshake(
         attached: AttachedStreams,
-        accept: mpsc::UnboundedSender<DuplexStream>,
+        accept: mpsc::UnboundedSender<TunnelConnection>,
     ) -> Result<Self, GuestError> {
         let (out, mut queue) = mpsc::channel::<Bytes>(16);
         let mut input = attached.input;
@@ -100,15 +103,21 @@ impl GuestClient {
         let pending: PendingRequests = Arc::new(Mutex::new(Some(HashMap::new())));
         let stderr = Arc::new(Mutex::new(String::new()));
         let (control, answers) = mpsc::channel(4);
-        let weak_out = out.downgrade();
+        let tunnel = Arc::new(Tunnel::new(out.downgrade(), accept));
+        let (end, ended) = watch::channel(());
         let client = Self {
             out,
             pending: Arc::clone(&pending),
             next_id: Arc::default(),
             stderr: Arc::clone(&stderr),
             control: Arc::new(tokio::sync::Mutex::new(answers)),
+            tunnel: Arc::clone(&tunnel),
+            ended,
         };
-        tokio::spawn(read_frames(attached.output, Arc::clone(&pending), weak_out, accept, control, stderr));
+        tokio::spawn(async move {
+            read_frames(attached.output, pending, tunnel, control, stderr).await;
+            drop(end);
+        });
 
         let nonce = read_random_bytes::<NONCE_LEN>().map_err(|e| GuestError::Protocol(e.to_string()))?;
         client.send_frame(Kind::Hello, 0, &nonce).await?;
@@ -123,6 +132,17 @@ impl GuestClient {
     /// Opens the tunnel's listener and waits until it is open.
     pub async fn listen_on(&self, port: u16) -> Result<(), GuestError> {
         self.open_port(Kind::Listen, port).await
+    }
+
+    /// Opens a connection to a loopback port inside the sandbox. If no program listens there, the stream ends at once.
+    pub async fn connect_to(&self, port: u16) -> Result<TunnelStream, GuestError> {
+        self.tunnel.connect(port).await.ok_or_else(|| self.ended_error())
+    }
+
+    /// Waits until the guest has ended.
+    pub async fn wait_for_end(&self) {
+        // No value is ever sent, so only the end is a change.
+        let _ = self.ended.clone().changed().await;
     }
 
     /// Opens the port whose connections end with the guest, and waits until it is open.
@@ -317,12 +337,10 @@ async fn read_frames(
         Box<dyn futures_util::Stream<Item = Result<OutputChunk, crate::engine::EngineError>> + Send>,
     >,
     pending: PendingRequests,
-    out: mpsc::WeakSender<Bytes>,
-    accept: mpsc::UnboundedSender<DuplexStream>,
+    tunnel: Arc<Tunnel>,
     control: mpsc::Sender<Frame>,
     stderr: Arc<Mutex<String>>,
 ) {
-    let mut tunnel: Option<Tunnel> = None;
     let mut buffer = BytesMut::new();
     'read: while let Some(Ok(chunk)) = output.next().await {
         match chunk {
@@ -355,16 +373,10 @@ async fn read_frames(
                     continue;
                 }
                 Kind::Open | Kind::Data | Kind::Finish | Kind::Reset | Kind::Grant => {
-                    if tunnel.is_none() {
-                        let Some(out) = out.upgrade() else { break 'read };
-                        tunnel = Some(Tunnel::new(out, accept.clone()));
-                    }
-                    if let Some(tunnel) = &mut tunnel {
-                        tunnel.handle_frame(Frame { kind, stream, payload }).await;
-                    }
+                    tunnel.handle_frame(Frame { kind, stream, payload }).await;
                     continue;
                 }
-                Kind::Listen | Kind::Hold | Kind::Request | Kind::Write => break 'read,
+                Kind::Listen | Kind::Hold | Kind::Request | Kind::Write | Kind::Connect => break 'read,
             };
             let sender = pending.lock().ok().and_then(|mut all| {
                 let open = all.as_mut()?;

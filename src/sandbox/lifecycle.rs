@@ -25,6 +25,7 @@ use crate::core::random::create_random_id;
 use crate::core::random::read_random_bytes;
 use crate::engine::{Engine, image};
 use crate::git::HostRepo;
+use crate::guest_client::GuestClient;
 use crate::terminal::Signals;
 
 /// Default limit on the processes and threads of the agent.
@@ -263,6 +264,18 @@ pub async fn collect_live(
     let guest = resources.exec_guest(&sidecar, "0:0").await?;
     let (mode, progress) = (CollectMode::Live, &ProgressCounter::default());
     collect_changes(Collection { host, sandbox, guest: &guest, policy, mode, store, progress }).await
+}
+
+/// Connects to a sandbox whose agent is running, owned by another process. Returns `None` if none is.
+///
+/// # Errors
+/// The engine fails, or the sidecar has just ended.
+pub async fn connect_running(engine: &dyn Engine, sandbox: &Sandbox) -> Result<Option<GuestClient>, SandboxError> {
+    let resources = EngineResources::from_record(engine, &sandbox.record);
+    match resources.running_sidecar().await? {
+        Some(sidecar) => Ok(Some(resources.exec_guest(&sidecar, "1000:1000").await?)),
+        None => Ok(None),
+    }
 }
 
 /// Removes a sandbox with all of its resources. With `wait`, also waits until the engine has deleted its volumes.

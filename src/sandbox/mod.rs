@@ -13,6 +13,7 @@ pub mod image_defaults;
 pub mod lifecycle;
 mod limits;
 mod monitor;
+pub mod ports;
 pub mod probe;
 mod request;
 mod resources;

@@ -2,6 +2,7 @@
 
 use super::attach::DroppedSequences;
 use super::monitor::LimitExceeded;
+use super::ports::BoundPort;
 use super::store::{AgentConfig, Sandbox};
 use super::workspace::WorkspaceKind;
 use super::{CollectPolicy, SandboxError};
@@ -29,6 +30,10 @@ pub struct RunRequest {
     pub tty: bool,
     /// The network; `None` for a sandbox with loopback only.
     pub network: Option<NetworkRequest>,
+    /// Ports of the sandbox that are published on the host.
+    pub ports: Vec<BoundPort>,
+    /// Ports of the host's loopback that the sandbox can reach.
+    pub forwards: Vec<u16>,
     /// The limits and rules for collecting.
     pub policy: CollectPolicy,
     /// The kind of workspace; `None` for an overlay if the engine can mount one.

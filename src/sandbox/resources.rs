@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 use super::SandboxError;
@@ -10,6 +9,7 @@ use super::store::SandboxRecord;
 use super::workspace::WorkspaceKind;
 use crate::base::{Base, REPOSITORY_LABEL, SEAL, TREE, base_volumes};
 use crate::engine::{Engine, EngineError, Labels, Mount, SIDECAR_MOUNTS, VolumeInfo, VolumeSpec, sidecar_spec};
+use crate::gateway::TunnelConnection;
 use crate::guest_client::GuestClient;
 use crate::protocol::Root;
 
@@ -185,7 +185,7 @@ impl<'a> EngineResources<'a> {
         &self,
         container: String,
         expect: VolumeState,
-        accept: mpsc::UnboundedSender<DuplexStream>,
+        accept: mpsc::UnboundedSender<TunnelConnection>,
     ) -> Result<Sidecar, SandboxError> {
         let attached = self.engine.attach_container(&container, false).await?;
         self.engine.start_container(&container).await.map_err(SandboxError::Unmountable)?;

@@ -55,7 +55,7 @@ pub(crate) async fn run_agent(
     signals: &mut Signals,
 ) -> Result<AgentRun, RunError> {
     let RunContext { engine, host, progress } = context;
-    let PreparedSandbox { sidecar, agent, attached, gateway } = prepared;
+    let PreparedSandbox { sidecar, agent, attached, gateway, ports } = prepared;
     let resources = EngineResources::from_record(engine, &sandbox.record);
     let monitor = ResourceMonitor {
         engine,
@@ -77,6 +77,7 @@ pub(crate) async fn run_agent(
     }
     let limits_hit = monitor.into_limits_hit();
     sandbox.record.limits_hit = limits_hit.iter().map(LimitExceeded::to_string).collect();
+    drop(ports);
     let network = gateway.map(|gateway| {
         gateway.close_log();
         NetworkUsage { requests: gateway.summary(), model: gateway.model_stats() }

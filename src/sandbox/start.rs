@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 use super::home_files::home_files;
+use super::ports::PortTasks;
 use super::request::RunRequest;
 use super::resources::{EngineResources, Sidecar, VolumeState};
 use super::store::{Sandbox, SandboxRecord};
 use super::workspace::WorkspaceKind;
-use super::{SandboxError, client_files};
+use super::{SandboxError, client_files, ports};
 use crate::base;
 use crate::base::RunContext;
 use crate::base::{BaseDelta, BaseError, BaseStore, OverlaySupport, PreparedBase};
@@ -21,7 +21,7 @@ use crate::core::path::RepoPath;
 use crate::core::progress::ProgressStep;
 use crate::core::random::create_random_id;
 use crate::engine::{AgentContainerOptions, AgentVolumes, AttachedStreams, Engine, OWNER_PORT, agent_spec, image};
-use crate::gateway::{AuditLog, Authority, CredentialKind, GATEWAY_PORT, Gateway};
+use crate::gateway::{AuditLog, Authority, CredentialKind, GATEWAY_PORT, Gateway, TunnelConnection};
 use crate::git::{GitFiles, HostRepo, PreviousRefs, SnapshotError};
 use crate::guest_client::GuestClient;
 use crate::protocol::{Stat, WrittenFile};
@@ -36,6 +36,8 @@ pub(crate) struct PreparedSandbox {
     pub agent: String,
     pub attached: AttachedStreams,
     pub gateway: Option<Gateway>,
+    /// The tasks that serve published ports.
+    pub ports: PortTasks,
 }
 
 /// The audit log of a sandbox's network, in its directory.
@@ -51,12 +53,26 @@ fn open_authority(sandbox: &Sandbox) -> Result<Authority, SandboxError> {
     Ok(Authority::open(file.parent().unwrap_or(&file), AUTHORITY)?)
 }
 
-/// Creates the gateway of a sandbox that has a network.
-fn create_gateway(sandbox: &Sandbox, request: &RunRequest) -> Result<Option<Gateway>, SandboxError> {
-    let Some(network) = &request.network else { return Ok(None) };
-    let log = AuditLog::open(&sandbox.file_path(NETWORK_LOG))?;
-    let authority = open_authority(sandbox)?;
-    Ok(Some(Gateway::new(network.gateway.clone(), log, authority, sandbox.file_path(NETWORK_LISTS))?))
+/// The host side of a sandbox's network.
+struct HostNetwork {
+    log: AuditLog,
+    /// `None` for a sandbox with loopback only.
+    gateway: Option<Gateway>,
+}
+
+impl HostNetwork {
+    fn open(sandbox: &Sandbox, request: &RunRequest) -> Result<Self, SandboxError> {
+        let is_used = request.network.is_some() || !request.ports.is_empty() || !request.forwards.is_empty();
+        let log = if is_used { AuditLog::open(&sandbox.file_path(NETWORK_LOG))? } else { AuditLog::new_unwritten() };
+        let gateway = match &request.network {
+            Some(network) => {
+                let (authority, lists) = (open_authority(sandbox)?, sandbox.file_path(NETWORK_LISTS));
+                Some(Gateway::new(network.gateway.clone(), log.clone(), authority, lists)?)
+            }
+            None => None,
+        };
+        Ok(Self { log, gateway })
+    }
 }
 
 /// Creates the resources of a sandbox, with an overlay workspace, or with a copy if the engine cannot mount an overlay.
@@ -128,7 +144,7 @@ async fn create_resources(
     let git = (workspace == WorkspaceKind::Overlay && !prepared_base.is_unchanged())
         .then(|| tokio::task::spawn_blocking(git_files_task(host, prepared_base, BTreeMap::new())));
     resources.create_volumes(&prepared_base.volume).await?;
-    let gateway = create_gateway(sandbox, request)?;
+    let network = HostNetwork::open(sandbox, request)?;
     // The agent's container is created while the sidecar starts. Only the two starts are sequential.
     let sidecar = async {
         let (accept, connections) = mpsc::unbounded_channel();
@@ -136,7 +152,7 @@ async fn create_resources(
         let sidecar = resources
             .start_sidecar(resources.create_sidecar(&prepared_base.guest_image).await?, expect, accept)
             .await?;
-        open_ports(&sidecar, gateway.as_ref(), connections).await?;
+        let ports = open_ports(&sidecar, request, &network, connections).await?;
         if workspace == WorkspaceKind::Copy || !prepared_base.is_unchanged() {
             let writer = resources.exec_guest(&sidecar.container, "1000:1000").await?;
             // A signal interrupts only the writing. Calls of the engine are always awaited, so that the engine creates
@@ -146,27 +162,33 @@ async fn create_resources(
                 _ = signals.next(0) => return Err(SandboxError::Interrupted),
             }
         }
-        Ok::<_, SandboxError>(sidecar)
+        Ok::<_, SandboxError>((sidecar, ports))
     };
-    let agent = create_agent(&resources, &sandbox.record, request, gateway.as_ref());
+    let agent = create_agent(&resources, &sandbox.record, request, network.gateway.as_ref());
     let (sidecar, agent) = tokio::join!(sidecar, agent);
-    let (sidecar, (agent, attached)) = (sidecar?, agent?);
-    Ok(PreparedSandbox { sidecar, agent, attached, gateway })
+    let ((sidecar, ports), (agent, attached)) = (sidecar?, agent?);
+    Ok(PreparedSandbox { sidecar, agent, attached, gateway: network.gateway, ports })
 }
 
-/// Opens the loopback ports of the agent's container: one by which its launcher notices the end of this process, and
-/// one for the gateway.
+/// Opens the loopback ports of the agent's container: one by which its launcher notices the end of this process, one for
+/// the gateway, and those of services of the host. Starts to serve published ports.
 async fn open_ports(
     sidecar: &Sidecar,
-    gateway: Option<&Gateway>,
-    connections: mpsc::UnboundedReceiver<DuplexStream>,
-) -> Result<(), SandboxError> {
+    request: &RunRequest,
+    network: &HostNetwork,
+    connections: mpsc::UnboundedReceiver<TunnelConnection>,
+) -> Result<PortTasks, SandboxError> {
     sidecar.guest.hold_port(OWNER_PORT).await?;
-    if let Some(gateway) = gateway {
-        serve_connections(gateway.clone(), connections);
-        sidecar.guest.listen_on(GATEWAY_PORT).await?;
+    serve_connections(network, connections);
+    let gateway = network.gateway.as_ref().map(|_| GATEWAY_PORT);
+    for port in gateway.into_iter().chain(request.forwards.iter().copied()) {
+        sidecar.guest.listen_on(port).await?;
     }
-    Ok(())
+    let mut tasks = PortTasks::default();
+    for bound in &request.ports {
+        tasks.start(bound.clone(), &sidecar.guest, &network.log);
+    }
+    Ok(tasks)
 }
 
 /// Creates the agent's container, and attaches to it before it starts.
@@ -218,21 +240,22 @@ pub(crate) async fn prepare_resumed(
     resources.remove_containers().await?;
     resources.verify_volumes().await?;
     let guest = image::ensure_guest(engine).await?;
-    let gateway = create_gateway(sandbox, request)?;
+    let network = HostNetwork::open(sandbox, request)?;
     let sidecar = async {
         let (accept, connections) = mpsc::unbounded_channel();
         let sidecar = resources
             .start_sidecar(resources.create_sidecar(&guest).await?, expected_state(host, sandbox)?, accept)
             .await?;
-        open_ports(&sidecar, gateway.as_ref(), connections).await?;
-        Ok::<_, SandboxError>(sidecar)
+        let ports = open_ports(&sidecar, request, &network, connections).await?;
+        Ok::<_, SandboxError>((sidecar, ports))
     };
-    let (sidecar, agent) = tokio::join!(sidecar, create_agent(&resources, &sandbox.record, request, gateway.as_ref()));
-    let (sidecar, (agent, attached)) = (sidecar?, agent?);
+    let (sidecar, agent) =
+        tokio::join!(sidecar, create_agent(&resources, &sandbox.record, request, network.gateway.as_ref()));
+    let ((sidecar, ports), (agent, attached)) = (sidecar?, agent?);
     if signals.stop_request().count > 0 {
         return Err(SandboxError::Interrupted);
     }
-    Ok(PreparedSandbox { sidecar, agent, attached, gateway })
+    Ok(PreparedSandbox { sidecar, agent, attached, gateway: network.gateway, ports })
 }
 
 /// Returns the expected state of the volumes after an agent has worked in the sandbox.
@@ -302,10 +325,16 @@ fn git_files_task(
 }
 
 /// Serves the sandbox's connections until its sidecar ends.
-fn serve_connections(gateway: Gateway, mut connections: mpsc::UnboundedReceiver<DuplexStream>) {
+fn serve_connections(network: &HostNetwork, mut connections: mpsc::UnboundedReceiver<TunnelConnection>) {
+    let (gateway, log) = (network.gateway.clone(), network.log.clone());
     tokio::spawn(async move {
         while let Some(connection) = connections.recv().await {
-            tokio::spawn(gateway.clone().serve_connection(connection));
+            match &gateway {
+                Some(gateway) if connection.port == GATEWAY_PORT => {
+                    tokio::spawn(gateway.clone().serve_connection(connection.stream));
+                }
+                _ => drop(tokio::spawn(ports::forward_connection(connection, log.clone()))),
+            }
         }
     });
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SandboxError;
 use super::limits::Limits;
+use super::ports::PortSpec;
 use super::workspace::WorkspaceKind;
 use crate::base::{Base, BaseDelta, DeltaEntry, Manifest};
 use crate::changes::{Changeset, ContentHash, Quarantine, Selection};
@@ -110,11 +111,24 @@ pub struct NetworkConfig {
     pub offline: bool,
     /// The number of tokens of the model per run.
     pub budget: Option<u64>,
+    /// Ports of the sandbox that are published on the host.
+    #[serde(default)]
+    pub ports: Vec<PortSpec>,
+    /// Ports of the host's loopback that the sandbox can reach.
+    #[serde(default)]
+    pub forwards: Vec<u16>,
 }
 
 impl Default for NetworkConfig {
     fn default() -> Self {
-        Self { level: NetworkLevel::Model, lists: HostLists::default(), offline: false, budget: None }
+        Self {
+            level: NetworkLevel::Model,
+            lists: HostLists::default(),
+            offline: false,
+            budget: None,
+            ports: Vec::new(),
+            forwards: Vec::new(),
+        }
     }
 }
 

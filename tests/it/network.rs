@@ -493,3 +493,143 @@ fn allow_and_deny_take_effect_while_the_agent_runs() {
     assert!(config.contains(&format!("allow = [\"{host}\"]")), "{config}");
     repo.airlock(&["allow", "w", "10.0.0.1"]).expect_failure(2, &["is an address"]);
 }
+
+/// Waits until a condition holds. Fails after a minute.
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !holds() {
+        assert!(std::time::Instant::now() < deadline, "{what}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+/// Sends a request to a port of the host, and returns the response.
+fn get_from_host(port: u16) -> Option<String> {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response).ok()?;
+    (!response.is_empty()).then_some(response)
+}
+
+/// Returns the number after a text on a line of stderr, as it is read.
+fn read_port(reader: &mut impl std::io::BufRead, before: &str, after: &str) -> u16 {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        assert_ne!(reader.read_line(&mut line).expect("read"), 0, "the line did not come");
+        if let Some(rest) = line.split(before).nth(1)
+            && rest.contains(after)
+        {
+            return rest.split(' ').next().and_then(|port| port.parse().ok()).expect("a port");
+        }
+    }
+}
+
+#[test]
+fn ports_connect_servers_of_sandbox_and_host() {
+    let repo = TestRepo::new();
+    let service = Upstream::start(|_| ok("text/plain", "from the host"));
+    let script = format!(
+        "curl -sS http://127.0.0.1:{}/ > answer; python3 -c 'import http.server; http.server.ThreadingHTTPServer((\"127.0.0.1\", 3000), http.server.SimpleHTTPRequestHandler).serve_forever()' & \
+         until [ -e stop ]; do sleep 0.1; done; kill $!",
+        service.port
+    );
+    let forward = service.port.to_string();
+    let args = [
+        "run",
+        "--name",
+        "w",
+        "--port",
+        "0:3000",
+        "--forward",
+        &forward,
+        "--review",
+        "never",
+        "--timeout",
+        "60",
+        "--",
+        "sh",
+        "-c",
+        &script,
+    ];
+    let mut command = repo.command(crate::support::AIRLOCK, &args);
+    let mut child = command.stderr(std::process::Stdio::piped()).spawn().expect("it runs");
+    let mut stderr = std::io::BufReader::new(child.stderr.take().expect("a pipe"));
+    let port = read_port(&mut stderr, "127.0.0.1:", "is port 3000");
+    wait_until("the server answers", || get_from_host(port).is_some_and(|text| text.contains("a.txt")));
+    // Another port of the same server, while the agent runs.
+    let mut command = repo.command(crate::support::AIRLOCK, &["port", "w", "0:3000"]);
+    let mut publisher = command.stderr(std::process::Stdio::piped()).spawn().expect("it runs");
+    let mut reader = std::io::BufReader::new(publisher.stderr.take().expect("a pipe"));
+    let second = read_port(&mut reader, "127.0.0.1:", "is port 3000 of w");
+    assert!(get_from_host(second).is_some_and(|text| text.contains("answer")));
+    assert_ne!(port, second);
+    // No server listens there: the connection ends.
+    let mut command = repo.command(crate::support::AIRLOCK, &["port", "w", "0:3001"]);
+    let mut idle = command.stderr(std::process::Stdio::piped()).spawn().expect("it runs");
+    let mut idle_reader = std::io::BufReader::new(idle.stderr.take().expect("a pipe"));
+    assert_eq!(get_from_host(read_port(&mut idle_reader, "127.0.0.1:", "is port 3001 of w")), None);
+    rustix::process::kill_process(crate::support::pid(&idle), rustix::process::Signal::INT).expect("signaled");
+    assert!(idle.wait().expect("it ends").success());
+    let stopped = repo.airlock(&["port", "other", "3000"]);
+    assert_eq!(stopped.status, 1);
+    rustix::process::kill_process(crate::support::pid(&child), rustix::process::Signal::TERM).expect("signaled");
+    child.wait().expect("it ends");
+    assert!(publisher.wait().expect("it ends").success());
+    assert_eq!(get_from_host(port), None);
+    assert_eq!(repo.changes("w"), [("answer".to_owned(), "added".to_owned())]);
+    let log = read_log(&repo, "w");
+    for (route, count) in [("forward", 1), ("port", 2)] {
+        assert!(
+            log.iter().filter(|entry| entry["route"] == route && entry["verdict"] == "allowed").count() >= count,
+            "{log:?}"
+        );
+    }
+    repo.airlock(&["port", "w", "3000"]).expect_failure(1, &["no agent runs"]);
+    for bad in ["47821", "80", "0"] {
+        repo.airlock(&["run", "--forward", bad, "--", "true"]).expect_failure(125, &["--forward"]);
+    }
+}
+
+#[test]
+fn thousand_connections_are_served_and_a_slow_one_blocks_no_other() {
+    let mut repo = TestRepo::new();
+    let big = "x".repeat(8 << 20);
+    let upstream = Upstream::start(move |request| {
+        if request.target.starts_with("/v1/models/big") { ok("text/plain", &big) } else { ok("application/json", "{}") }
+    });
+    repo.set("ANTHROPIC_BASE_URL", &upstream.url);
+    repo.set("ANTHROPIC_API_KEY", "sk-ant-api03-test");
+    let script = r#"
+import socket, sys
+def ask(path):
+    s = socket.create_connection(("127.0.0.1", 47821))
+    s.sendall(f"GET /v1/models/{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+    return s
+def read(s):
+    data = b""
+    while chunk := s.recv(65536):
+        data += chunk
+    return data
+slow = [ask("big") for _ in range(20)]
+for s in slow: s.recv(100)
+# Connections that say nothing, and a thousand requests at once.
+idle = [socket.create_connection(("127.0.0.1", 47821)) for _ in range(20)]
+many = [ask(f"m{n}") for n in range(940)]
+answers = [read(s) for s in many]
+print(sum(a.endswith(b"{}") for a in answers))
+# More connections than the tunnel takes wait for their turn.
+more = [ask(f"n{n}") for n in range(300)]
+print(sum(read(s).endswith(b"{}") for s in more))
+print(sum(len(read(s)) >= (8 << 20) - 100 for s in slow))
+# The other end is closed one way only.
+s = socket.create_connection(("127.0.0.1", 47821))
+s.sendall(b"GET /v1/models/half HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"); s.shutdown(socket.SHUT_WR)
+print(read(s).endswith(b"{}"))
+"#;
+    repo.write("load.py", script);
+    repo.commit();
+    let ran = repo.airlock(&["run", "--net", "model", "--timeout", "120", "--", "python3", "load.py"]).ok();
+    assert_eq!(ran.stdout, "940\n300\n20\nTrue\n", "{}", ran.stderr);
+}

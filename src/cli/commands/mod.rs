@@ -8,6 +8,7 @@ pub(super) mod hosts;
 pub(super) mod image;
 pub(super) mod log;
 pub(super) mod ls;
+pub(super) mod port;
 pub(super) mod recover;
 pub(super) mod resume;
 pub(super) mod review;

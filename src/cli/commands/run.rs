@@ -13,7 +13,7 @@ use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
 use crate::cli::ops::agent_config::{new_agent_config, parse_variables};
 use crate::cli::ops::end_summary::{print_run_notes, print_summary, trim_cache};
 use crate::cli::ops::holdings::{describe_holdings, ignored_files_hint};
-use crate::cli::ops::network::{describe_network, plan_network};
+use crate::cli::ops::network::{bind_port, describe_network, plan_network};
 use crate::cli::ops::offer_review::is_review_wanted;
 use crate::cli::ops::policy::collect_policy;
 use crate::cli::ops::repo::{Repo, create_runtime};
@@ -80,6 +80,7 @@ fn run_sandbox(
     let dirty_scan = DirtyScan::start_scan(repo.host.reopen()?, uncommitted);
     // The memory limit is known once there is an engine.
     let config = new_agent_config(&settings, &options.agent, default_level, 0)?;
+    let ports = config.network.ports.iter().map(|spec| bind_port(*spec)).collect::<Result<Vec<_>, _>>()?;
     let network = plan_network(&config.network, &settings, verb, &repo.host, output)?;
     let snapshot = Arc::new(repo.host.take_snapshot(&base_options)?);
     let policy = collect_policy(&settings, &repo.host, &snapshot.commit, snapshot.module_paths(), output)?;
@@ -107,6 +108,8 @@ fn run_sandbox(
             agent_config: new_agent_config(&settings, &options.agent, default_level, engine.engine_info().await?.memory)?,
             tty: terminal::is_interactive(),
             network,
+            ports,
+            forwards: config.network.forwards.clone(),
             policy,
             workspace: match settings.workspace.unwrap_or_default() {
                 WorkspaceMode::Auto => None,
@@ -129,7 +132,7 @@ fn run_sandbox(
         };
         let is_fresh = base.is_fresh();
         let early_status = dirty_scan.take_result();
-        let line = first_line(&sandbox, early_status.as_ref(), uncommitted, &describe_network(request.network.as_ref()));
+        let line = first_line(&sandbox, early_status.as_ref(), uncommitted, &describe_network(&request));
         progress.suspend_bar(|| {
             print_start(&line, early_status.as_ref(), &base.manifest, output);
             if options.history.is_none() && base.manifest.history == History::None {

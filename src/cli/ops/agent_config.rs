@@ -6,6 +6,7 @@ use crate::cli::error::CliError;
 use crate::config::{Settings, parse_bytes, parse_duration};
 use crate::gateway::{CredentialKind, NetworkLevel};
 use crate::sandbox::lifecycle::{DEFAULT_PIDS, default_memory};
+use crate::sandbox::ports::forward_obstacle;
 use crate::sandbox::{AgentConfig, DEFAULT_DISK, DEFAULT_INODES, Limits};
 
 /// Returns the configuration of a new agent on an engine with this much memory, in bytes.
@@ -55,6 +56,17 @@ pub(crate) fn with_overrides(
         return Err(
             CliError::usage("--allow has no effect with --net none").with_hint("use `--net model` or `--net packages`")
         );
+    }
+    if !options.port.is_empty() {
+        network.ports.clone_from(&options.port);
+    }
+    if !options.forward.is_empty() {
+        network.forwards.clone_from(&options.forward);
+    }
+    for port in &options.forward {
+        if let Some(obstacle) = forward_obstacle(*port) {
+            return Err(CliError::usage(format!("--forward {port}: the port {obstacle}")));
+        }
     }
     let env = &options.env;
     // The last value of a variable takes effect.

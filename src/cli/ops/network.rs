@@ -18,7 +18,8 @@ use crate::gateway::{
 use crate::git::{HostRepo, find_git_credential};
 use crate::registries::{HostClients, HostEnvironment, ImageDefaults};
 use crate::sandbox::image_defaults::find_image_defaults;
-use crate::sandbox::{NetworkConfig, NetworkRequest};
+use crate::sandbox::ports::{BoundPort, PortSpec};
+use crate::sandbox::{NetworkConfig, NetworkRequest, RunRequest};
 
 /// The address of the model's API, unless the user's `ANTHROPIC_BASE_URL` has another one.
 const DEFAULT_UPSTREAM: &str = "https://api.anthropic.com";
@@ -251,6 +252,8 @@ pub(crate) fn new_network_config(settings: &Settings, default_level: NetworkLeve
         level: settings.net.unwrap_or(default_level),
         lists,
         offline: false,
+        ports: Vec::new(),
+        forwards: Vec::new(),
         budget: parse_budget(settings)?,
     })
 }
@@ -264,8 +267,27 @@ pub(crate) fn parse_budget(settings: &Settings) -> Result<Option<u64>, CliError>
     budget.map_err(|problem| CliError::usage(format!("--budget: {problem}")))
 }
 
-/// Describes the network for the first line of a sandbox.
-pub(crate) fn describe_network(network: Option<&NetworkRequest>) -> String {
+/// Binds a port of the host.
+///
+/// # Errors
+/// The port is in use, or the address is none of this machine.
+pub(crate) fn bind_port(spec: PortSpec) -> Result<BoundPort, CliError> {
+    BoundPort::bind(spec).map_err(|error| {
+        let host = std::net::SocketAddr::new(spec.address, spec.host_port);
+        CliError::failed(format!("failed to publish port {} on {host}: {error}", spec.port))
+            .with_hint(format!("to use any free port, add `--port 0:{}` instead", spec.port))
+    })
+}
+
+/// Describes the network and the ports for the first line of a sandbox.
+pub(crate) fn describe_network(request: &RunRequest) -> String {
+    let ports = request.ports.iter().map(|bound| format!("{} is port {}", bound.address, bound.port));
+    let forwards = request.forwards.iter().map(|port| format!("port {port} is the host's"));
+    let ports: String = ports.chain(forwards).map(|text| format!(" · {text}")).collect();
+    describe_level(request.network.as_ref()) + &ports
+}
+
+fn describe_level(network: Option<&NetworkRequest>) -> String {
     let Some(network) = network else { return " · network: none".into() };
     let gateway = &network.gateway;
     let mut parts: Vec<String> = Vec::new();

@@ -9,7 +9,7 @@ use crate::cli::ops::decided::update_decided;
 use crate::cli::ops::draft;
 use crate::cli::ops::draft::DRAFT_FILE;
 use crate::cli::ops::end_summary::{print_run_notes, print_summary, trim_cache};
-use crate::cli::ops::network::{describe_network, plan_network};
+use crate::cli::ops::network::{bind_port, describe_network, plan_network};
 use crate::cli::ops::policy::collect_policy;
 use crate::cli::ops::repo::create_runtime;
 use crate::cli::ops::settings::load_settings;
@@ -168,6 +168,7 @@ fn run_agent(
             None => new_agent_config(&settings, &AgentOptions::default(), default_level, info.memory)?,
         };
         let config = with_overrides(previous, &flags, &round.agent)?;
+        let ports = config.network.ports.iter().map(|spec| bind_port(*spec)).collect::<Result<Vec<_>, _>>()?;
         let network = plan_network(&config.network, &settings, verb, host, output)?;
         let image = round.agent.image.as_deref().unwrap_or(&record.image);
         let Some(image) = engine.find_image(image).await? else {
@@ -185,15 +186,17 @@ fn run_agent(
             env: parse_variables(&config.env)?,
             image: image.id,
             image_volumes: image.volumes,
-            agent_config: config,
+            agent_config: config.clone(),
             tty,
             network,
+            ports,
+            forwards: config.network.forwards.clone(),
             policy,
             workspace: None,
         };
         print_advisories(info, output);
         let progress = Progress::start_bar(output);
-        let line = first_line(&record, round.feedback.as_ref(), &describe_network(request.network.as_ref()));
+        let line = first_line(&record, round.feedback.as_ref(), &describe_network(&request));
         progress.suspend_bar(|| output.print_status(&line));
         let context = RunContext { engine: &engine, host, progress: &progress.counter };
         let started = || progress.pause_bar();

@@ -31,7 +31,7 @@ use url::Url;
 use self::digest::{DigestCheck, FileDigest};
 use self::npm::decode_scope;
 use self::resource::{Document, Ecosystem, IndexRequest, ListedFile, RenderedDocument, Resource};
-use super::audit::{AuditLog, Exchange};
+use super::audit::{AuditLog, Exchange, RequestPermit};
 use super::cache::{Cache, CacheEntry, ObjectWriter};
 use super::host::HostName;
 use super::policy::Policy;
@@ -265,12 +265,13 @@ impl PackageRoutes {
         url: &Url,
         head: RequestHead<'_>,
         context: RouteContext<'_>,
-        log: &AuditLog,
+        (log, permit): (&AuditLog, RequestPermit),
     ) -> Response<Reply> {
         let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let found = self.routes.iter().find_map(|route| Some((route, route.ecosystem.parse_own(url, accept)?)));
         let name = found.as_ref().map_or("", |(route, _)| route.name);
         let mut exchange = Exchange::start(log, name, head.method.as_str(), url.path());
+        exchange.hold_permit(permit);
         exchange.set_host(&host_of(url));
         if !matches!(*head.method, Method::GET | Method::HEAD) {
             return exchange.deny_response(
