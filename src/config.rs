@@ -25,6 +25,9 @@ macro_rules! settings {
             /// The user's risk rules, in addition to the built-in ones.
             #[serde(default)]
             pub risk: Vec<Rule>,
+            /// The user's routes for requests with a credential from the host.
+            #[serde(default)]
+            pub route: Vec<RouteSetting>,
             /// The keys of commands of the full-screen review, by command.
             #[serde(default)]
             pub keys: BTreeMap<String, KeyNames>,
@@ -40,6 +43,7 @@ macro_rules! settings {
                 Self {
                     $($key: over.$key.or(self.$key),)*
                     risk: self.risk.into_iter().chain(over.risk).collect(),
+                    route: self.route.into_iter().chain(over.route).collect(),
                     keys: self.keys.into_iter().chain(over.keys).collect(),
                 }
             }
@@ -145,6 +149,33 @@ impl RepositorySettings {
         let others = table.keys().filter(|key| *key != "risk").cloned().collect();
         Ok((table.try_into().map_err(wrong)?, others))
     }
+}
+
+/// A route that the user defines. Either `value_env` or `value_command` is the source of its credential.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteSetting {
+    pub name: String,
+    pub url: String,
+    #[serde(default = "default_methods")]
+    pub methods: Vec<String>,
+    /// Globs of paths below the URL; none for all paths.
+    #[serde(default)]
+    pub paths: Vec<String>,
+    #[serde(default = "default_header")]
+    pub header: String,
+    #[serde(default)]
+    pub prefix: String,
+    pub value_env: Option<String>,
+    pub value_command: Option<String>,
+}
+
+fn default_methods() -> Vec<String> {
+    vec!["GET".into(), "HEAD".into()]
+}
+
+fn default_header() -> String {
+    "authorization".into()
 }
 
 /// A list of words: an array, or one string with blanks or commas between them.
@@ -278,7 +309,7 @@ impl Settings {
                 *value = toml::Value::String(number.to_string());
             }
         }
-        let known = || KEYS.iter().map(|(key, _)| *key).chain(["risk", "keys"]);
+        let known = || KEYS.iter().map(|(key, _)| *key).chain(["risk", "keys", "route"]);
         if let Some(unknown) = table.keys().find(|key| known().all(|k| k != key.as_str())) {
             return Err(wrong(
                 format!("the setting {unknown} does not exist"),

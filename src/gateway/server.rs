@@ -18,6 +18,7 @@ use super::authority::Authority;
 use super::cache::Cache;
 use super::git_route::{GitRoute, GitUpstreams};
 use super::host::HostName;
+use super::http_route::{HttpRouteOptions, HttpRoutes};
 use super::model::{ModelOptions, ModelRoute, ModelStats};
 use super::packages::{PackageRoutes, PackageUpstreams, RequestHead, RouteContext};
 use super::policy::{HostLists, NetworkLevel, Policy};
@@ -47,6 +48,8 @@ pub struct GatewayOptions {
     pub model: Option<ModelOptions>,
     pub packages: PackageUpstreams,
     pub git: GitUpstreams,
+    /// Routes that the user defines.
+    pub http: Vec<HttpRouteOptions>,
     pub upstream: UpstreamOptions,
     pub cache: Option<Cache>,
     pub is_offline: bool,
@@ -63,6 +66,7 @@ struct Routes {
     model: Option<ModelRoute>,
     packages: PackageRoutes,
     git: GitRoute,
+    http: HttpRoutes,
     authority: Authority,
     log: AuditLog,
     permits: Arc<Semaphore>,
@@ -90,6 +94,7 @@ impl Gateway {
             model: options.model.map(|model| ModelRoute::new(model, log.clone())),
             packages: PackageRoutes::new(upstreams, &base, options.cache, options.is_offline, options.max_download),
             git: GitRoute::new(git),
+            http: HttpRoutes::new(options.http, log.clone()),
             authority,
             log,
             permits: Arc::new(Semaphore::new(MAX_REQUESTS)),
@@ -137,7 +142,7 @@ fn http_server() -> hyper::server::conn::http1::Builder {
 }
 
 /// The names of the routes that are addressed by the first segment of a path.
-const PREFIXES: [&str; 7] = ["npm", "pypi", "cargo", "go", "maven", "rubygems", "git"];
+const PREFIXES: [&str; 8] = ["npm", "pypi", "cargo", "go", "maven", "rubygems", "git", "http"];
 
 impl Routes {
     async fn serve(self: &Arc<Self>, request: Request<Incoming>) -> Response<Reply> {
@@ -182,6 +187,9 @@ impl Routes {
         let rest = parts.uri.path()[route.len() + 2..].to_owned();
         let head =
             RequestHead { method: &parts.method, path: &rest, query: parts.uri.query(), headers: &parts.headers };
+        if route == "http" {
+            return self.http.serve(head, body, &self.client, exchange).await;
+        }
         if route == "git" {
             return self.git.serve(head, body, &self.client, &self.policy, exchange).await;
         }

@@ -175,7 +175,7 @@ impl UpstreamClient {
         *request.uri_mut() =
             url.as_str().parse().map_err(|_| UpstreamError::Refused("the URL cannot be requested".into()))?;
         let headers = request.headers_mut();
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("airlock/", env!("CARGO_PKG_VERSION"))));
+        headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!("airlock/", env!("CARGO_PKG_VERSION"))));
         let credentials = self.options.credentials.iter().filter(|credential| credential.matches(url));
         if let Some(credential) = credentials.max_by_key(|credential| credential.prefix.path().len()) {
             headers.insert(AUTHORIZATION, credential.value.clone());

@@ -633,3 +633,43 @@ print(read(s).endswith(b"{}"))
     let ran = repo.airlock(&["run", "--net", "model", "--timeout", "120", "--", "python3", "load.py"]).ok();
     assert_eq!(ran.stdout, "940\n300\n20\nTrue\n", "{}", ran.stderr);
 }
+
+#[test]
+fn routes_of_the_user_have_a_credential_from_the_host() {
+    let mut repo = TestRepo::new();
+    let api = Upstream::start(|request| match request.target.as_str() {
+        "/api/leak" => ok("text/plain", &request.head),
+        "/api/away" => {
+            b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/api-secret-1\r\ncontent-length: 0\r\n\r\n".to_vec()
+        }
+        _ => ok("application/json", "{}"),
+    });
+    let config = repo.directory().join("home/.config/airlock");
+    std::fs::create_dir_all(&config).expect("made");
+    let text = format!(
+        "[[route]]\nname = \"jira\"\nurl = \"{0}/api\"\npaths = [\"issue/*\", \"leak\", \"away\"]\nvalue_command = \"echo api-secret-1\"\nprefix = \"Bearer \"\n\
+         [[route]]\nname = \"hook\"\nurl = \"{0}/hook\"\nmethods = [\"POST\"]\nheader = \"x-token\"\nvalue_env = \"HOOK_TOKEN\"\n",
+        api.url
+    );
+    std::fs::write(config.join("config.toml"), text).expect("written");
+    repo.set("HOOK_TOKEN", "hook-secret");
+    repo.set("ANTHROPIC_API_KEY", "sk-ant-api03-test");
+    let script = format!(
+        "{ASK} env | grep ROUTE | sort; ask $AIRLOCK_ROUTE_JIRA/issue/7; ask -H 'authorization: Bearer foreign' $AIRLOCK_ROUTE_JIRA/leak; ask $AIRLOCK_ROUTE_JIRA/issue/7/x; ask -X POST -d x $AIRLOCK_ROUTE_JIRA/issue/7; ask -X GET -d x $AIRLOCK_ROUTE_JIRA/issue/7; ask -i $AIRLOCK_ROUTE_JIRA/away; ask -X POST -d body $AIRLOCK_ROUTE_HOOK/x; ask $gw/http/other/x; env | grep -c secret || true"
+    );
+    let ran = repo
+        .airlock(&["--keep", "run", "--name", "w", "--net", "model", "--review", "never", "--", "bash", "-c", &script])
+        .ok();
+    let lines: Vec<&str> = ran.stdout.lines().filter(|line| !line.is_empty()).collect();
+    assert!(lines[0].ends_with("/http/hook") && lines[1].ends_with("/http/jira"), "{}", ran.stdout);
+    assert!(!ran.stdout.contains("secret") && !ran.stdout.contains("foreign"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("authorization: bearer ************"), "{}", ran.stdout);
+    assert_eq!(ran.stdout.matches("403 airlock: ").count(), 4, "{}", ran.stdout);
+    assert!(ran.stdout.contains("302 ") && !ran.stdout.contains("location"), "{}", ran.stdout);
+    let sent = api.seen();
+    let hook = sent.iter().find(|request| request.target == "/hook/x").expect("sent");
+    assert!(hook.head.contains("x-token: hook-secret") && hook.body == b"body", "{}", hook.head);
+    assert_eq!(sent.len(), 4, "{:?}", api.targets());
+    let log = repo.airlock(&["log", "w", "--json"]).ok().stdout;
+    assert!(!log.contains("secret") && log.contains("\"http\""), "{log}");
+}

@@ -9,11 +9,12 @@ use url::Url;
 
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
-use crate::config::{Settings, parse_bytes, parse_tokens};
+use crate::config::{RouteSetting, Settings, parse_bytes, parse_tokens};
 use crate::engine::Engine;
 use crate::gateway::{
     Cache, ClaudeSettings, CredentialError, CredentialKind, CredentialSource, DEFAULT_CACHE_BYTES,
-    DEFAULT_MAX_DOWNLOAD, GatewayOptions, GitUpstreams, HostLists, ModelOptions, NetworkLevel, ProviderTools,
+    DEFAULT_MAX_DOWNLOAD, GATEWAY_PORT, GatewayOptions, GitUpstreams, HostLists, HttpRouteOptions, ModelOptions,
+    NetworkLevel, ProviderTools, RouteCredential, parse_route_paths,
 };
 use crate::git::{HostRepo, find_git_credential};
 use crate::registries::{HostClients, HostEnvironment, ImageDefaults};
@@ -141,6 +142,15 @@ impl NetworkPlan {
         let (packages, mut upstream) = self.clients.with_defaults(&defaults, private_hosts);
         upstream.trusted.extend(self.trusted);
         let (model, credential) = self.model.unzip();
+        let http = self.settings.route.iter().map(parse_route).collect::<Result<Vec<_>, _>>()?;
+        // The user's configuration names these upstreams.
+        let place = |url: &Url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?));
+        upstream.trusted.extend(http.iter().filter_map(|route| place(&route.url)));
+        let mut env = self.env;
+        env.extend(http.iter().map(|route| {
+            let name = route.name.to_uppercase().replace('-', "_");
+            format!("AIRLOCK_ROUTE_{name}=http://127.0.0.1:{GATEWAY_PORT}/http/{}", route.name)
+        }));
         Ok(NetworkRequest {
             gateway: GatewayOptions {
                 level: self.config.level,
@@ -151,13 +161,14 @@ impl NetworkPlan {
                 model,
                 packages,
                 git: self.git,
+                http,
                 upstream,
                 cache: open_cache()?,
                 is_offline: self.config.offline,
                 max_download: self.max_download,
             },
             credential,
-            env: self.env,
+            env,
         })
     }
 }
@@ -225,6 +236,42 @@ fn plan_model(
         budget: config.budget,
     };
     Ok((model, kind))
+}
+
+/// Checks a route of the settings.
+fn parse_route(setting: &RouteSetting) -> Result<HttpRouteOptions, CliError> {
+    let wrong =
+        |problem: String| CliError::usage(format!("the route {} in the configuration: {problem}", setting.name));
+    let is_name =
+        !setting.name.is_empty() && setting.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    if !is_name {
+        return Err(wrong("its name has other characters than letters, digits, - and _".into()));
+    }
+    let url = Url::parse(&setting.url)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "https" | "http") && url.username().is_empty() && url.query().is_none());
+    let url =
+        url.ok_or_else(|| wrong(format!("{} is not an http(s) address without a name and query", setting.url)))?;
+    let methods = setting.methods.iter().map(|method| method.parse()).collect::<Result<Vec<_>, _>>();
+    let methods = methods.map_err(|_| wrong("a method is invalid".into()))?;
+    parse_route_paths(&setting.paths).map_err(wrong)?;
+    let header =
+        setting.header.parse().map_err(|_| wrong(format!("{} is not the name of a header", setting.header)))?;
+    let credential = match (&setting.value_env, &setting.value_command) {
+        (Some(_), Some(_)) => return Err(wrong("it has both value_env and value_command".into())),
+        (Some(name), None) => Some(RouteCredential::Variable(name.clone())),
+        (None, Some(command)) => Some(RouteCredential::Command(command.clone())),
+        (None, None) => None,
+    };
+    Ok(HttpRouteOptions {
+        name: setting.name.clone(),
+        url,
+        methods,
+        paths: setting.paths.clone(),
+        header,
+        prefix: setting.prefix.clone(),
+        credential,
+    })
 }
 
 /// Parses `ANTHROPIC_CUSTOM_HEADERS`: one `NAME: VALUE` a line.
