@@ -1,7 +1,7 @@
 //! Reads the user's settings. Flags override `AIRLOCK_*` variables, which override the configuration file, which
 //! overrides the defaults.
 //!
-//! A repository can only add risk rules, in its committed `.airlock.toml`: a file that an agent can edit must not
+//! A repository can only add risk rules and request hosts, in its committed `.airlock.toml`: a file that an agent can edit must not
 //! weaken the agent's sandbox.
 
 use std::collections::BTreeMap;
@@ -132,6 +132,9 @@ impl KeyNames {
 pub struct RepositorySettings {
     #[serde(default)]
     pub risk: Vec<Rule>,
+    /// Hosts that it requests. The user is asked.
+    #[serde(default)]
+    pub allow: HostPatterns,
 }
 
 impl RepositorySettings {
@@ -146,7 +149,7 @@ impl RepositorySettings {
             suggestion: None,
         };
         let table: toml::Table = text.parse().map_err(wrong)?;
-        let others = table.keys().filter(|key| *key != "risk").cloned().collect();
+        let others = table.keys().filter(|key| !matches!(key.as_str(), "risk" | "allow")).cloned().collect();
         Ok((table.try_into().map_err(wrong)?, others))
     }
 }

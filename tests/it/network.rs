@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use serde_json::{Value, json};
 
 use crate::support::{CommandOutput, TestRepo};
+use crate::terminal::Terminal;
 use crate::upstream::{Upstream, ok, start_git_server, status};
 
 /// Reads the audit log of a sandbox.
@@ -672,4 +673,37 @@ fn routes_of_the_user_have_a_credential_from_the_host() {
     assert_eq!(sent.len(), 4, "{:?}", api.targets());
     let log = repo.airlock(&["log", "w", "--json"]).ok().stdout;
     assert!(!log.contains("secret") && log.contains("\"http\""), "{log}");
+}
+
+#[test]
+fn repository_requests_hosts_and_the_user_is_asked_once() {
+    let mut repo = TestRepo::new();
+    repo.set("ANTHROPIC_API_KEY", "sk-ant-api03-test");
+    repo.write(".airlock.toml", "allow = [\"docs.example\", \"*.api.example\"]\n");
+    repo.commit();
+    let args = ["run", "--net", "model", "--review", "never", "--", "true"];
+    let ran = repo.airlock(&args).ok();
+    assert!(
+        ran.stderr.contains("this repository asks to reach docs.example, *.api.example; to allow it, use `--allow`"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("network: model only"), "{}", ran.stderr);
+    let mut terminal = Terminal::start(&repo, &args);
+    terminal.shows("asks to reach docs.example, *.api.example from its sandboxes. Allow?");
+    terminal.types("y\r");
+    terminal.shows("network: model, docs.example, *.api.example");
+    terminal.child.wait().expect("it ends");
+    // The answer holds for this request, and for no other.
+    let ran = repo.airlock(&args).ok();
+    assert!(ran.stderr.contains("network: model, docs.example, *.api.example"), "{}", ran.stderr);
+    repo.write(".airlock.toml", "allow = [\"docs.example\", \"*.api.example\", \"evil.example\"]\n");
+    let ran = repo.airlock(&args).ok();
+    assert!(!ran.stderr.contains("evil.example"), "only the committed file counts: {}", ran.stderr);
+    repo.commit();
+    let ran = repo.airlock(&args).ok();
+    assert!(ran.stderr.contains("network: model only"), "{}", ran.stderr);
+    repo.write(".airlock.toml", "allow = [\"127.0.0.1\"]\n");
+    repo.commit();
+    repo.airlock(&args).expect_failure(125, &[".airlock.toml", "is an address"]);
 }

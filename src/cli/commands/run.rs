@@ -17,6 +17,7 @@ use crate::cli::ops::network::{bind_port, describe_network, plan_network};
 use crate::cli::ops::offer_review::is_review_wanted;
 use crate::cli::ops::policy::collect_policy;
 use crate::cli::ops::repo::{Repo, create_runtime};
+use crate::cli::ops::requested_hosts::find_requested_hosts;
 use crate::cli::ops::rounds::{Round, run_rounds};
 use crate::cli::ops::settings::load_settings;
 use crate::cli::ops::start_summary::{DirtyScan, first_line, print_start, print_worktree_status};
@@ -81,8 +82,11 @@ fn run_sandbox(
     // The memory limit is known once there is an engine.
     let config = new_agent_config(&settings, &options.agent, default_level, 0)?;
     let ports = config.network.ports.iter().map(|spec| bind_port(*spec)).collect::<Result<Vec<_>, _>>()?;
-    let network = plan_network(&config.network, &settings, verb, &repo.host, output)?;
+    let mut network = plan_network(&config.network, &settings, verb, &repo.host, output)?;
     let snapshot = Arc::new(repo.host.take_snapshot(&base_options)?);
+    if let Some(network) = &mut network {
+        network.add_hosts(&find_requested_hosts(&repo.host, &snapshot.commit, output)?);
+    }
     let policy = collect_policy(&settings, &repo.host, &snapshot.commit, snapshot.module_paths(), output)?;
     let work = repo.host.read_uncommitted(&snapshot, uncommitted, &options.include)?;
     let runtime = create_runtime()?;

@@ -13,8 +13,8 @@ use crate::config::{RouteSetting, Settings, parse_bytes, parse_tokens};
 use crate::engine::Engine;
 use crate::gateway::{
     Cache, ClaudeSettings, CredentialError, CredentialKind, CredentialSource, DEFAULT_CACHE_BYTES,
-    DEFAULT_MAX_DOWNLOAD, GATEWAY_PORT, GatewayOptions, GitUpstreams, HostLists, HttpRouteOptions, ModelOptions,
-    NetworkLevel, ProviderTools, RouteCredential, parse_route_paths,
+    DEFAULT_MAX_DOWNLOAD, GATEWAY_PORT, GatewayOptions, GitUpstreams, HostLists, HostPattern, HttpRouteOptions,
+    ModelOptions, NetworkLevel, ProviderTools, RouteCredential, parse_route_paths,
 };
 use crate::git::{HostRepo, find_git_credential};
 use crate::registries::{HostClients, HostEnvironment, ImageDefaults};
@@ -128,6 +128,15 @@ pub(crate) fn load_clients() -> HostClients {
 }
 
 impl NetworkPlan {
+    /// Adds hosts that the agent may reach.
+    pub(crate) fn add_hosts(&mut self, hosts: &[HostPattern]) {
+        for host in hosts {
+            if !self.config.lists.deny.contains(host) && !self.config.lists.allow.contains(host) {
+                self.config.lists.allow.push(host.clone());
+            }
+        }
+    }
+
     /// Completes the plan with the default registries of the package clients in the image.
     ///
     /// # Errors

@@ -28,13 +28,11 @@ pub(crate) fn collect_policy<'a>(
     output: Output,
 ) -> Result<CollectPolicy, CliError> {
     let mut rules = settings.risk.clone();
-    let file = RepoPath::from_bytes(RULES_FILE.as_bytes()).map_err(|e| CliError::usage(e.to_string()))?;
-    if let Some(text) = host.open_commit(commit)?.read_file(&file, MAX_RULES_BYTES)? {
-        let (more, others) = RepositorySettings::parse(&String::from_utf8_lossy(&text))?;
+    if let Some((more, others)) = read_repository_settings(host, commit)? {
         rules.extend(more.risk.into_iter().map(mark_repository_rule));
         if let Some(other) = others.first() {
             output.print_status(&format!(
-                "{RULES_FILE}: `{}` is ignored; a repository can only add risk rules",
+                "{RULES_FILE}: `{}` is ignored; a repository can only add risk rules and request hosts",
                 Escaped::new(other)
             ));
         }
@@ -42,6 +40,19 @@ pub(crate) fn collect_policy<'a>(
     rules.extend(host.configured_paths(modules)?.iter().map(git_config_rule));
     let rules = RuleSet::with_custom(&rules).map_err(|e| CliError::usage(e.to_string()))?;
     Ok(CollectPolicy { limits: collect_limits(settings)?, rules })
+}
+
+/// Reads the repository's file as committed, with the names of its unsupported keys.
+///
+/// # Errors
+/// The file is invalid.
+pub(crate) fn read_repository_settings(
+    host: &HostRepo,
+    commit: &str,
+) -> Result<Option<(RepositorySettings, Vec<String>)>, CliError> {
+    let file = RepoPath::from_bytes(RULES_FILE.as_bytes()).map_err(|e| CliError::usage(e.to_string()))?;
+    let Some(text) = host.open_commit(commit)?.read_file(&file, MAX_RULES_BYTES)? else { return Ok(None) };
+    Ok(Some(RepositorySettings::parse(&String::from_utf8_lossy(&text))?))
 }
 
 /// Returns rules that include the paths named by the user's git configuration now, under the name [`CONFIGURED`].

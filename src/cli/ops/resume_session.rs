@@ -12,6 +12,7 @@ use crate::cli::ops::end_summary::{print_run_notes, print_summary, trim_cache};
 use crate::cli::ops::network::{bind_port, describe_network, plan_network};
 use crate::cli::ops::policy::collect_policy;
 use crate::cli::ops::repo::create_runtime;
+use crate::cli::ops::requested_hosts::find_requested_hosts;
 use crate::cli::ops::settings::load_settings;
 use crate::cli::output::{Output, format_count};
 use crate::cli::progress::Progress;
@@ -169,7 +170,10 @@ fn run_agent(
         };
         let config = with_overrides(previous, &flags, &round.agent)?;
         let ports = config.network.ports.iter().map(|spec| bind_port(*spec)).collect::<Result<Vec<_>, _>>()?;
-        let network = plan_network(&config.network, &settings, verb, host, output)?;
+        let mut network = plan_network(&config.network, &settings, verb, host, output)?;
+        if let Some(network) = &mut network {
+            network.add_hosts(&find_requested_hosts(host, &record.base, output)?);
+        }
         let image = round.agent.image.as_deref().unwrap_or(&record.image);
         let Some(image) = engine.find_image(image).await? else {
             return Err(CliError::failed(format!("the image `{image}` no longer exists"))

@@ -71,7 +71,7 @@ impl DigestCheck {
     }
 
     /// Returns whether the whole content has the digest.
-    pub(super) fn is_match(self) -> bool {
+    pub(super) fn finish(self) -> bool {
         match self {
             Self::None => true,
             Self::Sha256(hash, expected) => hash.finalize().as_slice() == expected,
@@ -94,10 +94,10 @@ mod tests {
             let mut check = DigestCheck::new(Some(&digest));
             check.update(b"a");
             check.update(b"bc");
-            assert!(check.is_match(), "{digest}");
+            assert!(check.finish(), "{digest}");
             let mut check = DigestCheck::new(Some(&digest));
             check.update(b"abd");
-            assert!(!check.is_match(), "{digest}");
+            assert!(!check.finish(), "{digest}");
         }
         for bad in ["", "sha512-", "sha512-AAAA", "md5-AAAA", "sha1-qZk="] {
             assert_eq!(FileDigest::from_integrity(bad), None, "{bad}");

@@ -699,7 +699,7 @@ impl Download {
         let is_whole = self.length.is_none_or(|length| length == total);
         let result = match outcome {
             Ok(()) if !is_whole => Err("the upstream broke off a file"),
-            Ok(()) if !self.check.is_match() => Err("the file differs from what the index says"),
+            Ok(()) if !self.check.finish() => Err("the file differs from what the index says"),
             other => other,
         };
         match result {
