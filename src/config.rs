@@ -39,7 +39,7 @@ macro_rules! settings {
         impl Settings {
             /// Returns these settings overridden by `over`; risk rules are concatenated.
             #[must_use]
-            pub fn under(self, over: Self) -> Self {
+            pub fn overridden_by(self, over: Self) -> Self {
                 Self {
                     $($key: over.$key.or(self.$key),)*
                     risk: self.risk.into_iter().chain(over.risk).collect(),
@@ -296,7 +296,7 @@ impl Settings {
             let Some(value) = env(&variable).filter(|v| !v.is_empty()) else { continue };
             // Only numbers are passed unquoted. Any other value is a string, even if it looks like another type.
             let value = if *number { value } else { toml::Value::String(value).to_string() };
-            settings = settings.under(Self::parse(&format!("{key} = {value}"), &variable)?);
+            settings = settings.overridden_by(Self::parse(&format!("{key} = {value}"), &variable)?);
         }
         Ok(settings)
     }
@@ -428,7 +428,7 @@ mod tests {
     fn repository_settings_only_add_risk_rules() {
         let text = "[[risk]]\nname = \"deploy\"\nseverity = \"high\"\npaths = [\"deploy/**\"]\n";
         let settings = Settings::parse(text, "config.toml").expect("valid settings");
-        assert_eq!(settings.clone().under(settings.clone()).risk.len(), 2);
+        assert_eq!(settings.clone().overridden_by(settings.clone()).risk.len(), 2);
         assert!(Settings::parse(&text.replace("high", "low"), "config.toml").is_err());
         assert!(Settings::parse(&text.replace("paths", "path"), "config.toml").is_err());
         let (rules, ignored_keys) =

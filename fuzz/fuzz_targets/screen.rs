@@ -6,15 +6,15 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u16, &[u8])| {
     let (at, bytes) = input;
-    let whole = OutputFilter::default().pass(bytes);
+    let whole = OutputFilter::default().filter_bytes(bytes);
     let at = usize::from(at).min(bytes.len());
     let mut filter = OutputFilter::default();
-    let mut parts = filter.pass(&bytes[..at]);
-    parts.extend(filter.pass(&bytes[at..]));
+    let mut parts = filter.filter_bytes(&bytes[..at]);
+    parts.extend(filter.filter_bytes(&bytes[at..]));
     assert_eq!(parts, whole);
     let mut again = OutputFilter::default();
-    assert_eq!(again.pass(&whole), whole);
-    assert!(again.dropped().is_empty());
+    assert_eq!(again.filter_bytes(&whole), whole);
+    assert!(again.dropped_sequences().is_empty());
     // Only titles and links are strings, and no byte is a control character in another encoding.
     let text = std::str::from_utf8(&whole).expect("UTF-8");
     assert!(!text.chars().any(|c| ('\u{80}'..='\u{9f}').contains(&c)));

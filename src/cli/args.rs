@@ -275,7 +275,7 @@ pub(super) enum Command {
     Deny(HostArgs),
     /// Publish a port of a running sandbox on this machine
     Port {
-        /// Sandbox
+        /// Name of the sandbox
         name: String,
         /// Port in the sandbox, e.g. 3000, 8080:3000 or 0:3000 for a free port here
         #[arg(value_name = "[[ADDRESS:]HOSTPORT:]PORT")]
@@ -304,7 +304,7 @@ fn without_default(arg: clap::Arg) -> clap::Arg {
 
 #[derive(Debug, Args)]
 pub(super) struct HostArgs {
-    /// Sandbox
+    /// Name of the sandbox
     pub name: String,
     /// Host, e.g. example.org, *.example.org or example.org:8443
     #[arg(value_name = "HOST[:PORT]")]

@@ -30,7 +30,7 @@ pub enum Verdict {
     Failed,
 }
 
-/// One request.
+/// The record of one request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
     /// The time of its start in milliseconds since the epoch.
@@ -83,7 +83,7 @@ pub struct AuditSummary {
 
 impl AuditSummary {
     /// Counts an entry. `is_allowable` tells whether the user could allow its host.
-    fn count(&mut self, entry: &AuditEntry, is_allowable: bool) {
+    fn count_entry(&mut self, entry: &AuditEntry, is_allowable: bool) {
         self.received += entry.received;
         match entry.verdict {
             Verdict::Allowed => {
@@ -139,9 +139,9 @@ impl AuditLog {
     }
 
     /// Writes an entry. A failure is ignored: the disk may be full, and the agent must not learn of it.
-    pub(super) fn write(&self, entry: &AuditEntry, is_allowable: bool) {
+    pub(super) fn write_entry(&self, entry: &AuditEntry, is_allowable: bool) {
         let Ok(mut log) = self.0.lock() else { return };
-        log.summary.count(entry, is_allowable);
+        log.summary.count_entry(entry, is_allowable);
         let Ok(mut line) = serde_json::to_vec(entry) else { return };
         line.push(b'\n');
         if log.bytes + line.len() as u64 > MAX_BYTES {
@@ -155,7 +155,7 @@ impl AuditLog {
     }
 
     /// Counts an event that is no request, for the summary at the end.
-    pub(super) fn note(&self, event: &str) {
+    pub(super) fn note_event(&self, event: &str) {
         if let Ok(mut log) = self.0.lock() {
             *log.summary.failures.entry(event.to_owned()).or_default() += 1;
         }
@@ -163,12 +163,12 @@ impl AuditLog {
 
     /// Returns the counts so far.
     #[must_use]
-    pub fn summary(&self) -> AuditSummary {
+    pub fn current_summary(&self) -> AuditSummary {
         self.0.lock().map(|log| log.summary.clone()).unwrap_or_default()
     }
 
     /// Writes the number of dropped entries, if any, at the end of a run.
-    pub fn close(&self) {
+    pub fn close_run(&self) {
         let Ok(mut log) = self.0.lock() else { return };
         let dropped = log.summary.dropped;
         if dropped > 0
@@ -189,7 +189,7 @@ pub enum LogLine {
 }
 
 impl LogLine {
-    /// Parses a line of a log. A line that a crash cut off is `None`.
+    /// Parses a line of a log. A line that a crash truncated is `None`.
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
         serde_json::from_str::<AuditEntry>(line)
@@ -215,7 +215,7 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// Begins an exchange. It counts as failed until its verdict is set.
-    pub(super) fn start(log: &AuditLog, route: &str, method: &str, path: &str) -> Self {
+    pub(super) fn start_exchange(log: &AuditLog, route: &str, method: &str, path: &str) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Self {
             log: log.clone(),
@@ -225,9 +225,9 @@ impl Exchange {
             entry: AuditEntry {
                 time: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
                 route: route.into(),
-                method: shorten(method),
+                method: shorten_text(method),
                 host: String::new(),
-                path: shorten(path),
+                path: shorten_text(path),
                 verdict: Verdict::Failed,
                 reason: String::new(),
                 status: 0,
@@ -240,12 +240,12 @@ impl Exchange {
     }
 
     /// Returns the name of the route.
-    pub(super) fn route(&self) -> &str {
+    pub(super) fn route_name(&self) -> &str {
         &self.entry.route
     }
 
     pub(super) fn set_host(&mut self, host: &str) {
-        self.entry.host = shorten(host);
+        self.entry.host = shorten_text(host);
     }
 
     /// Holds a permit until the response has ended.
@@ -261,21 +261,21 @@ impl Exchange {
         self.entry.status = status;
     }
 
-    pub(super) fn allow(&mut self) {
+    pub(super) fn mark_allowed(&mut self) {
         self.entry.verdict = Verdict::Allowed;
         self.entry.reason.clear();
     }
 
     /// Refuses the request. `is_allowable` tells whether the user could allow the host.
-    pub(super) fn deny(&mut self, reason: &str, is_allowable: bool) {
+    pub(super) fn mark_denied(&mut self, reason: &str, is_allowable: bool) {
         self.entry.verdict = Verdict::Denied;
-        self.entry.reason = shorten(reason);
+        self.entry.reason = shorten_text(reason);
         self.is_allowable = is_allowable;
     }
 
-    pub(super) fn fail(&mut self, reason: &str) {
+    pub(super) fn mark_failed(&mut self, reason: &str) {
         self.entry.verdict = Verdict::Failed;
-        self.entry.reason = shorten(reason);
+        self.entry.reason = shorten_text(reason);
     }
 
     pub(super) fn add_sent(&mut self, bytes: usize) {
@@ -290,7 +290,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.entry.duration = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.log.write(&self.entry, self.is_allowable);
+        self.log.write_entry(&self.entry, self.is_allowable);
     }
 }
 
@@ -301,7 +301,7 @@ impl AuditLog {
     /// Begins the entry of a connection through a port.
     #[must_use]
     pub fn start_transfer(&self, route: &str, host: &str, path: &str) -> Transfer {
-        let mut exchange = Exchange::start(self, route, "TCP", path);
+        let mut exchange = Exchange::start_exchange(self, route, "TCP", path);
         exchange.set_host(host);
         Transfer(exchange)
     }
@@ -309,19 +309,19 @@ impl AuditLog {
 
 impl Transfer {
     /// Ends the entry with the bytes that one end and the other has sent, or with a failure.
-    pub fn finish(mut self, bytes: Option<(u64, u64)>) {
+    pub fn finish_transfer(mut self, bytes: Option<(u64, u64)>) {
         match bytes {
             Some((sent, received)) => {
                 self.0.entry.sent = sent;
                 self.0.entry.received = received;
-                self.0.allow();
+                self.0.mark_allowed();
             }
-            None => self.0.fail("the connection failed"),
+            None => self.0.mark_failed("the connection failed"),
         }
     }
 }
 
-fn shorten(text: &str) -> String {
+fn shorten_text(text: &str) -> String {
     text.chars().take(MAX_TEXT).collect()
 }
 
@@ -335,23 +335,23 @@ mod tests {
         let path = dir.path().join("network.jsonl");
         let log = AuditLog::open(&path).expect("opened");
         let forged = "/a\"}\n{\"time\":1,\"verdict\":\"allowed\"\u{202e}";
-        let mut exchange = Exchange::start(&log, "npm", "GET", forged);
+        let mut exchange = Exchange::start_exchange(&log, "npm", "GET", forged);
         exchange.set_host("registry.example");
         exchange.add_received(7);
-        exchange.allow();
+        exchange.mark_allowed();
         drop(exchange);
-        let mut denied = Exchange::start(&log, "", "CONNECT", "evil.example:443");
+        let mut denied = Exchange::start_exchange(&log, "", "CONNECT", "evil.example:443");
         denied.set_host("evil.example");
-        denied.deny("not allowed", true);
+        denied.mark_denied("not allowed", true);
         drop(denied);
         let text = std::fs::read_to_string(&path).expect("written");
         assert_eq!(text.lines().count(), 2);
         let Some(LogLine::Entry(first)) = text.lines().next().and_then(LogLine::parse) else { panic!("{text}") };
         assert_eq!((first.path.as_str(), first.received, first.verdict), (forged, 7, Verdict::Allowed));
-        assert_eq!(log.summary().allowable["evil.example"], 1);
+        assert_eq!(log.current_summary().allowable["evil.example"], 1);
         log.0.lock().expect("no panic").bytes = MAX_BYTES - 10;
-        drop(Exchange::start(&log, "npm", "GET", "/x"));
-        log.close();
+        drop(Exchange::start_exchange(&log, "npm", "GET", "/x"));
+        log.close_run();
         let text = std::fs::read_to_string(&path).expect("written");
         assert_eq!(text.lines().last().and_then(LogLine::parse), Some(LogLine::Dropped(1)));
         assert_eq!(LogLine::parse("{\"time\":1"), None);

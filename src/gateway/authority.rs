@@ -21,7 +21,7 @@ use crate::core::atomic_file::write_atomic;
 /// Number of hosts that get a certificate.
 const MAX_HOSTS: usize = 64;
 
-/// A certificate authority.
+/// The certificate authority of a sandbox.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: String,
@@ -42,7 +42,7 @@ impl Authority {
                 Ok(Self { issuer: Issuer::new(authority_params(), key), certificate, configs: Mutex::default() })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let authority = Self::create()?;
+                let authority = Self::create_new()?;
                 let text = format!("{}{}", authority.issuer.key().serialize_pem(), authority.certificate);
                 write_atomic(dir, name, text.as_bytes())?;
                 Ok(authority)
@@ -51,14 +51,14 @@ impl Authority {
         }
     }
 
-    fn create() -> io::Result<Self> {
+    fn create_new() -> io::Result<Self> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let certificate = authority_params().self_signed(&key).map_err(io::Error::other)?.pem();
         Ok(Self { issuer: Issuer::new(authority_params(), key), certificate, configs: Mutex::default() })
     }
 
     /// Returns the certificate of the authority in PEM form, without its key.
-    pub(crate) fn certificate(&self) -> &str {
+    pub(crate) fn certificate_pem(&self) -> &str {
         &self.certificate
     }
 
@@ -70,7 +70,7 @@ impl Authority {
         }
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let mut params = CertificateParams::new(vec![host.to_owned()]).map_err(io::Error::other)?;
-        params.distinguished_name = named("Airlock gateway");
+        params.distinguished_name = common_name("Airlock gateway");
         // Python requires it since 3.13.
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -91,7 +91,7 @@ impl Authority {
     }
 }
 
-fn named(name: &str) -> DistinguishedName {
+fn common_name(name: &str) -> DistinguishedName {
     let mut distinguished = DistinguishedName::new();
     distinguished.push(DnType::CommonName, name);
     distinguished
@@ -99,7 +99,7 @@ fn named(name: &str) -> DistinguishedName {
 
 fn authority_params() -> CertificateParams {
     let mut params = CertificateParams::default();
-    params.distinguished_name = named("Airlock, for package registries in one sandbox");
+    params.distinguished_name = common_name("Airlock, for package registries in one sandbox");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
@@ -119,12 +119,14 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let first = Authority::open(dir.path(), "authority.pem").expect("created");
         let again = Authority::open(dir.path(), "authority.pem").expect("opened");
-        assert_eq!(first.certificate(), again.certificate());
-        assert!(!first.certificate().contains("PRIVATE"));
+        assert_eq!(first.certificate_pem(), again.certificate_pem());
+        assert!(!first.certificate_pem().contains("PRIVATE"));
         let mode = dir.path().join("authority.pem").metadata().expect("it exists").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(first.certificate().as_bytes()).expect("PEM")).expect("a certificate");
+        roots
+            .add(CertificateDer::from_pem_slice(first.certificate_pem().as_bytes()).expect("PEM"))
+            .expect("a certificate");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -131,7 +131,7 @@ impl Cache {
     }
 
     /// Stores content that was written completely, and the entry that names it.
-    pub(super) fn store(&self, writer: ObjectWriter, mut entry: CacheEntry) -> io::Result<CacheEntry> {
+    pub(super) fn store_object(&self, writer: ObjectWriter, mut entry: CacheEntry) -> io::Result<CacheEntry> {
         let ObjectWriter { file, hash, size } = writer;
         entry.object = to_hex(&hash.finalize());
         entry.size = size;
@@ -153,7 +153,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Measures the contents.
+    /// Measures the size of all contents.
     ///
     /// # Errors
     /// The directory cannot be read.
@@ -162,11 +162,11 @@ impl Cache {
         Ok(CacheUsage { bytes: files.iter().map(|file| file.size).sum(), objects: files.len() })
     }
 
-    /// Returns the number of bytes that [`Cache::evict`] would remove.
+    /// Returns the number of bytes that [`Cache::evict_oldest`] would remove.
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn excess(&self, limit: u64) -> io::Result<u64> {
+    pub fn excess_bytes(&self, limit: u64) -> io::Result<u64> {
         let total = self.measure_usage()?.bytes;
         Ok(if total > limit { total - kept_bytes(limit) } else { 0 })
     }
@@ -176,7 +176,7 @@ impl Cache {
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn evict(&self, limit: u64) -> io::Result<u64> {
+    pub fn evict_oldest(&self, limit: u64) -> io::Result<u64> {
         let lock = File::options().create(true).append(true).mode(0o600).open(self.dir.join("lock"))?;
         if lock.try_lock().is_err() {
             return Ok(0);
@@ -250,8 +250,8 @@ pub(super) struct ObjectWriter {
 }
 
 impl ObjectWriter {
-    /// Appends a chunk.
-    pub(super) fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
+    /// Appends a chunk of content.
+    pub(super) fn write_chunk(&mut self, chunk: &[u8]) -> io::Result<()> {
         self.hash.update(chunk);
         self.size += chunk.len() as u64;
         self.file.write_all(chunk)
@@ -297,8 +297,8 @@ mod tests {
 
     fn store(cache: &Cache, key: &str, content: &[u8]) -> CacheEntry {
         let mut writer = cache.create_object().expect("created");
-        writer.write(content).expect("written");
-        cache.store(writer, CacheEntry { key: key.into(), ..CacheEntry::default() }).expect("stored")
+        writer.write_chunk(content).expect("written");
+        cache.store_object(writer, CacheEntry { key: key.into(), ..CacheEntry::default() }).expect("stored")
     }
 
     fn read(cache: &Cache, key: &str) -> Option<Vec<u8>> {
@@ -351,8 +351,8 @@ mod tests {
             File::options().write(true).open(path).and_then(|f| f.set_modified(at)).expect("set");
         }
         assert!(read(&cache, "a").is_some(), "it is used again");
-        assert_eq!(cache.evict(400).expect("evicted"), 0);
-        assert_eq!(cache.evict(300).expect("evicted"), 200);
+        assert_eq!(cache.evict_oldest(400).expect("evicted"), 0);
+        assert_eq!(cache.evict_oldest(300).expect("evicted"), 200);
         assert!(read(&cache, "a").is_some() && read(&cache, "d").is_some());
         assert!(read(&cache, "b").is_none() && cache.find_entry("c").is_none());
         assert_eq!(cache.measure_usage().expect("measured"), CacheUsage { bytes: 200, objects: 2 });

@@ -173,7 +173,7 @@ pub struct ClaudeSettings {
 
 impl ClaudeSettings {
     /// Reads the settings file of the user. A missing or damaged file has no settings.
-    pub fn load(env: impl Fn(&str) -> Option<String>) -> Self {
+    pub fn load_settings(env: impl Fn(&str) -> Option<String>) -> Self {
         let path = claude_dir(&env).join("settings.json");
         let json = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
         let Some(json) = json else { return Self { path, ..Self::default() } };
@@ -187,7 +187,7 @@ impl ClaudeSettings {
     }
 
     /// Returns a variable of the environment, or else of the settings. An empty one does not count.
-    pub fn variable(&self, env: impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
+    pub fn find_variable(&self, env: impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
         let is_set = |value: &String| !value.is_empty();
         env(name).filter(is_set).or_else(|| self.env.get(name).cloned().filter(is_set))
     }
@@ -216,7 +216,7 @@ impl CredentialSource {
         env: impl Fn(&str) -> Option<String>,
         settings: &ClaudeSettings,
     ) -> Result<Self, CredentialError> {
-        let variable = |name: &str| settings.variable(&env, name);
+        let variable = |name: &str| settings.find_variable(&env, name);
         let is_on = |name: &str| {
             variable(name).is_some_and(|value| !matches!(value.to_lowercase().as_str(), "0" | "false" | "no" | "off"))
         };
@@ -249,7 +249,8 @@ impl CredentialSource {
 
     /// Lists the names of all credentials that are set, the one that is used first.
     pub fn list_credentials(env: impl Fn(&str) -> Option<String>, settings: &ClaudeSettings) -> Vec<&'static str> {
-        let is_set = |kind: CredentialKind| settings.variable(&env, kind.env_variable()).map(|_| kind.env_variable());
+        let is_set =
+            |kind: CredentialKind| settings.find_variable(&env, kind.env_variable()).map(|_| kind.env_variable());
         let helper = settings.api_key_helper.as_ref().map(|_| "apiKeyHelper");
         let login = claude_dir(&env).join(".credentials.json").exists().then_some("Claude Code's login");
         let [token, key, oauth] =
@@ -258,7 +259,7 @@ impl CredentialSource {
     }
 
     /// Discards a stored credential that the API refused, so that the next request gets a new one.
-    pub(super) fn discard(&self) {
+    pub(super) fn discard_stored(&self) {
         if let Self::Helper(helper) = self
             && let Ok(mut last) = helper.last.lock()
         {
@@ -387,7 +388,7 @@ mod tests {
         let dir = home.path().to_str().expect("UTF-8").to_owned();
         let settings = |json: serde_json::Value| {
             std::fs::write(home.path().join("settings.json"), json.to_string()).expect("written");
-            ClaudeSettings::load(|name| (name == "CLAUDE_CONFIG_DIR").then(|| dir.clone()))
+            ClaudeSettings::load_settings(|name| (name == "CLAUDE_CONFIG_DIR").then(|| dir.clone()))
         };
         let find = |variables: &[(&str, &str)], settings: &ClaudeSettings| {
             let env = |name: &str| variables.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned());
@@ -404,7 +405,7 @@ mod tests {
             serde_json::json!({"apiKeyHelper": "printf 'from-helper\\n'", "env": {"ANTHROPIC_MODEL": "m", "N": 3}}),
         );
         assert_eq!(find(&[all[2]], &helper).expect("set"), (CredentialKind::ApiKey, "from-helper".into()));
-        assert_eq!(helper.variable(|_| None, "ANTHROPIC_MODEL").as_deref(), Some("m"));
+        assert_eq!(helper.find_variable(|_| None, "ANTHROPIC_MODEL").as_deref(), Some("m"));
         let failing = settings(serde_json::json!({"apiKeyHelper": "echo secret-text; exit 3"}));
         let error = find(&[], &failing).expect_err("the command fails").to_string();
         assert!(error.contains("exit status: 3") && !error.contains("secret-text"), "{error}");

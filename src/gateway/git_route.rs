@@ -34,7 +34,7 @@ const PROTOCOL: HeaderName = HeaderName::from_static("git-protocol");
 /// A function that returns the user's credential for a repository's URL, as the value of an `authorization` header.
 pub type FindGitCredential = Arc<dyn Fn(&Url) -> Option<HeaderValue> + Send + Sync>;
 
-/// What the git route may reach.
+/// The hosts and repositories that the git route may reach.
 #[derive(Clone, Default)]
 pub struct GitUpstreams {
     /// Hosts with their ports from which the agent may fetch.
@@ -68,7 +68,7 @@ impl GitRoute {
     }
 
     /// Answers a request. The path is `SCHEME/HOST[:PORT]/REPOSITORY/…`.
-    pub(super) async fn serve(
+    pub(super) async fn serve_request(
         &self,
         head: RequestHead<'_>,
         body: Incoming,
@@ -81,7 +81,7 @@ impl GitRoute {
             Err(reason) => return exchange.deny_response(StatusCode::FORBIDDEN, reason),
         };
         exchange.set_host(&host_of(&repository));
-        match self.decide(&repository, policy) {
+        match self.decide_host(&repository, policy) {
             HostVerdict::Allowed => {}
             HostVerdict::Denied => {
                 return exchange.deny_response(StatusCode::FORBIDDEN, &format!("{} is denied", host_of(&repository)));
@@ -98,7 +98,7 @@ impl GitRoute {
             .get(PROTOCOL)
             .filter(|value| matches!(value.as_bytes(), b"version=0" | b"version=1" | b"version=2"));
         let answered = match step {
-            Step::Advertisement => self.advertise(&repository, protocol, client).await,
+            Step::Advertisement => self.request_advertisement(&repository, protocol, client).await,
             Step::Upload => {
                 let is_gzip = match head.headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
                     None | Some(b"identity") => Some(false),
@@ -108,7 +108,7 @@ impl GitRoute {
                 match read_upload_request(body, is_gzip).await {
                     Ok(body) => {
                         exchange.add_sent(body.len());
-                        self.upload(&repository, body, protocol, client).await
+                        self.request_pack(&repository, body, protocol, client).await
                     }
                     Err(reason) => return exchange.deny_response(StatusCode::FORBIDDEN, reason),
                 }
@@ -122,23 +122,23 @@ impl GitRoute {
                     return exchange
                         .fail_response(&format!("{} does not speak git's smart protocol", host_of(&repository)));
                 }
-                exchange.allow();
+                exchange.mark_allowed();
                 let (sender, channel) = ChannelBody::new();
                 tokio::spawn(stream_pack(response.into_body(), sender));
-                exchange.respond(
+                exchange.finish_response(
                     Response::builder().header(CONTENT_TYPE, expected).header("cache-control", "no-cache"),
                     channel.into(),
                 )
             }
             Ok(response) if matches!(response.status().as_u16(), 401 | 403 | 404) => {
                 // git would ask for a password after a 401, which the sandbox does not have.
-                exchange.allow();
+                exchange.mark_allowed();
                 let text = format!(
                     "airlock: {} answered with status {}: the repository does not exist, or needs a credential that git on the host does not have\n",
                     host_of(&repository),
                     response.status().as_u16()
                 );
-                exchange.respond(
+                exchange.finish_response(
                     Response::builder().status(StatusCode::NOT_FOUND).header(CONTENT_TYPE, "text/plain"),
                     super::reply::full_body(text),
                 )
@@ -153,25 +153,25 @@ impl GitRoute {
         }
     }
 
-    fn decide(&self, repository: &Url, policy: &Policy) -> HostVerdict {
+    fn decide_host(&self, repository: &Url, policy: &Policy) -> HostVerdict {
         let (host, port) =
             (repository.host_str().unwrap_or_default(), repository.port_or_known_default().unwrap_or_default());
         let is_own = self.upstreams.hosts.iter().any(|(own, own_port)| own == host && *own_port == port);
         match HostName::parse(host) {
             Ok(name) if policy.is_denied(&name) => HostVerdict::Denied,
             _ if is_own => HostVerdict::Allowed,
-            Ok(name) => policy.decide(&name, port),
+            Ok(name) => policy.decide_host(&name, port),
             Err(_) => HostVerdict::NotAllowed,
         }
     }
 
-    async fn advertise(
+    async fn request_advertisement(
         &self,
         repository: &Url,
         protocol: Option<&HeaderValue>,
         client: &UpstreamClient,
     ) -> Result<Response<Incoming>, UpstreamError> {
-        let url = append(repository, "info/refs?service=git-upload-pack")?;
+        let url = append_to_url(repository, "info/refs?service=git-upload-pack")?;
         let request = |credential: Option<&HeaderValue>| {
             let mut request = Request::new(Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync());
             request.headers_mut().insert(ACCEPT, HeaderValue::from_static(ADVERTISEMENT));
@@ -179,18 +179,19 @@ impl GitRoute {
             request.headers_mut().extend(credential.map(|value| (AUTHORIZATION, value.clone())));
             request
         };
-        let mut response = client.send(&url, request(self.known_credential(repository).as_ref())).await?;
+        let mut response = client.send_request(&url, request(self.known_credential(repository).as_ref())).await?;
         if response.status().is_redirection() {
             // A repository that moved. The final URL is asked again, without a credential.
-            let (_, moved) =
-                client.get(&url, &FetchOptions { accept: Some(ADVERTISEMENT), ..FetchOptions::default() }).await?;
+            let (_, moved) = client
+                .get_following(&url, &FetchOptions { accept: Some(ADVERTISEMENT), ..FetchOptions::default() })
+                .await?;
             let target = moved
                 .as_str()
                 .strip_suffix("/info/refs?service=git-upload-pack")
                 .and_then(|text| Url::parse(text).ok());
             let target = target
                 .ok_or_else(|| UpstreamError::Failed(format!("{} redirects to no repository", host_of(repository))))?;
-            response = client.send(&moved, request(None)).await?;
+            response = client.send_request(&moved, request(None)).await?;
             if let Ok(mut all) = self.moved.lock() {
                 all.insert(repository.clone(), target);
             }
@@ -198,12 +199,12 @@ impl GitRoute {
         if response.status() == StatusCode::UNAUTHORIZED
             && let Some(credential) = self.find_credential(repository).await
         {
-            response = client.send(&url, request(Some(&credential))).await?;
+            response = client.send_request(&url, request(Some(&credential))).await?;
         }
         Ok(response)
     }
 
-    async fn upload(
+    async fn request_pack(
         &self,
         repository: &Url,
         body: Bytes,
@@ -211,7 +212,7 @@ impl GitRoute {
         client: &UpstreamClient,
     ) -> Result<Response<Incoming>, UpstreamError> {
         let moved = self.moved.lock().ok().and_then(|moved| moved.get(repository).cloned());
-        let url = append(moved.as_ref().unwrap_or(repository), "git-upload-pack")?;
+        let url = append_to_url(moved.as_ref().unwrap_or(repository), "git-upload-pack")?;
         let mut request = Request::new(Full::new(body).map_err(|never| match never {}).boxed_unsync());
         *request.method_mut() = Method::POST;
         let headers = request.headers_mut();
@@ -221,7 +222,7 @@ impl GitRoute {
         if moved.is_none() {
             headers.extend(self.known_credential(repository).map(|value| (AUTHORIZATION, value)));
         }
-        client.send(&url, request).await
+        client.send_request(&url, request).await
     }
 
     fn known_credential(&self, repository: &Url) -> Option<HeaderValue> {
@@ -250,7 +251,7 @@ fn is_same_repository(a: &Url, b: &Url) -> bool {
     a.origin() == b.origin() && path(a) == path(b)
 }
 
-fn append(repository: &Url, rest: &str) -> Result<Url, UpstreamError> {
+fn append_to_url(repository: &Url, rest: &str) -> Result<Url, UpstreamError> {
     let text = format!("{}/{rest}", repository.as_str().trim_end_matches('/'));
     Url::parse(&text).map_err(|_| UpstreamError::Refused("the repository's URL is invalid".into()))
 }

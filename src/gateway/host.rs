@@ -51,7 +51,7 @@ impl HostName {
         Ok(Self(name.to_owned()))
     }
 
-    /// Returns the name.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -85,7 +85,7 @@ impl HostPattern {
     /// Returns whether the pattern matches a host and port. A pattern without a port matches the ports of HTTPS and
     /// HTTP.
     #[must_use]
-    pub fn matches(&self, host: &HostName, port: u16) -> bool {
+    pub fn matches_host(&self, host: &HostName, port: u16) -> bool {
         let is_port = self.port.map_or(matches!(port, 80 | 443), |own| own == port);
         is_port && self.matches_name(host)
     }
@@ -216,7 +216,7 @@ mod tests {
     fn patterns_match_what_they_name() {
         let matches = |pattern: &str, host: &str, port| {
             let pattern: HostPattern = pattern.parse().expect("a pattern");
-            pattern.matches(&HostName::parse(host).expect("a host"), port)
+            pattern.matches_host(&HostName::parse(host).expect("a host"), port)
         };
         assert!(matches("example.org", "EXAMPLE.org.", 443) && matches("example.org", "example.org", 80));
         assert!(!matches("example.org", "example.org", 8443) && !matches("example.org", "a.example.org", 443));

@@ -93,7 +93,7 @@ impl HttpRoutes {
     }
 
     /// Answers a request. The path is `NAME/…`.
-    pub(super) async fn serve(
+    pub(super) async fn serve_request(
         &self,
         head: RequestHead<'_>,
         body: Incoming,
@@ -134,14 +134,14 @@ impl HttpRoutes {
             Err(reason) => return exchange.fail_response(&reason),
         };
         exchange.add_sent(body.len());
-        match route.send(&url, &head, body, credential.as_ref(), client).await {
-            Ok(response) => self.respond(response, credential.as_ref(), &route.options, exchange),
+        match route.send_request(&url, &head, body, credential.as_ref(), client).await {
+            Ok(response) => self.build_response(response, credential.as_ref(), &route.options, exchange),
             Err(UpstreamError::Refused(reason)) => exchange.deny_response(StatusCode::FORBIDDEN, &reason),
             Err(UpstreamError::Failed(reason)) => exchange.fail_response(&reason),
         }
     }
 
-    fn respond(
+    fn build_response(
         &self,
         response: Response<Incoming>,
         credential: Option<&HeaderValue>,
@@ -151,7 +151,7 @@ impl HttpRoutes {
         if response.headers().get_all(CONTENT_ENCODING).iter().any(|value| value != "identity") {
             return exchange.fail_response("the upstream answered in an encoding that was not requested");
         }
-        exchange.allow();
+        exchange.mark_allowed();
         let (head, body) = response.into_parts();
         let secret = credential.map(HeaderValue::as_bytes).unwrap_or_default();
         let mask = Mask::new(secret.strip_prefix(options.prefix.as_bytes()).unwrap_or(secret));
@@ -163,7 +163,7 @@ impl HttpRoutes {
         }
         let body = ResponseBody::new(body, mask, RouteObserver(self.log.clone()));
         let body = body.map_err(|_| std::io::Error::other("the upstream broke off a response")).boxed_unsync();
-        exchange.respond(builder, body)
+        exchange.finish_response(builder, body)
     }
 }
 
@@ -175,7 +175,7 @@ impl HttpRoute {
             return Ok(Some(known));
         }
         let name = &self.options.name;
-        let read = tokio::task::spawn_blocking(move || source.read()).await;
+        let read = tokio::task::spawn_blocking(move || source.read_value()).await;
         let text = read
             .ok()
             .flatten()
@@ -189,7 +189,7 @@ impl HttpRoute {
         Ok(Some(value))
     }
 
-    async fn send(
+    async fn send_request(
         &self,
         url: &Url,
         head: &RequestHead<'_>,
@@ -205,12 +205,12 @@ impl HttpRoute {
         }
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.extend(credential.map(|value| (self.options.header.clone(), value.clone())));
-        client.send(url, request).await
+        client.send_request(url, request).await
     }
 }
 
 impl RouteCredential {
-    fn read(&self) -> Option<String> {
+    fn read_value(&self) -> Option<String> {
         match self {
             Self::Variable(name) => std::env::var(name).ok().filter(|value| !value.is_empty()),
             Self::Command(command) => {
@@ -233,6 +233,6 @@ impl BodyObserver for RouteObserver {
     fn on_data(&mut self, _chunk: &[u8]) {}
 
     fn on_mask(&self) {
-        self.0.note("an upstream returned the credential of a route; it was masked and did not reach the agent");
+        self.0.note_event("an upstream returned the credential of a route; it was masked and did not reach the agent");
     }
 }

@@ -81,7 +81,7 @@ impl ModelRoute {
     }
 
     /// Answers a request whose path belongs to no other route.
-    pub(super) async fn serve(
+    pub(super) async fn serve_request(
         &self,
         request: Request<Incoming>,
         client: &UpstreamClient,
@@ -89,26 +89,26 @@ impl ModelRoute {
     ) -> Response<Reply> {
         exchange.set_host(self.options.upstream.authority().map_or("", |authority| authority.as_str()));
         if !is_allowed(request.method(), request.uri()) {
-            return refuse(exchange, StatusCode::FORBIDDEN, "this request is none of the model's API");
+            return refuse_request(exchange, StatusCode::FORBIDDEN, "this request is none of the model's API");
         }
         let Some(source) = &self.options.credential else {
-            return refuse(
+            return refuse_request(
                 exchange,
                 StatusCode::FORBIDDEN,
                 "no credential for the model was found when the sandbox started",
             );
         };
-        let budget = self.options.budget.filter(|budget| self.current_stats().tokens.budgeted() >= *budget);
+        let budget = self.options.budget.filter(|budget| self.current_stats().tokens.budgeted_tokens() >= *budget);
         if let Some(budget) = budget {
             let reason = format!(
                 "the token budget of {budget} is used up; the work is kept. To continue with a larger one, exit, then run `airlock resume --budget TOKENS` on the host"
             );
-            return refuse(exchange, StatusCode::FORBIDDEN, &reason);
+            return refuse_request(exchange, StatusCode::FORBIDDEN, &reason);
         }
         let credential = match source.read() {
             Ok(credential) => credential,
             Err(error) => {
-                exchange.fail(&error.to_string());
+                exchange.mark_failed(&error.to_string());
                 // Claude Code shows this message to the user.
                 let message = match error {
                     CredentialError::Expired(_) => {
@@ -116,38 +116,38 @@ impl ModelRoute {
                     }
                     _ => "the credential on the host cannot be used; for the reason, run `airlock doctor` there",
                 };
-                return respond(exchange, StatusCode::UNAUTHORIZED, message);
+                return respond_with(exchange, StatusCode::UNAUTHORIZED, message);
             }
         };
         let is_message = request.method() == Method::POST && request.uri().path() == "/v1/messages";
         let request = match self.read_request(request, &credential).await {
             Ok(request) => request,
-            Err(reason) => return refuse(exchange, StatusCode::FORBIDDEN, &reason),
+            Err(reason) => return refuse_request(exchange, StatusCode::FORBIDDEN, &reason),
         };
         let (head, body) = request.into_parts();
         exchange.add_sent(body.len());
         let request = Request::from_parts(head, Full::new(body).map_err(|never| match never {}).boxed_unsync());
-        match self.forward(request, client, &credential, is_message).await {
+        match self.forward_request(request, client, &credential, is_message).await {
             Ok((head, body)) => {
                 if head.status == StatusCode::UNAUTHORIZED {
-                    source.discard();
-                    exchange.fail("the model's API refused the credential (401)");
+                    source.discard_stored();
+                    exchange.mark_failed("the model's API refused the credential (401)");
                 } else {
-                    exchange.allow();
+                    exchange.mark_allowed();
                 }
                 if is_message && head.status.is_success() {
-                    update(&self.stats, |stats| stats.answered += 1);
+                    update_stats(&self.stats, |stats| stats.answered += 1);
                 }
                 let mut builder = Response::builder().status(head.status);
                 if let Some(headers) = builder.headers_mut() {
                     *headers = head.headers;
                 }
-                exchange.respond(builder, body)
+                exchange.finish_response(builder, body)
             }
             Err(error) => {
-                exchange.fail(&error);
+                exchange.mark_failed(&error);
                 // The agent does not get the details of failures outside the sandbox.
-                respond(
+                respond_with(
                     exchange,
                     StatusCode::BAD_GATEWAY,
                     "failed to reach the model's API; see Airlock's messages on the host",
@@ -194,7 +194,7 @@ impl ModelRoute {
         Ok(Request::from_parts(head, body))
     }
 
-    async fn forward(
+    async fn forward_request(
         &self,
         request: Request<super::upstream::RequestBody>,
         client: &UpstreamClient,
@@ -223,7 +223,7 @@ impl ModelRoute {
     }
 }
 
-fn update(stats: &Mutex<ModelStats>, change: impl FnOnce(&mut ModelStats)) {
+fn update_stats(stats: &Mutex<ModelStats>, change: impl FnOnce(&mut ModelStats)) {
     if let Ok(mut stats) = stats.lock() {
         change(&mut stats);
     }
@@ -239,12 +239,12 @@ struct ModelObserver {
 impl BodyObserver for ModelObserver {
     fn on_data(&mut self, chunk: &[u8]) {
         if let Some(usage) = &mut self.usage {
-            usage.read(chunk);
+            usage.read_chunk(chunk);
         }
     }
 
     fn on_mask(&self) {
-        self.log.note("the model's API returned the credential; it was masked and did not reach the agent");
+        self.log.note_event("the model's API returned the credential; it was masked and did not reach the agent");
     }
 }
 
@@ -252,7 +252,7 @@ impl Drop for ModelObserver {
     /// Counts even a response that the agent did not read to its end.
     fn drop(&mut self) {
         if let Some(mut usage) = self.usage.take() {
-            update(&self.stats, |stats| stats.tokens.add(usage.finish()));
+            update_stats(&self.stats, |stats| stats.tokens.add_usage(usage.finish_reading()));
         }
     }
 }
@@ -294,18 +294,18 @@ fn is_allowed(method: &Method, uri: &Uri) -> bool {
     }
 }
 
-/// Refuses a request.
-fn refuse(mut exchange: Exchange, status: StatusCode, reason: &str) -> Response<Reply> {
-    exchange.deny(reason, false);
-    respond(exchange, status, reason)
+/// Refuses a request by a rule.
+fn refuse_request(mut exchange: Exchange, status: StatusCode, reason: &str) -> Response<Reply> {
+    exchange.mark_denied(reason, false);
+    respond_with(exchange, status, reason)
 }
 
 /// Responds in the form of the model's API, which Claude Code shows.
-fn respond(exchange: Exchange, status: StatusCode, message: &str) -> Response<Reply> {
+fn respond_with(exchange: Exchange, status: StatusCode, message: &str) -> Response<Reply> {
     let message = format!("airlock: {message}");
     let body = serde_json::json!({"type": "error", "error": {"type": "permission_error", "message": message}});
     let builder = Response::builder().status(status).header(CONTENT_TYPE, "application/json");
-    exchange.respond(builder, full_body(body.to_string()))
+    exchange.finish_response(builder, full_body(body.to_string()))
 }
 
 #[cfg(test)]

@@ -20,10 +20,10 @@ pub(crate) fn check_message_request(body: &[u8], allowed: &ProviderTools) -> Res
     let request = parse_strictly(body)?;
     let Value::Object(request) = &request else { return Err("the body is not a JSON object".into()) };
     if is_present(request.get("mcp_servers")) {
-        allowed.require("mcp_servers")?;
+        allowed.require_ability("mcp_servers")?;
     }
     if is_present(request.get("container")) {
-        allowed.require("code_execution")?;
+        allowed.require_ability("code_execution")?;
     }
     for tool in request.get("tools").and_then(Value::as_array).into_iter().flatten() {
         let kind = match tool.get("type") {
@@ -34,7 +34,7 @@ pub(crate) fn check_message_request(body: &[u8], allowed: &ProviderTools) -> Res
         let name = tool_name(kind);
         if !CLIENT_TOOLS.iter().any(|known| name == *known || (*known == "tool_search_tool" && name.starts_with(known)))
         {
-            allowed.require(name)?;
+            allowed.require_ability(name)?;
         }
     }
     check_content(request.get("system"), allowed)?;
@@ -54,7 +54,7 @@ pub struct ProviderTools {
 }
 
 impl ProviderTools {
-    fn require(&self, name: &str) -> Result<(), String> {
+    fn require_ability(&self, name: &str) -> Result<(), String> {
         if self.all || self.names.iter().any(|own| own == name) {
             return Ok(());
         }
@@ -86,14 +86,14 @@ fn check_content(content: Option<&Value>, allowed: &ProviderTools) -> Result<(),
     for block in content.and_then(Value::as_array).into_iter().flatten() {
         let kind = block.get("type").and_then(Value::as_str).unwrap_or_default();
         if kind == "container_upload" {
-            allowed.require("files")?;
+            allowed.require_ability("files")?;
         }
         if let Some(source @ Value::Object(_)) = block.get("source") {
             match source.get("type").and_then(Value::as_str) {
                 Some("base64" | "text") => {}
                 Some("content") => check_content(source.get("content"), allowed)?,
-                Some("url") => allowed.require("url_sources")?,
-                Some("file") => allowed.require("files")?,
+                Some("url") => allowed.require_ability("url_sources")?,
+                Some("file") => allowed.require_ability("files")?,
                 _ => return Err("a source has an unknown type".into()),
             }
         }

@@ -13,7 +13,7 @@ use super::host::{HostName, HostPattern};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkLevel {
-    /// Loopback only
+    /// Reach nothing but loopback
     None,
     /// The model's API, with your credential added outside the sandbox
     Model,
@@ -35,7 +35,7 @@ pub struct HostLists {
 
 impl HostLists {
     /// Adds a pattern to one list, and removes it from the other.
-    pub fn set(&mut self, pattern: &HostPattern, is_allowed: bool) {
+    pub fn set_pattern(&mut self, pattern: &HostPattern, is_allowed: bool) {
         self.allow.retain(|p| p != pattern);
         self.deny.retain(|p| p != pattern);
         if is_allowed { &mut self.allow } else { &mut self.deny }.push(pattern.clone());
@@ -68,7 +68,7 @@ impl Policy {
         Self { level, initial, file, current }
     }
 
-    fn lists(&self) -> HostLists {
+    fn current_lists(&self) -> HostLists {
         let Ok(mut current) = self.current.lock() else { return HostLists::default() };
         let modified = self.file.as_ref().and_then(|file| file.metadata().ok()?.modified().ok());
         if modified != current.0 {
@@ -81,17 +81,17 @@ impl Policy {
 
     /// Returns whether the user denied a host, whatever else names it.
     pub(super) fn is_denied(&self, host: &HostName) -> bool {
-        self.lists().deny.iter().any(|pattern| pattern.matches_name(host))
+        self.current_lists().deny.iter().any(|pattern| pattern.matches_name(host))
     }
 
     /// Decides about a host that the agent names.
-    pub(super) fn decide(&self, host: &HostName, port: u16) -> HostVerdict {
-        let lists = self.lists();
+    pub(super) fn decide_host(&self, host: &HostName, port: u16) -> HostVerdict {
+        let lists = self.current_lists();
         if lists.deny.iter().any(|pattern| pattern.matches_name(host)) {
             return HostVerdict::Denied;
         }
         let is_allowed =
-            self.level == NetworkLevel::Open || lists.allow.iter().any(|pattern| pattern.matches(host, port));
+            self.level == NetworkLevel::Open || lists.allow.iter().any(|pattern| pattern.matches_host(host, port));
         if is_allowed && self.level != NetworkLevel::None { HostVerdict::Allowed } else { HostVerdict::NotAllowed }
     }
 }
@@ -107,22 +107,22 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("network.json");
         let mut lists = HostLists::default();
-        lists.set(&"*.example.org".parse().expect("a pattern"), true);
-        lists.set(&"evil.example.org".parse().expect("a pattern"), false);
+        lists.set_pattern(&"*.example.org".parse().expect("a pattern"), true);
+        lists.set_pattern(&"evil.example.org".parse().expect("a pattern"), false);
         let policy = Policy::new(NetworkLevel::Model, lists.clone(), Some(file.clone()));
-        assert_eq!(policy.decide(&host("a.example.org"), 443), HostVerdict::Allowed);
-        assert_eq!(policy.decide(&host("evil.example.org"), 443), HostVerdict::Denied);
-        assert_eq!(policy.decide(&host("example.com"), 443), HostVerdict::NotAllowed);
-        lists.set(&"example.com".parse().expect("a pattern"), true);
+        assert_eq!(policy.decide_host(&host("a.example.org"), 443), HostVerdict::Allowed);
+        assert_eq!(policy.decide_host(&host("evil.example.org"), 443), HostVerdict::Denied);
+        assert_eq!(policy.decide_host(&host("example.com"), 443), HostVerdict::NotAllowed);
+        lists.set_pattern(&"example.com".parse().expect("a pattern"), true);
         std::fs::write(&file, serde_json::to_vec(&lists).expect("JSON")).expect("written");
-        assert_eq!(policy.decide(&host("example.com"), 443), HostVerdict::Allowed);
+        assert_eq!(policy.decide_host(&host("example.com"), 443), HostVerdict::Allowed);
         std::fs::write(&file, b"{").expect("written");
         let later = SystemTime::now() + std::time::Duration::from_secs(9);
         std::fs::File::options().write(true).open(&file).and_then(|f| f.set_modified(later)).expect("set");
-        assert_eq!(policy.decide(&host("example.com"), 443), HostVerdict::NotAllowed);
-        assert_eq!(policy.decide(&host("evil.example.org"), 443), HostVerdict::Denied);
+        assert_eq!(policy.decide_host(&host("example.com"), 443), HostVerdict::NotAllowed);
+        assert_eq!(policy.decide_host(&host("evil.example.org"), 443), HostVerdict::Denied);
         let open = Policy::new(NetworkLevel::Open, lists, None);
-        assert_eq!(open.decide(&host("anything.example"), 8443), HostVerdict::Allowed);
+        assert_eq!(open.decide_host(&host("anything.example"), 8443), HostVerdict::Allowed);
         assert!(open.is_denied(&host("evil.example.org")));
     }
 }

@@ -30,7 +30,7 @@ pub(super) async fn serve_connect(
     (log, permit): (&AuditLog, RequestPermit),
 ) -> Response<Reply> {
     let target = request.uri().to_string();
-    let mut exchange = Exchange::start(log, "proxy", "CONNECT", &target);
+    let mut exchange = Exchange::start_exchange(log, "proxy", "CONNECT", &target);
     exchange.hold_permit(permit);
     let (host, port) = match split_target(&target) {
         Ok(parsed) => parsed,
@@ -41,7 +41,7 @@ pub(super) async fn serve_connect(
     };
     exchange.set_host(&name_target(&host, port));
     if let Err(response) = check_policy(policy, &host, port, &mut exchange) {
-        return refuse(exchange, response);
+        return refuse_target(exchange, response);
     }
     let upstream = match client.connect_tunnel(&host, port).await {
         Ok(stream) => stream,
@@ -50,7 +50,7 @@ pub(super) async fn serve_connect(
     };
     tokio::spawn(async move {
         match hyper::upgrade::on(request).await {
-            Ok(upgraded) => relay(TokioIo::new(upgraded), upstream, &host, exchange).await,
+            Ok(upgraded) => relay_tunnel(TokioIo::new(upgraded), upstream, &host, exchange).await,
             Err(_) => drop(exchange),
         }
     });
@@ -67,7 +67,7 @@ struct Refusal {
 }
 
 fn check_policy(policy: &Policy, host: &HostName, port: u16, _exchange: &mut Exchange) -> Result<(), Refusal> {
-    match policy.decide(host, port) {
+    match policy.decide_host(host, port) {
         HostVerdict::Allowed => Ok(()),
         HostVerdict::Denied => Err(Refusal { reason: format!("{host} is denied"), pattern: None }),
         HostVerdict::NotAllowed => {
@@ -77,7 +77,7 @@ fn check_policy(policy: &Policy, host: &HostName, port: u16, _exchange: &mut Exc
     }
 }
 
-fn refuse(exchange: Exchange, refusal: Refusal) -> Response<Reply> {
+fn refuse_target(exchange: Exchange, refusal: Refusal) -> Response<Reply> {
     match refusal.pattern {
         Some(pattern) => {
             exchange.deny_host_response(&refusal.reason, &format!("on the host, run: airlock allow SANDBOX {pattern}"))
@@ -95,7 +95,7 @@ pub(super) fn parse_target(request: &Request<Incoming>) -> Option<(HostName, u16
     split_target(&request.uri().to_string()).ok()
 }
 
-/// Splits `HOST:PORT`.
+/// Splits `HOST:PORT` and checks both.
 fn split_target(target: &str) -> Result<(HostName, u16), String> {
     let shown: String = target.chars().take(100).collect();
     let (host, port) = target.rsplit_once(':').ok_or_else(|| format!("{shown} has no port"))?;
@@ -111,7 +111,7 @@ fn split_target(target: &str) -> Result<(HostName, u16), String> {
 }
 
 /// Relays a tunnel in both directions until both ends are closed.
-async fn relay(
+async fn relay_tunnel(
     mut agent: TokioIo<hyper::upgrade::Upgraded>,
     mut upstream: TcpStream,
     host: &HostName,
@@ -119,19 +119,19 @@ async fn relay(
 ) {
     let hello = match tokio::time::timeout(HELLO_TIMEOUT, read_hello(&mut agent)).await {
         Ok(Ok(hello)) => hello,
-        Ok(Err(reason)) => return exchange.deny(reason, false),
-        Err(_) => return exchange.deny("the tunnel did not begin with TLS", false),
+        Ok(Err(reason)) => return exchange.mark_denied(reason, false),
+        Err(_) => return exchange.mark_denied("the tunnel did not begin with TLS", false),
     };
     let HelloState::ServerName(name) = parse_hello(&hello) else {
-        return exchange.deny("the tunnel did not begin with TLS that names its server", false);
+        return exchange.mark_denied("the tunnel did not begin with TLS that names its server", false);
     };
     if HostName::parse(&name).as_ref() != Ok(host) {
-        return exchange.deny(&format!("the TLS in the tunnel names {name}"), false);
+        return exchange.mark_denied(&format!("the TLS in the tunnel names {name}"), false);
     }
-    exchange.allow();
+    exchange.mark_allowed();
     exchange.add_sent(hello.len());
     if upstream.write_all(&hello).await.is_err() {
-        return exchange.fail("the upstream closed the tunnel");
+        return exchange.mark_failed("the upstream closed the tunnel");
     }
     // A tunnel without a byte in either direction is closed by the timeout of the peer or of this process's end.
     if let Ok((sent, received)) = tokio::io::copy_bidirectional(&mut agent, &mut upstream).await {
@@ -163,7 +163,7 @@ pub(super) async fn serve_absolute(
     policy: &Policy,
     (log, permit): (&AuditLog, RequestPermit),
 ) -> Response<Reply> {
-    let mut exchange = Exchange::start(log, "proxy", request.method().as_str(), request.uri().path());
+    let mut exchange = Exchange::start_exchange(log, "proxy", request.method().as_str(), request.uri().path());
     exchange.hold_permit(permit);
     let target = request.uri().to_string();
     let host = request.uri().host().unwrap_or_default().to_owned();
@@ -182,13 +182,13 @@ pub(super) async fn serve_absolute(
     };
     exchange.set_host(&name_target(&name, port));
     if let Err(refusal) = check_policy(policy, &name, port, &mut exchange) {
-        return refuse(exchange, refusal);
+        return refuse_target(exchange, refusal);
     }
     strip_hop_headers(request.headers_mut());
     let request = request.map(|body| http_body_util::BodyExt::boxed_unsync(DataBody(body)));
-    match client.forward(&url, request).await {
+    match client.forward_request(&url, request).await {
         Ok(response) => {
-            exchange.allow();
+            exchange.mark_allowed();
             let (mut head, body) = response.into_parts();
             strip_hop_headers(&mut head.headers);
             let (sender, channel) = ChannelBody::new();
@@ -197,7 +197,7 @@ pub(super) async fn serve_absolute(
             if let Some(headers) = builder.headers_mut() {
                 *headers = head.headers;
             }
-            exchange.respond(builder, channel.into())
+            exchange.finish_response(builder, channel.into())
         }
         Err(UpstreamError::Refused(reason)) => exchange.deny_response(StatusCode::FORBIDDEN, &reason),
         Err(UpstreamError::Failed(reason)) => exchange.fail_response(&reason),

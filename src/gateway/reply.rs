@@ -95,7 +95,7 @@ impl Body for LoggedBody {
             }
             Some(Err(error)) => {
                 let reason = error.to_string();
-                self.exchange.fail(&reason);
+                self.exchange.mark_failed(&reason);
             }
             None => {}
         }
@@ -113,7 +113,7 @@ impl Body for LoggedBody {
 
 impl Exchange {
     /// Finishes a response. The audit entry is written when its body has been sent.
-    pub(super) fn respond(mut self, builder: hyper::http::response::Builder, body: Reply) -> Response<Reply> {
+    pub(super) fn finish_response(mut self, builder: hyper::http::response::Builder, body: Reply) -> Response<Reply> {
         let mut response = builder.body(body).unwrap_or_else(|_| {
             let mut response = Response::new(full_body("airlock: the upstream sent an invalid header\n"));
             *response.status_mut() = StatusCode::BAD_GATEWAY;
@@ -127,19 +127,19 @@ impl Exchange {
 
     /// Refuses a request by a rule that the user cannot change for one host.
     pub(super) fn deny_response(mut self, status: StatusCode, reason: &str) -> Response<Reply> {
-        self.deny(reason, false);
+        self.mark_denied(reason, false);
         self.message_response(status, reason)
     }
 
     /// Refuses a request to a host that the user could allow.
     pub(super) fn deny_host_response(mut self, reason: &str, hint: &str) -> Response<Reply> {
-        self.deny(reason, true);
+        self.mark_denied(reason, true);
         self.message_response(StatusCode::FORBIDDEN, &format!("{reason}; {hint}"))
     }
 
     /// Responds to a request whose upstream failed.
     pub(super) fn fail_response(mut self, reason: &str) -> Response<Reply> {
-        self.fail(reason);
+        self.mark_failed(reason);
         self.message_response(StatusCode::BAD_GATEWAY, reason)
     }
 
@@ -147,7 +147,7 @@ impl Exchange {
     /// route.
     fn message_response(self, status: StatusCode, message: &str) -> Response<Reply> {
         let message = format!("airlock: {message}");
-        let (content_type, body) = if self.route() == "npm" {
+        let (content_type, body) = if self.route_name() == "npm" {
             // npm prints the field `error` of a response in JSON.
             ("application/json", serde_json::json!({"error": message}).to_string())
         } else {
@@ -155,8 +155,8 @@ impl Exchange {
         };
         let line: String =
             message.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).take(200).collect();
-        let mut response =
-            self.respond(Response::builder().status(status).header(CONTENT_TYPE, content_type), full_body(body));
+        let mut response = self
+            .finish_response(Response::builder().status(status).header(CONTENT_TYPE, content_type), full_body(body));
         if let Ok(phrase) = ReasonPhrase::try_from(line.into_bytes()) {
             response.extensions_mut().insert(phrase);
         }

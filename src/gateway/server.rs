@@ -40,7 +40,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum number of bytes that a sandbox downloads, unless `max_download` says otherwise.
 pub const DEFAULT_MAX_DOWNLOAD: u64 = 20 << 30;
 
-/// What the gateway of a sandbox is made of.
+/// The settings of a sandbox's gateway.
 #[derive(Clone)]
 pub struct GatewayOptions {
     pub level: NetworkLevel,
@@ -105,15 +105,15 @@ impl Gateway {
     pub async fn serve_connection(self, stream: TunnelStream) {
         let service = service_fn(move |request| {
             let routes = Arc::clone(&self.0);
-            async move { Ok::<_, Infallible>(routes.serve(request).await) }
+            async move { Ok::<_, Infallible>(routes.serve_request(request).await) }
         });
         let _ = http_server().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
     }
 
     /// Returns the counts of all requests so far.
     #[must_use]
-    pub fn summary(&self) -> AuditSummary {
-        self.0.log.summary()
+    pub fn audit_summary(&self) -> AuditSummary {
+        self.0.log.current_summary()
     }
 
     /// Returns the counts of the model route.
@@ -125,12 +125,12 @@ impl Gateway {
     /// Returns the certificate of the authority for package registries, in PEM form.
     #[must_use]
     pub fn authority_certificate(&self) -> &str {
-        self.0.authority.certificate()
+        self.0.authority.certificate_pem()
     }
 
     /// Ends the audit log of a run.
     pub fn close_log(&self) {
-        self.0.log.close();
+        self.0.log.close_run();
     }
 }
 
@@ -145,15 +145,16 @@ fn http_server() -> hyper::server::conn::http1::Builder {
 const PREFIXES: [&str; 8] = ["npm", "pypi", "cargo", "go", "maven", "rubygems", "git", "http"];
 
 impl Routes {
-    async fn serve(self: &Arc<Self>, request: Request<Incoming>) -> Response<Reply> {
+    async fn serve_request(self: &Arc<Self>, request: Request<Incoming>) -> Response<Reply> {
         if let Err((status, reason)) = check_framing(&request) {
-            let exchange = Exchange::start(&self.log, "", request.method().as_str(), &request.uri().to_string());
+            let exchange =
+                Exchange::start_exchange(&self.log, "", request.method().as_str(), &request.uri().to_string());
             return exchange.deny_response(status, reason);
         }
         if request.method() == Method::CONNECT {
             if let Some((host, port)) = proxy::parse_target(&request)
                 && !self.policy.is_denied(&host)
-                && self.packages.is_registry_host(&host, port, self.context()).await
+                && self.packages.is_registry_host(&host, port, self.route_context()).await
             {
                 return self.serve_registry(request, host);
             }
@@ -168,11 +169,11 @@ impl Routes {
         let prefix = path.strip_prefix('/').and_then(|rest| rest.split_once('/')).map(|(prefix, _)| prefix);
         let route = PREFIXES.into_iter().find(|name| Some(*name) == prefix);
         let name = route.unwrap_or(if self.model.is_some() { "model" } else { "" });
-        let mut exchange = Exchange::start(&self.log, name, request.method().as_str(), path);
+        let mut exchange = Exchange::start_exchange(&self.log, name, request.method().as_str(), path);
         exchange.hold_permit(self.take_permit().await);
         let (Some(route), Some(rest)) = (route, route.and_then(|name| path.get(name.len() + 2..))) else {
             return match &self.model {
-                Some(model) => model.serve(request, &self.client, exchange).await,
+                Some(model) => model.serve_request(request, &self.client, exchange).await,
                 None => exchange.deny_response(StatusCode::FORBIDDEN, "this sandbox has no route for this request"),
             };
         };
@@ -188,10 +189,10 @@ impl Routes {
         let head =
             RequestHead { method: &parts.method, path: &rest, query: parts.uri.query(), headers: &parts.headers };
         if route == "http" {
-            return self.http.serve(head, body, &self.client, exchange).await;
+            return self.http.serve_request(head, body, &self.client, exchange).await;
         }
         if route == "git" {
-            return self.git.serve(head, body, &self.client, &self.policy, exchange).await;
+            return self.git.serve_request(head, body, &self.client, &self.policy, exchange).await;
         }
         if !hyper::body::Body::is_end_stream(&body) {
             return exchange.deny_response(
@@ -199,7 +200,7 @@ impl Routes {
                 &format!("the {route} route only reads; a request with a body is not passed on"),
             );
         }
-        self.packages.serve(route, head, self.context(), exchange).await
+        self.packages.serve_request(route, head, self.route_context(), exchange).await
     }
 
     /// Waits for one of the concurrent requests that a sandbox may have.
@@ -207,7 +208,7 @@ impl Routes {
         Arc::clone(&self.permits).acquire_owned().await.ok()
     }
 
-    fn context(&self) -> RouteContext<'_> {
+    fn route_context(&self) -> RouteContext<'_> {
         RouteContext { client: &self.client, policy: &self.policy }
     }
 
@@ -221,9 +222,9 @@ impl Routes {
             let stream = match tokio::time::timeout(HEAD_TIMEOUT, accepting).await {
                 Ok(Ok(stream)) if stream.get_ref().1.server_name() == Some(host.as_str()) => stream,
                 _ => {
-                    let mut exchange = Exchange::start(&routes.log, "", "CONNECT", &format!("{host}:443"));
+                    let mut exchange = Exchange::start_exchange(&routes.log, "", "CONNECT", &format!("{host}:443"));
                     exchange.set_host(host.as_str());
-                    return exchange.deny("the tunnel did not begin with TLS that names its server, or the client does not trust the sandbox's authority", false);
+                    return exchange.mark_denied("the tunnel did not begin with TLS that names its server, or the client does not trust the sandbox's authority", false);
                 }
             };
             let service = service_fn(move |request| {
@@ -237,7 +238,7 @@ impl Routes {
 
     async fn serve_own(&self, request: Request<Incoming>, host: &HostName) -> Response<Reply> {
         let refuse = |status, reason: &str| {
-            let mut exchange = Exchange::start(&self.log, "", request.method().as_str(), request.uri().path());
+            let mut exchange = Exchange::start_exchange(&self.log, "", request.method().as_str(), request.uri().path());
             exchange.set_host(host.as_str());
             exchange.deny_response(status, reason)
         };
@@ -263,7 +264,7 @@ impl Routes {
         let head =
             RequestHead { method: request.method(), path, query: request.uri().query(), headers: request.headers() };
         let permit = self.take_permit().await;
-        self.packages.serve_own(&url, head, self.context(), (&self.log, permit)).await
+        self.packages.serve_own(&url, head, self.route_context(), (&self.log, permit)).await
     }
 }
 

@@ -136,7 +136,7 @@ impl Tunnel {
     }
 
     /// Opens a connection to a loopback port inside the sandbox. If no program listens there, the stream ends at once.
-    pub(crate) async fn connect(&self, port: u16) -> Option<TunnelStream> {
+    pub(crate) async fn open_outgoing(&self, port: u16) -> Option<TunnelStream> {
         let id = self.next.fetch_add(1, Ordering::Relaxed) | HOST_STREAMS;
         let stream = self.add_connection(id)?;
         let payload = u32::from(port).to_le_bytes();
@@ -160,11 +160,11 @@ impl Tunnel {
             connections.insert(id, Connection { incoming, credit, allowance });
         }
         let (read, write) = tokio::io::split(ours);
-        tokio::spawn(deliver(id, queue, write, allowance, out.clone()));
+        tokio::spawn(deliver_bytes(id, queue, write, allowance, out.clone()));
         let (open, closed) = oneshot::channel();
         let (connections, weak) = (Arc::clone(&self.connections), self.out.clone());
         tokio::spawn(async move {
-            collect(id, read, credit, out).await;
+            send_bytes(id, read, credit, out).await;
             // The other end may still read what the agent sends. When it is gone, the connection is closed.
             let _ = closed.await;
             let removed = connections.lock().ok().and_then(|mut connections| connections.remove(&id));
@@ -189,7 +189,7 @@ impl Tunnel {
 }
 
 /// Delivers the guest's bytes, and grants as many again.
-async fn deliver(
+async fn deliver_bytes(
     id: u32,
     mut queue: mpsc::UnboundedReceiver<Option<Vec<u8>>>,
     mut write: WriteHalf<DuplexStream>,
@@ -211,7 +211,7 @@ async fn deliver(
 }
 
 /// Sends bytes to the guest as far as it has granted credit.
-async fn collect(id: u32, mut read: ReadHalf<DuplexStream>, credit: Arc<Semaphore>, out: Outgoing) {
+async fn send_bytes(id: u32, mut read: ReadHalf<DuplexStream>, credit: Arc<Semaphore>, out: Outgoing) {
     let mut buffer = vec![0; CHUNK];
     while let Ok(n @ 1..) = read.read(&mut buffer).await {
         let Ok(permit) = credit.acquire_many(u32::try_from(n).unwrap_or(1)).await else { break };

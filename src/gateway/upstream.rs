@@ -74,13 +74,13 @@ impl std::fmt::Debug for UrlCredential {
 }
 
 impl UrlCredential {
-    fn matches(&self, url: &Url) -> bool {
+    fn matches_url(&self, url: &Url) -> bool {
         let is_same_origin = self.prefix.origin() == url.origin();
         is_same_origin && url.path().starts_with(self.prefix.path())
     }
 }
 
-/// What the user's configuration says about upstream connections.
+/// The user's configuration of upstream connections.
 #[derive(Debug, Clone, Default)]
 pub struct UpstreamOptions {
     pub credentials: Vec<UrlCredential>,
@@ -166,7 +166,7 @@ impl UpstreamClient {
     }
 
     /// Sends one request to a URL, with the user's credential for it, and follows no redirect.
-    pub(super) async fn send(
+    pub(super) async fn send_request(
         &self,
         url: &Url,
         mut request: Request<RequestBody>,
@@ -176,7 +176,7 @@ impl UpstreamClient {
             url.as_str().parse().map_err(|_| UpstreamError::Refused("the URL cannot be requested".into()))?;
         let headers = request.headers_mut();
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!("airlock/", env!("CARGO_PKG_VERSION"))));
-        let credentials = self.options.credentials.iter().filter(|credential| credential.matches(url));
+        let credentials = self.options.credentials.iter().filter(|credential| credential.matches_url(url));
         if let Some(credential) = credentials.max_by_key(|credential| credential.prefix.path().len()) {
             headers.insert(AUTHORIZATION, credential.value.clone());
         }
@@ -188,7 +188,7 @@ impl UpstreamClient {
     }
 
     /// Forwards a request of the agent to a host that the user allowed, without any credential of the user.
-    pub(super) async fn forward(
+    pub(super) async fn forward_request(
         &self,
         url: &Url,
         mut request: Request<RequestBody>,
@@ -201,7 +201,7 @@ impl UpstreamClient {
     }
 
     /// Gets a URL, and follows redirects. Returns the response with the URL that sent it.
-    pub(super) async fn get(
+    pub(super) async fn get_following(
         &self,
         url: &Url,
         options: &FetchOptions<'_>,
@@ -217,7 +217,7 @@ impl UpstreamClient {
                     headers.insert(name, value);
                 }
             }
-            let response = self.send(&url, request).await?;
+            let response = self.send_request(&url, request).await?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok((response, url));
             }
@@ -252,7 +252,11 @@ impl UpstreamClient {
             .map_err(|_| UpstreamError::Refused("the host cannot be reached".into()))?;
         let rule = if self.is_private_allowed(host) { AddressRule::Any } else { AddressRule::Public };
         let connector = CheckedConnector { proxies: Arc::clone(&self.proxies), rule };
-        connector.connect(uri).await.map(|stream| stream.stream.into_inner()).map_err(ConnectError::into_upstream_error)
+        connector
+            .connect_uri(uri)
+            .await
+            .map(|stream| stream.stream.into_inner())
+            .map_err(ConnectError::into_upstream_error)
     }
 }
 
@@ -328,7 +332,7 @@ impl ConnectError {
 }
 
 impl CheckedConnector {
-    async fn connect(self, uri: Uri) -> Result<UpstreamStream, ConnectError> {
+    async fn connect_uri(self, uri: Uri) -> Result<UpstreamStream, ConnectError> {
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let connecting = async {
             match self.proxies.intercept(&uri) {
@@ -414,7 +418,7 @@ impl tower_service::Service<Uri> for CheckedConnector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connector = self.clone();
-        Box::pin(async move { connector.connect(uri).await.map_err(Into::into) })
+        Box::pin(async move { connector.connect_uri(uri).await.map_err(Into::into) })
     }
 }
 
@@ -481,7 +485,7 @@ mod tests {
             value: HeaderValue::from_static("Bearer secret"),
         };
         assert!(!format!("{credential:?}").contains("secret"));
-        assert!(credential.matches(&url("https://npm.example/team/a")));
+        assert!(credential.matches_url(&url("https://npm.example/team/a")));
         for other in [
             "https://npm.example/other",
             "http://npm.example/team/a",
@@ -489,7 +493,7 @@ mod tests {
             "https://npm.example.evil.example/team/",
             "https://npm.example/team/../x",
         ] {
-            assert!(!credential.matches(&url(other)), "{other}");
+            assert!(!credential.matches_url(&url(other)), "{other}");
         }
     }
 
@@ -503,11 +507,11 @@ mod tests {
             "http://0x7f.1:9/",
             "http://169.254.169.254/",
         ] {
-            let result = client.get(&Url::parse(url).expect("a URL"), &FetchOptions::default()).await;
+            let result = client.get_following(&Url::parse(url).expect("a URL"), &FetchOptions::default()).await;
             assert!(matches!(result, Err(UpstreamError::Refused(_))), "{url}: {:?}", result.err());
         }
         for url in ["file:///etc/passwd", "ftp://example.org/", "https://user:pw@example.org/"] {
-            let result = client.get(&Url::parse(url).expect("a URL"), &FetchOptions::default()).await;
+            let result = client.get_following(&Url::parse(url).expect("a URL"), &FetchOptions::default()).await;
             assert!(matches!(result, Err(UpstreamError::Refused(_))), "{url}");
         }
     }

@@ -26,12 +26,12 @@ fn number_or_zero<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u
 impl TokenUsage {
     /// Returns the number that a budget counts: everything except reads from the provider's cache, which cost a tenth.
     #[must_use]
-    pub fn budgeted(&self) -> u64 {
+    pub fn budgeted_tokens(&self) -> u64 {
         self.input.saturating_add(self.cache_writes).saturating_add(self.output)
     }
 
     /// Adds another response's tokens.
-    pub fn add(&mut self, other: Self) {
+    pub fn add_usage(&mut self, other: Self) {
         self.input = self.input.saturating_add(other.input);
         self.cache_writes = self.cache_writes.saturating_add(other.cache_writes);
         self.cache_reads = self.cache_reads.saturating_add(other.cache_reads);
@@ -54,7 +54,7 @@ impl UsageReader {
         Self { is_stream: content_type.starts_with(b"text/event-stream"), ..Self::default() }
     }
 
-    pub(super) fn read(&mut self, chunk: &[u8]) {
+    pub(super) fn read_chunk(&mut self, chunk: &[u8]) {
         if !self.is_stream {
             self.is_too_long |= self.buffer.len() + chunk.len() > MAX_BUFFER;
             if !self.is_too_long {
@@ -100,7 +100,7 @@ impl UsageReader {
     }
 
     /// Returns the usage that was read so far.
-    pub(super) fn finish(&mut self) -> TokenUsage {
+    pub(super) fn finish_reading(&mut self) -> TokenUsage {
         if !self.is_stream && !self.is_too_long {
             let message = serde_json::from_slice::<Message>(&self.buffer).ok();
             self.usage = message.and_then(|message| message.usage).unwrap_or_default();
@@ -135,19 +135,19 @@ mod tests {
         );
         for size in 1..stream.len() {
             let mut reader = UsageReader::new(b"text/event-stream; charset=utf-8");
-            stream.as_bytes().chunks(size).for_each(|chunk| reader.read(chunk));
-            let usage = reader.finish();
+            stream.as_bytes().chunks(size).for_each(|chunk| reader.read_chunk(chunk));
+            let usage = reader.finish_reading();
             assert_eq!(usage, TokenUsage { input: 10, cache_writes: 5, cache_reads: 0, output: 7 }, "{size}");
-            assert_eq!(usage.budgeted(), 22);
+            assert_eq!(usage.budgeted_tokens(), 22);
         }
         let mut reader = UsageReader::new(b"application/json");
-        reader.read(b"{\"usage\": {\"input_tokens\": 3, \"out");
-        reader.read(b"put_tokens\": 4}}");
-        assert_eq!(reader.finish(), TokenUsage { input: 3, output: 4, ..TokenUsage::default() });
+        reader.read_chunk(b"{\"usage\": {\"input_tokens\": 3, \"out");
+        reader.read_chunk(b"put_tokens\": 4}}");
+        assert_eq!(reader.finish_reading(), TokenUsage { input: 3, output: 4, ..TokenUsage::default() });
         let mut reader = UsageReader::new(b"text/event-stream");
-        reader.read(&vec![b'x'; MAX_BUFFER + 1]);
-        reader.read(b"\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":2}}}\n");
-        assert_eq!(reader.finish().input, 2, "a line that is too long is skipped");
+        reader.read_chunk(&vec![b'x'; MAX_BUFFER + 1]);
+        reader.read_chunk(b"\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":2}}}\n");
+        assert_eq!(reader.finish_reading().input, 2, "a line that is too long is skipped");
         assert!(reader.buffer.is_empty());
     }
 }

@@ -39,9 +39,11 @@ struct PollEntry {
 
 unsafe extern "C" {
     /// See poll(2). `count` is `nfds_t`, an unsigned long.
-    fn poll(entries: *mut PollEntry, count: usize, timeout: i32) -> i32;
-    /// See listen(2).
-    fn listen(descriptor: RawFd, backlog: i32) -> i32;
+    #[link_name = "poll"]
+    fn poll_entries(entries: *mut PollEntry, count: usize, timeout: i32) -> i32;
+    /// See listen(2). For a listening socket, it changes the length of the queue.
+    #[link_name = "listen"]
+    fn set_backlog(descriptor: RawFd, backlog: i32) -> i32;
 }
 
 const POLLIN: i16 = 1;
@@ -75,7 +77,7 @@ struct Events {
 }
 
 impl Events {
-    fn send(&self, event: Event) -> io::Result<()> {
+    fn send_event(&self, event: Event) -> io::Result<()> {
         let mut queue = self.queue.lock().map_err(|_| io::Error::other("a thread panicked"))?;
         queue.push_back(event);
         if queue.len() == 1 {
@@ -108,7 +110,7 @@ impl Tunnel {
             closing: VecDeque::new(),
             next: 0,
         };
-        std::thread::spawn(move || connections.serve());
+        std::thread::spawn(move || connections.serve_all());
         Ok(Self { events })
     }
 
@@ -121,8 +123,8 @@ impl Tunnel {
             // The standard library asks for a queue of 128 connections. A client whose connection is not queued waits for
             // a second.
             // SAFETY: the call takes only numbers.
-            unsafe { listen(listener.as_raw_fd(), BACKLOG) };
-            self.events.send(Event::Listener(listener, port))?;
+            unsafe { set_backlog(listener.as_raw_fd(), BACKLOG) };
+            self.events.send_event(Event::Listener(listener, port))?;
         }
         Ok(())
     }
@@ -130,21 +132,21 @@ impl Tunnel {
     /// Handles a frame from the host. Never blocks.
     pub fn handle_frame(&self, frame: Frame) -> io::Result<()> {
         if frame.kind != Kind::Connect {
-            return self.events.send(Event::Frame(frame));
+            return self.events.send_event(Event::Frame(frame));
         }
         let (id, port) = (frame.stream, u16::try_from(Decoder(&frame.payload).read_u32()?).map_err(io::Error::other)?);
-        self.events.send(Event::Frame(frame))?;
+        self.events.send_event(Event::Frame(frame))?;
         let events = self.events.clone();
         let connect = move || {
             // A server may listen on one of the two addresses only.
             let connected = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
                 .or_else(|_| TcpStream::connect((Ipv6Addr::LOCALHOST, port)));
-            events.send(Event::Connected(id, connected.ok()))
+            events.send_event(Event::Connected(id, connected.ok()))
         };
         // Without a thread, the connection fails.
         match std::thread::Builder::new().spawn(connect) {
             Ok(_) => Ok(()),
-            Err(_) => self.events.send(Event::Connected(id, None)),
+            Err(_) => self.events.send_event(Event::Connected(id, None)),
         }
     }
 }
@@ -155,9 +157,9 @@ struct Connection {
     credit: u32,
     /// Bytes from the host, at most [`WINDOW`].
     queue: VecDeque<u8>,
-    /// Whether the host sends no more.
+    /// Whether the host has finished sending.
     host_finished: bool,
-    /// Whether the agent's end sends no more.
+    /// Whether the agent's end has finished sending.
     agent_finished: bool,
     /// Whether the host has closed the connection. What the agent's end still sends is discarded: closing a socket with
     /// unread bytes would take the last bytes of the response from the agent.
@@ -189,7 +191,7 @@ impl Connection {
     }
 }
 
-/// What is ready.
+/// The descriptors that are ready.
 struct Ready {
     has_events: bool,
     /// The indices of listeners.
@@ -214,30 +216,30 @@ struct Connections {
 
 impl Connections {
     /// Serves all connections until the output is closed.
-    fn serve(&mut self) {
+    fn serve_all(&mut self) {
         let mut buffer = vec![0; CHUNK];
         while self.serve_once(&mut buffer).is_ok() {}
         // Without the output, the host is gone, and the process ends with its input.
     }
 
     fn serve_once(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        let ready = self.wait()?;
+        let ready = self.wait_ready()?;
         if ready.has_events {
             self.handle_events(buffer)?;
         }
         for at in ready.listeners {
-            self.accept(at)?;
+            self.accept_waiting(at)?;
         }
         for id in ready.connections {
-            self.transfer(id, buffer)?;
+            self.transfer_bytes(id, buffer)?;
         }
         Ok(())
     }
 
     /// Waits until something is ready.
-    fn wait(&self) -> io::Result<Ready> {
+    fn wait_ready(&self) -> io::Result<Ready> {
         let entry = |descriptor, events| PollEntry { descriptor, events, returned: 0 };
-        let accepts = if self.active() < MAX_CONNECTIONS { POLLIN } else { 0 };
+        let accepts = if self.active_count() < MAX_CONNECTIONS { POLLIN } else { 0 };
         let mut entries = vec![entry(self.woken.as_raw_fd(), POLLIN)];
         entries.extend(self.listeners.iter().map(|(listener, _)| entry(listener.as_raw_fd(), accepts)));
         let mut ids = Vec::with_capacity(self.open.len());
@@ -250,7 +252,7 @@ impl Connections {
             }
         }
         // SAFETY: the entries live during the call, and `count` is their number.
-        let ready = unsafe { poll(entries.as_mut_ptr(), entries.len(), -1) };
+        let ready = unsafe { poll_entries(entries.as_mut_ptr(), entries.len(), -1) };
         if ready < 0 && io::Error::last_os_error().kind() != ErrorKind::Interrupted {
             return Err(io::Error::last_os_error());
         }
@@ -280,7 +282,7 @@ impl Connections {
                 Event::Connected(id, stream) => {
                     let frames = self.connecting.remove(&id).unwrap_or_default();
                     match stream.and_then(|stream| Connection::new(stream).ok()) {
-                        Some(connection) if self.active() < MAX_CONNECTIONS => {
+                        Some(connection) if self.active_count() < MAX_CONNECTIONS => {
                             self.open.insert(id, connection);
                             for frame in frames {
                                 self.handle_frame(frame, buffer)?;
@@ -308,7 +310,9 @@ impl Connections {
         }
         let Some(connection) = self.open.get_mut(&id) else { return Ok(()) };
         match frame.kind {
-            Kind::Data if connection.queue.len() + frame.payload.len() > WINDOW as usize => return self.reset(id),
+            Kind::Data if connection.queue.len() + frame.payload.len() > WINDOW as usize => {
+                return self.reset_connection(id);
+            }
             Kind::Data => connection.queue.extend(frame.payload),
             Kind::Finish => connection.host_finished = true,
             Kind::Grant => {
@@ -322,17 +326,17 @@ impl Connections {
                 self.drop_oldest_closing();
             }
             _ => {
-                self.remove(id);
+                self.remove_connection(id);
                 return Ok(());
             }
         }
-        self.transfer(id, buffer)
+        self.transfer_bytes(id, buffer)
     }
 
     /// Accepts the connections that wait, as far as there is room.
-    fn accept(&mut self, listener: usize) -> io::Result<()> {
+    fn accept_waiting(&mut self, listener: usize) -> io::Result<()> {
         let port = self.listeners[listener].1;
-        while self.active() < MAX_CONNECTIONS {
+        while self.active_count() < MAX_CONNECTIONS {
             // None is waiting, or there are too many descriptors: the next poll tries again.
             let Ok((stream, _)) = self.listeners[listener].0.accept() else { break };
             let Ok(connection) = Connection::new(stream) else { continue };
@@ -348,12 +352,12 @@ impl Connections {
     }
 
     /// Transfers what is ready in both directions. A failure of the connection resets it.
-    fn transfer(&mut self, id: u32, buffer: &mut [u8]) -> io::Result<()> {
+    fn transfer_bytes(&mut self, id: u32, buffer: &mut [u8]) -> io::Result<()> {
         let Some(connection) = self.open.get_mut(&id) else { return Ok(()) };
         match send_down(connection) {
             Ok(0) => {}
             Ok(n) => self.output.send_frame(Kind::Grant, id, &n.to_le_bytes())?,
-            Err(_) => return self.reset(id),
+            Err(_) => return self.reset_connection(id),
         }
         let Some(connection) = self.open.get_mut(&id) else { return Ok(()) };
         match read_up(connection, buffer) {
@@ -369,15 +373,15 @@ impl Connections {
                 connection.credit -= u32::try_from(n).unwrap_or(connection.credit);
                 self.output.send_frame(Kind::Data, id, &buffer[..n])?;
             }
-            Err(_) => return self.reset(id),
+            Err(_) => return self.reset_connection(id),
         }
         if self.open.get(&id).is_some_and(Connection::is_done) {
-            self.remove(id);
+            self.remove_connection(id);
         }
         Ok(())
     }
 
-    fn remove(&mut self, id: u32) -> Option<Connection> {
+    fn remove_connection(&mut self, id: u32) -> Option<Connection> {
         let removed = self.open.remove(&id)?;
         if removed.is_closing {
             self.closing.retain(|other| *other != id);
@@ -394,13 +398,13 @@ impl Connections {
     }
 
     /// Returns the number of connections that the host has not closed.
-    fn active(&self) -> usize {
+    fn active_count(&self) -> usize {
         self.open.len() - self.closing.len()
     }
 
-    fn reset(&mut self, id: u32) -> io::Result<()> {
-        match self.remove(id) {
-            // The host does not know it any more.
+    fn reset_connection(&mut self, id: u32) -> io::Result<()> {
+        match self.remove_connection(id) {
+            // The host has already forgotten it.
             Some(connection) if connection.is_closing => Ok(()),
             Some(connection) => {
                 let _ = connection.stream.shutdown(Shutdown::Both);

@@ -136,7 +136,7 @@ impl GuestClient {
 
     /// Opens a connection to a loopback port inside the sandbox. If no program listens there, the stream ends at once.
     pub async fn connect_to(&self, port: u16) -> Result<TunnelStream, GuestError> {
-        self.tunnel.connect(port).await.ok_or_else(|| self.ended_error())
+        self.tunnel.open_outgoing(port).await.ok_or_else(|| self.ended_error())
     }
 
     /// Waits until the guest has ended.

@@ -7,9 +7,9 @@ use super::environment::HostEnvironment;
 
 /// Reads the replacement of the default registry, and other registries. Only sparse indexes have a route.
 pub(super) fn read_config(host: &HostEnvironment<'_>, clients: &mut HostClients) {
-    let home = host.variable("CARGO_HOME").map_or_else(|| host.home(".cargo"), PathBuf::from);
+    let home = host.find_variable("CARGO_HOME").map_or_else(|| host.home_path(".cargo"), PathBuf::from);
     let read = |names: [&str; 2]| -> Option<toml::Table> {
-        names.into_iter().find_map(|name| host.read(&home.join(name))?.parse().ok())
+        names.into_iter().find_map(|name| host.read_file(&home.join(name))?.parse().ok())
     };
     let config = read(["config.toml", "config"]).unwrap_or_default();
     let tokens = read(["credentials.toml", "credentials"]).unwrap_or_default();
@@ -17,9 +17,9 @@ pub(super) fn read_config(host: &HostEnvironment<'_>, clients: &mut HostClients)
     let index_of = |name: &str| {
         let variable = format!("CARGO_REGISTRIES_{}_INDEX", name.to_uppercase().replace('-', "_"));
         let configured = registries.and_then(|all| all.get(name)?.get("index")?.as_str().map(str::to_owned));
-        host.variable(&variable).or(configured).and_then(|text| parse_sparse(&text))
+        host.find_variable(&variable).or(configured).and_then(|text| parse_sparse(&text))
     };
-    if let Some(url) = replacement(&config).and_then(|source| match source {
+    if let Some(url) = find_replacement(&config).and_then(|source| match source {
         Replacement::Url(text) => parse_sparse(&text),
         Replacement::Registry(name) => index_of(&name),
     }) {
@@ -29,7 +29,7 @@ pub(super) fn read_config(host: &HostEnvironment<'_>, clients: &mut HostClients)
         let Some(url) = index_of(name).filter(|_| is_name(name)) else { continue };
         let variable = format!("CARGO_REGISTRIES_{}_TOKEN", name.to_uppercase().replace('-', "_"));
         let stored = || tokens.get("registries")?.get(name)?.get("token")?.as_str().map(str::to_owned);
-        let token = host.variable(&variable).or_else(stored);
+        let token = host.find_variable(&variable).or_else(stored);
         // cargo sends the token as it is.
         clients.credentials.extend(token.and_then(|token| header_credential(&url, &token)));
         clients.upstreams.cargo.push((name.clone(), url));
@@ -42,7 +42,7 @@ enum Replacement {
 }
 
 /// Follows `replace-with` from the default registry.
-fn replacement(config: &toml::Table) -> Option<Replacement> {
+fn find_replacement(config: &toml::Table) -> Option<Replacement> {
     let sources = config.get("source")?.as_table()?;
     let mut name = sources.get("crates-io")?.get("replace-with")?.as_str()?;
     for _ in 0..8 {

@@ -10,7 +10,7 @@ use crate::gateway::{PackageUpstreams, UrlCredential};
 pub struct HostClients {
     /// Upstreams that the user's configuration names.
     pub upstreams: PackageUpstreams,
-    /// Further Python indexes.
+    /// Python indexes besides the main one.
     pub extra_indexes: Vec<Url>,
     /// The value of `GOSUMDB`.
     pub go_sumdb: Option<String>,

@@ -50,7 +50,7 @@ true
 "#;
 
 impl ImageDefaults {
-    /// Parses the output of [`PROBE_SCRIPT`]. A value that is no https URL is ignored.
+    /// Parses the output of the probe script. A value that is no https URL is ignored.
     #[must_use]
     pub fn parse(output: &str) -> Self {
         let mut defaults = Self::default();

@@ -18,7 +18,7 @@ pub(super) fn parse_ini(text: &str, continues_lines: bool) -> Vec<(String, Strin
         } else if let Some(name) = trimmed.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             section = name.trim().to_owned();
         } else if let Some((key, value)) = split_line(trimmed, continues_lines) {
-            entries.push((section.clone(), key.trim().to_owned(), unquote(value.trim()).to_owned()));
+            entries.push((section.clone(), key.trim().to_owned(), unquote_value(value.trim()).to_owned()));
         }
     }
     entries
@@ -30,7 +30,7 @@ fn split_line(line: &str, has_colons: bool) -> Option<(&str, &str)> {
     Some((&line[..at], &line[at + 1..]))
 }
 
-fn unquote(value: &str) -> &str {
+fn unquote_value(value: &str) -> &str {
     let quoted = |quote| value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
     quoted('"').or_else(|| quoted('\'')).unwrap_or(value)
 }

@@ -24,7 +24,7 @@ impl HostClients {
     /// Reads the configuration of the user. A file that is missing or damaged configures nothing: its client would say
     /// so on the host.
     #[must_use]
-    pub fn load(host: &HostEnvironment<'_>) -> Self {
+    pub fn load_clients(host: &HostEnvironment<'_>) -> Self {
         let mut clients = Self::default();
         npm::read_config(host, &mut clients);
         python::read_config(host, &mut clients);
@@ -105,7 +105,7 @@ mod tests {
         write(".bundle/config", "---\nBUNDLE_MIRROR__ALL: \"https://gems.example/\"\n");
         write(".netrc", "machine files.example login a password b\ndefault login c password d\n");
         let env = |name: &str| (name == "TOKEN").then(|| "npm-token".to_owned());
-        let clients = HostClients::load(&HostEnvironment { env: &env, home: home.path().to_owned() });
+        let clients = HostClients::load_clients(&HostEnvironment { env: &env, home: home.path().to_owned() });
         let (upstreams, options) = clients.with_defaults(&ImageDefaults::default(), Vec::new());
         let urls: Vec<String> = upstreams.list_urls().into_iter().map(String::from).collect();
         assert_eq!(
@@ -147,7 +147,7 @@ mod tests {
     fn clients_of_the_image_provide_the_defaults() {
         let home = tempfile::tempdir().expect("a directory");
         let env = |name: &str| (name == "PIP_INDEX_URL").then(|| "https://pypi.example/simple".to_owned());
-        let load = || HostClients::load(&HostEnvironment { env: &env, home: home.path().to_owned() });
+        let load = || HostClients::load_clients(&HostEnvironment { env: &env, home: home.path().to_owned() });
         let (upstreams, options) = load().with_defaults(&ImageDefaults::default(), Vec::new());
         assert_eq!((upstreams.npm, upstreams.pypi.len(), options.trusted.len()), (None, 1, 1));
         let defaults =

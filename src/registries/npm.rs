@@ -6,9 +6,9 @@ use super::ini::parse_ini;
 
 /// Reads registries, registries of scopes, and credentials.
 pub(super) fn read_config(host: &HostEnvironment<'_>, clients: &mut HostClients) {
-    let path = host.variable("NPM_CONFIG_USERCONFIG").or_else(|| host.variable("npm_config_userconfig"));
-    let path = path.map_or_else(|| host.home(".npmrc"), Into::into);
-    let text = host.read(&path).unwrap_or_default();
+    let path = host.find_variable("NPM_CONFIG_USERCONFIG").or_else(|| host.find_variable("npm_config_userconfig"));
+    let path = path.map_or_else(|| host.home_path(".npmrc"), Into::into);
+    let text = host.read_file(&path).unwrap_or_default();
     let entries: Vec<(String, String)> =
         parse_ini(&text, false).into_iter().map(|(_, key, value)| (key, expand_variables(&value, host))).collect();
     for (key, value) in &entries {
@@ -19,7 +19,7 @@ pub(super) fn read_config(host: &HostEnvironment<'_>, clients: &mut HostClients)
         }
     }
     for name in ["NPM_CONFIG_REGISTRY", "npm_config_registry"] {
-        if let Some(url) = host.variable(name).as_deref().and_then(parse_url) {
+        if let Some(url) = host.find_variable(name).as_deref().and_then(parse_url) {
             clients.upstreams.npm = Some(url);
         }
     }
@@ -63,7 +63,7 @@ fn expand_variables(value: &str, host: &HostEnvironment<'_>) -> String {
         let Some(end) = rest[at..].find('}') else { break };
         expanded.push_str(&rest[..at]);
         let name = &rest[at + 2..at + end];
-        expanded.push_str(&host.variable(name.trim_end_matches('?')).unwrap_or_default());
+        expanded.push_str(&host.find_variable(name.trim_end_matches('?')).unwrap_or_default());
         rest = &rest[at + end + 1..];
     }
     expanded + rest

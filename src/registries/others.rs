@@ -5,11 +5,11 @@ use super::environment::HostEnvironment;
 
 /// Reads `GOPROXY` and `GOSUMDB` from the environment or from Go's own file.
 pub(super) fn read_go(host: &HostEnvironment<'_>, clients: &mut HostClients) {
-    let file = host.variable("GOENV").map_or_else(|| host.config("go/env"), Into::into);
-    let text = host.read(&file).unwrap_or_default();
+    let file = host.find_variable("GOENV").map_or_else(|| host.config_path("go/env"), Into::into);
+    let text = host.read_file(&file).unwrap_or_default();
     let value = |name: &str| {
         let stored = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned);
-        host.variable(name).or(stored)
+        host.find_variable(name).or(stored)
     };
     // The first server of the list; `direct` and `off` are none.
     let proxy = value("GOPROXY");
@@ -29,7 +29,7 @@ pub(super) fn parse_sumdb(text: &str) -> Option<(String, url::Url)> {
 
 /// Reads the mirror of Maven for all repositories or for the central one, with its credential.
 pub(super) fn read_maven(host: &HostEnvironment<'_>, clients: &mut HostClients) {
-    let Some(text) = host.read(&host.home(".m2/settings.xml")) else { return };
+    let Some(text) = host.read_file(&host.home_path(".m2/settings.xml")) else { return };
     let Ok(document) = roxmltree::Document::parse(&text) else { return };
     let child = |node: roxmltree::Node<'_, '_>, name: &str| {
         let found = node.children().find(|child| child.tag_name().name() == name)?;
@@ -58,9 +58,9 @@ pub(super) fn read_rubygems(host: &HostEnvironment<'_>, clients: &mut HostClient
         let line = text.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(':'))?;
         Some(line.trim().trim_matches(['"', '\'']).to_owned())
     };
-    let bundle = host.read(&host.home(".bundle/config")).unwrap_or_default();
-    let mirror = host.variable("BUNDLE_MIRROR__ALL").or_else(|| field(&bundle, "BUNDLE_MIRROR__ALL"));
-    let gemrc = host.read(&host.home(".gemrc")).unwrap_or_default();
+    let bundle = host.read_file(&host.home_path(".bundle/config")).unwrap_or_default();
+    let mirror = host.find_variable("BUNDLE_MIRROR__ALL").or_else(|| field(&bundle, "BUNDLE_MIRROR__ALL"));
+    let gemrc = host.read_file(&host.home_path(".gemrc")).unwrap_or_default();
     let source = || {
         let at = gemrc.lines().position(|line| line.trim().trim_matches(':') == "sources")?;
         gemrc.lines().nth(at + 1)?.trim().strip_prefix('-').map(|text| text.trim().trim_matches(['"', '\'']).to_owned())
@@ -70,8 +70,8 @@ pub(super) fn read_rubygems(host: &HostEnvironment<'_>, clients: &mut HostClient
 
 /// Reads the logins of `.netrc`, which pip, uv, Go and git honor. A login of `default` is not used.
 pub(super) fn read_netrc(host: &HostEnvironment<'_>, clients: &mut HostClients) {
-    let path = host.variable("NETRC").map_or_else(|| host.home(".netrc"), Into::into);
-    let text = host.read(&path).unwrap_or_default();
+    let path = host.find_variable("NETRC").map_or_else(|| host.home_path(".netrc"), Into::into);
+    let text = host.read_file(&path).unwrap_or_default();
     let mut machine: Option<String> = None;
     let mut login: Option<String> = None;
     let mut words = text.split_ascii_whitespace();

@@ -9,19 +9,23 @@ use super::ini::parse_ini;
 /// Reads the index and extra indexes. The index of pip comes before that of uv.
 pub(super) fn read_config(host: &HostEnvironment<'_>, clients: &mut HostClients) {
     let mut main = host
-        .variable("PIP_INDEX_URL")
-        .or_else(|| host.variable("UV_DEFAULT_INDEX"))
-        .or_else(|| host.variable("UV_INDEX_URL"));
+        .find_variable("PIP_INDEX_URL")
+        .or_else(|| host.find_variable("UV_DEFAULT_INDEX"))
+        .or_else(|| host.find_variable("UV_INDEX_URL"));
     let mut extra: Vec<String> = Vec::new();
     for name in ["PIP_EXTRA_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL"] {
-        extra.extend(host.variable(name).iter().flat_map(|text| text.split_ascii_whitespace().map(str::to_owned)));
+        extra.extend(host.find_variable(name).iter().flat_map(|text| text.split_ascii_whitespace().map(str::to_owned)));
     }
-    let own = host.variable("PIP_CONFIG_FILE").map(PathBuf::from);
-    let files =
-        [Some("/etc/pip.conf".into()), Some(host.home(".pip/pip.conf")), Some(host.config("pip/pip.conf")), own];
+    let own = host.find_variable("PIP_CONFIG_FILE").map(PathBuf::from);
+    let files = [
+        Some("/etc/pip.conf".into()),
+        Some(host.home_path(".pip/pip.conf")),
+        Some(host.config_path("pip/pip.conf")),
+        own,
+    ];
     let mut configured = None;
     for path in files.into_iter().flatten() {
-        let text = host.read(&path).unwrap_or_default();
+        let text = host.read_file(&path).unwrap_or_default();
         for (section, key, value) in parse_ini(&text, true) {
             match (section.as_str(), key.as_str()) {
                 ("global" | "install", "index-url") => configured = Some(value.trim().to_owned()),
@@ -45,7 +49,7 @@ pub(super) fn read_config(host: &HostEnvironment<'_>, clients: &mut HostClients)
 
 /// Returns the default index of `uv.toml`, and adds the others.
 fn read_uv_index(host: &HostEnvironment<'_>, extra: &mut Vec<String>) -> Option<String> {
-    let table: toml::Table = host.read(&host.config("uv/uv.toml"))?.parse().ok()?;
+    let table: toml::Table = host.read_file(&host.config_path("uv/uv.toml"))?.parse().ok()?;
     let mut main = table.get("index-url").and_then(|url| url.as_str()).map(str::to_owned);
     for index in table.get("index").and_then(|list| list.as_array()).into_iter().flatten() {
         let Some(url) = index.get("url").and_then(|url| url.as_str()) else { continue };

@@ -254,13 +254,13 @@ impl OutputStream {
 
     fn filter_output<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         let Some(filter) = &mut self.filter else { return bytes.into() };
-        let shown = filter.pass(bytes);
+        let shown = filter.filter_bytes(bytes);
         self.modes.parse_output(&shown);
         shown.into()
     }
 
     fn dropped_counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        self.filter.iter().flat_map(|f| f.dropped().iter().map(|(kind, n)| (*kind, *n)))
+        self.filter.iter().flat_map(|f| f.dropped_sequences().iter().map(|(kind, n)| (*kind, *n)))
     }
 }
 

@@ -48,8 +48,8 @@ pub(super) fn client_files(network: &NetworkRequest, certificate: &str) -> Vec<H
     let gateway = format!("http://127.0.0.1:{GATEWAY_PORT}");
     let route = |name: &str| format!("{gateway}/{name}");
     if has_own_names(network) {
-        files.add("file", &format!("{CERTIFICATES}/authority.pem"), certificate.to_owned());
-        files.add("certificates", &format!("{CERTIFICATES}/certificates.pem"), certificate.to_owned());
+        files.add_file("file", &format!("{CERTIFICATES}/authority.pem"), certificate.to_owned());
+        files.add_file("certificates", &format!("{CERTIFICATES}/certificates.pem"), certificate.to_owned());
     }
     if let Some(registry) = &upstreams.npm {
         // npm, pnpm, yarn and bun read the same file. Most of them record the registry's address in lock files, so they
@@ -61,10 +61,10 @@ pub(super) fn client_files(network: &NetworkRequest, certificate: &str) -> Vec<H
         for (scope, registry) in &upstreams.npm_scopes {
             let _ = writeln!(text, "{scope}:registry={}", address(registry));
         }
-        files.add("file", ".npmrc", text);
+        files.add_file("file", ".npmrc", text);
         let server = address(registry);
         let server = server.trim_end_matches('/');
-        files.add("file", ".yarnrc.yml", format!("npmRegistryServer: \"{server}\"\nunsafeHttpWhitelist: [\"127.0.0.1\"]\nhttpProxy: \"{gateway}\"\nhttpsProxy: \"{gateway}\"\nenableTelemetry: false\n"));
+        files.add_file("file", ".yarnrc.yml", format!("npmRegistryServer: \"{server}\"\nunsafeHttpWhitelist: [\"127.0.0.1\"]\nhttpProxy: \"{gateway}\"\nhttpsProxy: \"{gateway}\"\nenableTelemetry: false\n"));
     }
     if let Some(main) = upstreams.pypi.first() {
         let index = |n: usize| format!("{}/{n}/simple/", route("pypi"));
@@ -73,7 +73,7 @@ pub(super) fn client_files(network: &NetworkRequest, certificate: &str) -> Vec<H
         if !extra.is_empty() {
             let _ = writeln!(text, "extra-index-url =\n  {}", extra.join("\n  "));
         }
-        files.add("file", ".config/pip/pip.conf", text);
+        files.add_file("file", ".config/pip/pip.conf", text);
         // uv records the address in its lock file, so it gets the index's own name.
         let address = |n: usize, url: &url::Url| if url.scheme() == "https" { url.to_string() } else { index(n) };
         let mut text = String::new();
@@ -81,7 +81,7 @@ pub(super) fn client_files(network: &NetworkRequest, certificate: &str) -> Vec<H
             let _ = write!(text, "[[index]]\nurl = \"{}\"\n", address(n, url));
         }
         let _ = write!(text, "[[index]]\nurl = \"{}\"\ndefault = true\n", address(0, main));
-        files.add("file", ".config/uv/uv.toml", text);
+        files.add_file("file", ".config/uv/uv.toml", text);
     }
     if !upstreams.cargo.is_empty() {
         let mut text = String::from("[net]\ngit-fetch-with-cli = true\n");
@@ -96,23 +96,23 @@ pub(super) fn client_files(network: &NetworkRequest, certificate: &str) -> Vec<H
                 let _ = write!(text, "[registries.{name}]\nindex = \"{index}\"\n");
             }
         }
-        files.add("file", ".cargo/config.toml", text);
+        files.add_file("file", ".cargo/config.toml", text);
     }
     if upstreams.go_proxy.is_some() {
         let sumdb = upstreams.go_sumdb.as_ref().map_or("off", |(name, _)| name);
-        files.add("file", ".config/go/env", format!("GOPROXY={}\nGOSUMDB={sumdb}\n", route("go")));
+        files.add_file("file", ".config/go/env", format!("GOPROXY={}\nGOSUMDB={sumdb}\n", route("go")));
     }
     if upstreams.maven.is_some() {
         let maven = route("maven");
-        files.add("file", ".m2/settings.xml", format!("<settings><mirrors><mirror><id>airlock</id><url>{maven}/</url><mirrorOf>*</mirrorOf></mirror></mirrors></settings>\n"));
-        files.add("file", ".gradle/init.gradle", gradle_script(&maven));
+        files.add_file("file", ".m2/settings.xml", format!("<settings><mirrors><mirror><id>airlock</id><url>{maven}/</url><mirrorOf>*</mirrorOf></mirror></mirrors></settings>\n"));
+        files.add_file("file", ".gradle/init.gradle", gradle_script(&maven));
     }
     if upstreams.rubygems.is_some() {
         let gems = route("rubygems");
-        files.add("file", ".bundle/config", format!("---\nBUNDLE_MIRROR__ALL: \"{gems}/\"\n"));
-        files.add("file", ".gemrc", format!("---\n:sources:\n- {gems}/\n"));
+        files.add_file("file", ".bundle/config", format!("---\nBUNDLE_MIRROR__ALL: \"{gems}/\"\n"));
+        files.add_file("file", ".gemrc", format!("---\n:sources:\n- {gems}/\n"));
     }
-    files.add("file", ".gitconfig", git_config(&network.gateway.git, &route("git")));
+    files.add_file("file", ".gitconfig", git_config(&network.gateway.git, &route("git")));
     files.0
 }
 
@@ -147,7 +147,7 @@ struct HomeFiles(Vec<HomeFile>);
 
 impl HomeFiles {
     /// Adds a file and its missing parents.
-    fn add(&mut self, kind: &'static str, path: &str, content: String) {
+    fn add_file(&mut self, kind: &'static str, path: &str, content: String) {
         for (at, _) in path.match_indices('/') {
             let dir = HomeFile { kind: "dir", path: path[..at].to_owned(), content: None };
             if !self.0.contains(&dir) {

@@ -33,7 +33,7 @@ pub async fn find_image_defaults(engine: &dyn Engine, image: &str) -> Result<Ima
         return Ok(known);
     }
     let defaults = probe_image(engine, image).await?;
-    save(image, &defaults);
+    save_defaults(image, &defaults);
     Ok(defaults)
 }
 
@@ -88,7 +88,7 @@ fn load_all() -> BTreeMap<String, ImageDefaults> {
 }
 
 /// Keeps a result. A failure is ignored, because the clients can be asked again.
-fn save(image: &str, defaults: &ImageDefaults) {
+fn save_defaults(image: &str, defaults: &ImageDefaults) {
     let Some(dir) = state_dir() else { return };
     let mut all = load_all();
     while all.len() >= MAX_IMAGES {

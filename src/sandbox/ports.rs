@@ -82,7 +82,7 @@ impl BoundPort {
     ///
     /// # Errors
     /// The port is in use, or the address is none of this machine.
-    pub fn bind(spec: PortSpec) -> io::Result<Self> {
+    pub fn bind_port(spec: PortSpec) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind((spec.address, spec.host_port))?;
         listener.set_nonblocking(true)?;
         Ok(Self { address: listener.local_addr()?, listener: Arc::new(listener), port: spec.port })
@@ -92,7 +92,7 @@ impl BoundPort {
     ///
     /// # Errors
     /// The listener fails.
-    pub async fn serve(self, guest: GuestClient, log: AuditLog) -> io::Result<()> {
+    pub async fn serve_port(self, guest: GuestClient, log: AuditLog) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener.try_clone()?)?;
         loop {
             let (mut client, peer) = listener.accept().await?;
@@ -101,7 +101,7 @@ impl BoundPort {
             tokio::spawn(async move {
                 let transfer = log.start_transfer("port", &peer.to_string(), &format!("port {port}"));
                 // An error of one side ends the connection.
-                transfer.finish(tokio::io::copy_bidirectional(&mut client, &mut inner).await.ok());
+                transfer.finish_transfer(tokio::io::copy_bidirectional(&mut client, &mut inner).await.ok());
             });
         }
     }
@@ -113,8 +113,8 @@ pub(crate) struct PortTasks(Vec<tokio::task::JoinHandle<()>>);
 
 impl PortTasks {
     /// Starts to serve a bound port.
-    pub(crate) fn start(&mut self, bound: BoundPort, guest: &GuestClient, log: &AuditLog) {
-        let serving = bound.serve(guest.clone(), log.clone());
+    pub(crate) fn start_port(&mut self, bound: BoundPort, guest: &GuestClient, log: &AuditLog) {
+        let serving = bound.serve_port(guest.clone(), log.clone());
         self.0.push(tokio::spawn(async move {
             let _ = serving.await;
         }));
@@ -146,7 +146,7 @@ pub(super) async fn forward_connection(connection: TunnelConnection, log: AuditL
         Ok(mut service) => tokio::io::copy_bidirectional(&mut stream, &mut service).await.ok(),
         Err(_) => None,
     };
-    transfer.finish(copied);
+    transfer.finish_transfer(copied);
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ pub(crate) async fn run_agent(
     drop(ports);
     let network = gateway.map(|gateway| {
         gateway.close_log();
-        NetworkUsage { requests: gateway.summary(), model: gateway.model_stats() }
+        NetworkUsage { requests: gateway.audit_summary(), model: gateway.model_stats() }
     });
     let signal_count = signals.stop_request().count;
     let ended = match result {

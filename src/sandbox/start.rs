@@ -186,7 +186,7 @@ async fn open_ports(
     }
     let mut tasks = PortTasks::default();
     for bound in &request.ports {
-        tasks.start(bound.clone(), &sidecar.guest, &network.log);
+        tasks.start_port(bound.clone(), &sidecar.guest, &network.log);
     }
     Ok(tasks)
 }

@@ -73,7 +73,7 @@ impl OutputFilter {
     }
 
     /// Returns the allowed part of a chunk of output. Chunks may be split anywhere.
-    pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
+    pub fn filter_bytes(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut bytes = [&std::mem::take(&mut self.partial_char), bytes].concat();
         self.partial_char = bytes.split_off(bytes.len() - incomplete_len(&bytes));
         for byte in &bytes {
@@ -95,7 +95,7 @@ impl OutputFilter {
 
     /// Returns the number of dropped sequences of each kind.
     #[must_use]
-    pub fn dropped(&self) -> &BTreeMap<&'static str, u64> {
+    pub fn dropped_sequences(&self) -> &BTreeMap<&'static str, u64> {
         &self.sequence_filter.dropped
     }
 }
@@ -300,8 +300,8 @@ mod tests {
 
     fn pass(bytes: &[u8]) -> (String, u64) {
         let mut filter = OutputFilter::default();
-        let out = filter.pass(bytes);
-        (String::from_utf8(out).expect("UTF-8"), filter.dropped().values().sum())
+        let out = filter.filter_bytes(bytes);
+        (String::from_utf8(out).expect("UTF-8"), filter.dropped_sequences().values().sum())
     }
 
     #[test]
@@ -367,7 +367,7 @@ mod tests {
     fn title_of_user_is_restored_despite_saved_titles() {
         let filter_and_reset = |bytes: &[u8]| {
             let mut filter = OutputFilter::default();
-            let out = String::from_utf8(filter.pass(bytes)).expect("UTF-8");
+            let out = String::from_utf8(filter.filter_bytes(bytes)).expect("UTF-8");
             (out, String::from_utf8(filter.title_reset()).expect("ASCII"))
         };
         assert_eq!(filter_and_reset(b"text"), ("text".into(), String::new()));
@@ -383,7 +383,7 @@ mod tests {
     #[test]
     fn scrollback_is_kept_unless_agent_is_claude() {
         assert_eq!(pass(b"\x1b[2J\x1b[3J\x1bc"), ("\x1b[2J\x1b[!p\x1b[H\x1b[2J".into(), 0));
-        assert_eq!(OutputFilter::default().with_scrollback_erase().pass(b"\x1b[3J"), b"\x1b[3J");
+        assert_eq!(OutputFilter::default().with_scrollback_erase().filter_bytes(b"\x1b[3J"), b"\x1b[3J");
     }
 
     #[test]
@@ -469,12 +469,12 @@ mod tests {
     #[test]
     fn unterminated_string_uses_no_memory_and_shows_nothing() {
         let mut filter = OutputFilter::default();
-        assert_eq!(filter.pass(b"a\x1b]52;c;"), b"a");
+        assert_eq!(filter.filter_bytes(b"a\x1b]52;c;"), b"a");
         for _ in 0..1000 {
-            assert_eq!(filter.pass(&[b'x'; 4096]), b"");
+            assert_eq!(filter.filter_bytes(&[b'x'; 4096]), b"");
         }
-        assert_eq!(filter.pass(b"\x07b"), b"b");
-        assert_eq!(filter.dropped().get("a clipboard write (OSC 52)"), Some(&1));
+        assert_eq!(filter.filter_bytes(b"\x07b"), b"b");
+        assert_eq!(filter.dropped_sequences().get("a clipboard write (OSC 52)"), Some(&1));
     }
 
     #[test]
@@ -482,15 +482,15 @@ mod tests {
         for text in ["é", "日本", "🦀🦀"] {
             for split in 0..=text.len() {
                 let mut filter = OutputFilter::default();
-                let mut out = filter.pass(&text.as_bytes()[..split]);
-                out.extend(filter.pass(&text.as_bytes()[split..]));
+                let mut out = filter.filter_bytes(&text.as_bytes()[..split]);
+                out.extend(filter.filter_bytes(&text.as_bytes()[split..]));
                 assert_eq!(out, text.as_bytes());
             }
         }
         // Found by fuzzing: the parser dropped the `q`.
         let mut filter = OutputFilter::default();
-        let mut out = filter.pass(b"Q\xc6\xc6");
-        out.extend(filter.pass(b"\xc6\x86q"));
+        let mut out = filter.filter_bytes(b"Q\xc6\xc6");
+        out.extend(filter.filter_bytes(b"\xc6\x86q"));
         assert_eq!(out, "Q\u{fffd}\u{fffd}\u{186}q".as_bytes());
     }
 
@@ -500,8 +500,8 @@ mod tests {
             let expected = pass(&bytes);
             let mut filter = OutputFilter::default();
             let split = split.min(bytes.len());
-            let mut out = filter.pass(&bytes[..split]);
-            out.extend(filter.pass(&bytes[split..]));
+            let mut out = filter.filter_bytes(&bytes[..split]);
+            out.extend(filter.filter_bytes(&bytes[split..]));
             prop_assert_eq!(String::from_utf8(out).expect("UTF-8"), expected.0.clone());
             // Filtering the output a second time only saves the title a second time.
             let without_title_save = |text: &str| text.replace("\x1b[22;0t", "");

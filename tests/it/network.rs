@@ -197,8 +197,7 @@ fn nothing_but_requests_to_read_packages_passes() {
         "unknown/x",
         "npm/x\\y",
     ];
-    let reads: String =
-        paths.iter().map(|path| format!("ask '{}'; ", format!("http://127.0.0.1:47821/{path}"))).collect();
+    let reads: String = paths.iter().map(|path| format!("ask 'http://127.0.0.1:47821/{path}'; ")).collect();
     let ran = run_with_packages(&repo, "w", &format!("{ASK}{writes}{reads}")).ok();
     let answers: Vec<&str> = ran.stdout.lines().filter(|line| line.len() > 4).collect();
     assert_eq!(answers.len(), routes.len() * 4 + paths.len(), "{}", ran.stdout);

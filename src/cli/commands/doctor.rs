@@ -268,7 +268,8 @@ fn check_git(checks: &mut Checks) {
 /// Checks the credential. Reports its kind, never a part of its value.
 fn check_credential(checks: &mut Checks) {
     let env = |name: &str| std::env::var(name).ok();
-    let found = CredentialSource::find_credential(env, &ClaudeSettings::load(env)).and_then(|source| source.read());
+    let found =
+        CredentialSource::find_credential(env, &ClaudeSettings::load_settings(env)).and_then(|source| source.read());
     match found {
         Ok(credential) => {
             let kind = match credential.kind {

@@ -75,7 +75,7 @@ pub(crate) fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Cl
         }
         if let Some(cache) = find_cache()? {
             let limit = cache_limit(&settings)?;
-            let bytes = if dry_run { cache.excess(limit)? } else { cache.evict(limit)? };
+            let bytes = if dry_run { cache.excess_bytes(limit)? } else { cache.evict_oldest(limit)? };
             if bytes > 0 {
                 freed += bytes;
                 removed_items += 1;

@@ -22,7 +22,7 @@ pub(crate) fn change_host(args: &HostArgs, is_allowed: bool, output: Output) -> 
         )));
     }
     let mut lists = read_lists(&sandbox)?.unwrap_or(config.lists);
-    lists.set(&args.host, is_allowed);
+    lists.set_pattern(&args.host, is_allowed);
     let bytes = serde_json::to_vec_pretty(&lists).map_err(std::io::Error::other)?;
     let file = sandbox.file_path(NETWORK_LISTS);
     write_atomic(file.parent().unwrap_or(&file), NETWORK_LISTS, &bytes)?;

@@ -28,7 +28,7 @@ pub(crate) fn run_port(name: &str, spec: PortSpec, output: Output) -> Result<u8,
             bound.address, spec.port
         ));
         tokio::select! {
-            served = bound.serve(guest.clone(), log) => served?,
+            served = bound.serve_port(guest.clone(), log) => served?,
             () = guest.wait_for_end() => {}
             _ = signals.next(0) => {}
         }

@@ -63,7 +63,7 @@ fn run_sandbox(
     command: Vec<String>,
     output: Output,
 ) -> Result<u8, CliError> {
-    let settings = load_settings()?.under(options.agent.settings());
+    let settings = load_settings()?.overridden_by(options.agent.settings());
     let name = options.name.as_deref().map(str::parse::<SandboxName>).transpose()?;
     let env = parse_variables(&options.agent.env)?;
     let repo = Repo::open(output)?;

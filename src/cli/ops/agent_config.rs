@@ -50,7 +50,7 @@ pub(crate) fn with_overrides(
     network.budget = parse_budget(settings)?.or(network.budget);
     network.offline |= options.offline;
     for pattern in &options.allow {
-        network.lists.set(pattern, true);
+        network.lists.set_pattern(pattern, true);
     }
     if network.level == NetworkLevel::None && !options.allow.is_empty() {
         return Err(

@@ -18,7 +18,7 @@ pub(crate) fn trim_cache(finished: &RunResult, settings: &Settings, output: Outp
         finished.network.as_ref().is_some_and(|network| network.requests.routes.keys().any(|route| route != "model"));
     if has_packages
         && let Some(cache) = find_cache()?
-        && let Err(error) = cache.evict(cache_limit(settings)?)
+        && let Err(error) = cache.evict_oldest(cache_limit(settings)?)
     {
         output.print_status(&format!("failed to reduce the package cache: {error}"));
     }

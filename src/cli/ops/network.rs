@@ -35,7 +35,7 @@ const MODEL_VARIABLES: [&str; 6] = [
     "CLAUDE_CODE_SUBAGENT_MODEL",
 ];
 
-/// What is known about the network before there is an engine.
+/// A network that is planned before there is an engine.
 pub(crate) struct NetworkPlan {
     config: NetworkConfig,
     model: Option<(ModelOptions, CredentialKind)>,
@@ -63,7 +63,7 @@ pub(crate) fn plan_network(
         return Ok(None);
     }
     let env = |name: &str| std::env::var(name).ok();
-    let claude = ClaudeSettings::load(env);
+    let claude = ClaudeSettings::load_settings(env);
     let needs_model = verb == "claude" || config.level == NetworkLevel::Model;
     let model = match plan_model(config, settings, &claude) {
         Ok(model) => Some(model),
@@ -81,7 +81,7 @@ pub(crate) fn plan_network(
     }
     let variables = MODEL_VARIABLES.into_iter().filter_map(|name| {
         let value =
-            claude.variable(env, name).filter(|value| value.bytes().all(|b| b.is_ascii_graphic() && b != b'"'))?;
+            claude.find_variable(env, name).filter(|value| value.bytes().all(|b| b.is_ascii_graphic() && b != b'"'))?;
         Some(format!("{name}={value}"))
     });
     let max_download = settings.max_download.as_deref().map(parse_bytes).transpose();
@@ -124,7 +124,7 @@ pub(crate) fn plan_network(
 pub(crate) fn load_clients() -> HostClients {
     let env = |name: &str| std::env::var(name).ok();
     let home = etcetera::home_dir().unwrap_or_default();
-    HostClients::load(&HostEnvironment { env: &env, home })
+    HostClients::load_clients(&HostEnvironment { env: &env, home })
 }
 
 impl NetworkPlan {
@@ -235,12 +235,12 @@ fn plan_model(
     let failed = |reason: &str| {
         ModelError::Other(CliError::failed(format!("failed to set up the route to the model's API: {reason}")))
     };
-    let upstream = claude.variable(env, "ANTHROPIC_BASE_URL").unwrap_or_else(|| DEFAULT_UPSTREAM.into());
+    let upstream = claude.find_variable(env, "ANTHROPIC_BASE_URL").unwrap_or_else(|| DEFAULT_UPSTREAM.into());
     let names = settings.provider_tools.clone().unwrap_or_default().0;
     let model = ModelOptions {
         upstream: ModelOptions::parse_upstream(&upstream).map_err(failed)?,
         credential: Some(source),
-        headers: parse_headers(&claude.variable(env, "ANTHROPIC_CUSTOM_HEADERS").unwrap_or_default()),
+        headers: parse_headers(&claude.find_variable(env, "ANTHROPIC_CUSTOM_HEADERS").unwrap_or_default()),
         provider_tools: ProviderTools { all: config.level == NetworkLevel::Open, names },
         budget: config.budget,
     };
@@ -328,7 +328,7 @@ pub(crate) fn parse_budget(settings: &Settings) -> Result<Option<u64>, CliError>
 /// # Errors
 /// The port is in use, or the address is none of this machine.
 pub(crate) fn bind_port(spec: PortSpec) -> Result<BoundPort, CliError> {
-    BoundPort::bind(spec).map_err(|error| {
+    BoundPort::bind_port(spec).map_err(|error| {
         let host = std::net::SocketAddr::new(spec.address, spec.host_port);
         CliError::failed(format!("failed to publish port {} on {host}: {error}", spec.port))
             .with_hint(format!("to use any free port, add `--port 0:{}` instead", spec.port))

@@ -15,7 +15,7 @@ pub(super) struct Cargo {
     pub route: RouteUrl,
 }
 
-/// One registry.
+/// One registry of the user.
 pub(super) struct CargoRegistry {
     /// The first segment of its paths on the gateway.
     pub name: String,
@@ -26,7 +26,7 @@ pub(super) struct CargoRegistry {
 }
 
 impl Cargo {
-    fn find(&self, name: &str) -> Option<&CargoRegistry> {
+    fn find_registry(&self, name: &str) -> Option<&CargoRegistry> {
         self.registries.iter().find(|registry| registry.name == name)
     }
 
@@ -39,7 +39,7 @@ impl Cargo {
 }
 
 impl CargoRegistry {
-    fn index(&self, path: &str) -> Result<IndexRequest, &'static str> {
+    fn index_request(&self, path: &str) -> Result<IndexRequest, &'static str> {
         let url = append_path(&self.index, path).ok_or("the path is not one of a crate")?;
         Ok(IndexRequest { url, accept: "*/*" })
     }
@@ -70,16 +70,16 @@ impl Ecosystem for Cargo {
             return Err("requests with a query are not package requests");
         }
         let (registry, path) = path.split_once('/').ok_or("the path names no registry")?;
-        let registry = self.find(registry).ok_or("the registry does not exist")?;
+        let registry = self.find_registry(registry).ok_or("the registry does not exist")?;
         match path.split('/').collect::<Vec<_>>().as_slice() {
-            ["config.json"] => registry.index("config.json").map(Resource::Index),
+            ["config.json"] => registry.index_request("config.json").map(Resource::Index),
             ["dl", name, version, "download"] if is_crate(name) && is_version(version) => {
                 let entry = format!("{}/{}", index_prefix(&name.to_ascii_lowercase()), name.to_ascii_lowercase());
-                let indexes = vec![registry.index("config.json")?, registry.index(&entry)?];
+                let indexes = vec![registry.index_request("config.json")?, registry.index_request(&entry)?];
                 Ok(Resource::File { key: format!("{}/{name}/{version}", registry.name), indexes })
             }
             [.., name] if is_crate(name) && path == format!("{}/{name}", index_prefix(name)) => {
-                registry.index(path).map(Resource::Index)
+                registry.index_request(path).map(Resource::Index)
             }
             _ => Err("the path is not one of a sparse index"),
         }
@@ -106,7 +106,7 @@ impl Ecosystem for Cargo {
         text.lines().filter_map(parse_line).collect()
     }
 
-    fn render(&self, document: Document, _accept: &str) -> Result<RenderedDocument, String> {
+    fn render_document(&self, document: Document, _accept: &str) -> Result<RenderedDocument, String> {
         let (registry, path) = self.find_by_url(&document.url).ok_or("the index redirects elsewhere")?;
         if path == "config.json" {
             // Without `api`, cargo knows no address for publishing.
@@ -207,7 +207,7 @@ mod tests {
         let config =
             document("config.json", r#"{"dl": "https://static.example/crates", "api": "https://example.org"}"#);
         cargo.list_files(&config);
-        let body = cargo.render(config, "").expect("valid").body;
+        let body = cargo.render_document(config, "").expect("valid").body;
         assert_eq!(&body[..], b"{\"dl\":\"http://127.0.0.1:1/cargo/crates-io/dl\"}");
         let listed = cargo.list_files(&document("se/rd/serde", &entries));
         assert_eq!(listed.len(), 1);

@@ -62,7 +62,7 @@ impl DigestCheck {
         }
     }
 
-    pub(super) fn update(&mut self, chunk: &[u8]) {
+    pub(super) fn update_hash(&mut self, chunk: &[u8]) {
         match self {
             Self::None => {}
             Self::Sha256(hash, _) => hash.update(chunk),
@@ -71,7 +71,7 @@ impl DigestCheck {
     }
 
     /// Returns whether the whole content has the digest.
-    pub(super) fn finish(self) -> bool {
+    pub(super) fn finish_check(self) -> bool {
         match self {
             Self::None => true,
             Self::Sha256(hash, expected) => hash.finalize().as_slice() == expected,
@@ -92,12 +92,12 @@ mod tests {
         for digest in [FileDigest::from_sha256_hex(hex), FileDigest::from_integrity(sri)] {
             let digest = digest.expect("valid");
             let mut check = DigestCheck::new(Some(&digest));
-            check.update(b"a");
-            check.update(b"bc");
-            assert!(check.finish(), "{digest}");
+            check.update_hash(b"a");
+            check.update_hash(b"bc");
+            assert!(check.finish_check(), "{digest}");
             let mut check = DigestCheck::new(Some(&digest));
-            check.update(b"abd");
-            assert!(!check.finish(), "{digest}");
+            check.update_hash(b"abd");
+            assert!(!check.finish_check(), "{digest}");
         }
         for bad in ["", "sha512-", "sha512-AAAA", "md5-AAAA", "sha1-qZk="] {
             assert_eq!(FileDigest::from_integrity(bad), None, "{bad}");

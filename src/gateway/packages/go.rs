@@ -22,14 +22,14 @@ impl Ecosystem for Go {
         }
         let url = || append_path(&self.proxy, path).ok_or("the path is not one of a module");
         if let Some(module) = path.strip_suffix("/@latest") {
-            return if is_module(module) { index(url()?) } else { Err("the path is not one of a module") };
+            return if is_module(module) { index_resource(url()?) } else { Err("the path is not one of a module") };
         }
         let (module, file) = path.rsplit_once("/@v/").ok_or("the path is not one of a module")?;
         if !is_module(module) {
             return Err("the path is not one of a module");
         }
         if file == "list" {
-            return index(url()?);
+            return index_resource(url()?);
         }
         let (version, extension) = file.rsplit_once('.').ok_or("the path is not one of a module")?;
         if !is_version(version) || !matches!(extension, "info" | "mod" | "zip") {
@@ -68,7 +68,7 @@ impl Go {
     }
 }
 
-fn index(url: Url) -> Result<Resource, &'static str> {
+fn index_resource(url: Url) -> Result<Resource, &'static str> {
     Ok(Resource::Index(IndexRequest { url, accept: "*/*" }))
 }
 

@@ -86,7 +86,7 @@ impl PackageUpstreams {
         has.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
     }
 
-    /// Lists all URLs.
+    /// Lists the URLs of all upstreams.
     #[must_use]
     pub fn list_urls(&self) -> Vec<Url> {
         let npm = self.npm.iter().chain(self.npm_scopes.iter().map(|(_, url)| url)).chain(&self.pypi);
@@ -140,7 +140,7 @@ impl MissLimit {
         self.left > 0 || self.known.contains(name)
     }
 
-    fn record(&mut self, name: &str, exists: bool) {
+    fn record_name(&mut self, name: &str, exists: bool) {
         if exists {
             self.known.insert(name.to_owned());
         } else {
@@ -166,7 +166,7 @@ impl From<UpstreamError> for Failure {
     }
 }
 
-/// What a package route needs besides itself.
+/// The parts of the gateway that package routes use.
 #[derive(Clone, Copy)]
 pub(super) struct RouteContext<'a> {
     pub client: &'a UpstreamClient,
@@ -270,7 +270,7 @@ impl PackageRoutes {
         let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let found = self.routes.iter().find_map(|route| Some((route, route.ecosystem.parse_own(url, accept)?)));
         let name = found.as_ref().map_or("", |(route, _)| route.name);
-        let mut exchange = Exchange::start(log, name, head.method.as_str(), url.path());
+        let mut exchange = Exchange::start_exchange(log, name, head.method.as_str(), url.path());
         exchange.hold_permit(permit);
         exchange.set_host(&host_of(url));
         if !matches!(*head.method, Method::GET | Method::HEAD) {
@@ -285,11 +285,11 @@ impl PackageRoutes {
             None => return exchange.deny_response(StatusCode::FORBIDDEN, "the path is not one of a registry"),
         };
         let answer = RouteRequest { routes: self, route, context }.answer_own(resource, &head, &mut exchange).await;
-        Self::respond(name, answer, exchange)
+        Self::build_response(name, answer, exchange)
     }
 
     /// Answers a request of the named route.
-    pub(super) async fn serve(
+    pub(super) async fn serve_request(
         &self,
         name: &str,
         head: RequestHead<'_>,
@@ -301,20 +301,20 @@ impl PackageRoutes {
                 .deny_response(StatusCode::FORBIDDEN, &format!("the image has no client for the route {name}"));
         };
         let request = RouteRequest { routes: self, route, context };
-        let answer = request.answer(&head, &mut exchange).await;
-        Self::respond(name, answer, exchange)
+        let answer = request.answer_request(&head, &mut exchange).await;
+        Self::build_response(name, answer, exchange)
     }
 
-    fn respond(name: &str, answer: Result<Answer, Failure>, mut exchange: Exchange) -> Response<Reply> {
+    fn build_response(name: &str, answer: Result<Answer, Failure>, mut exchange: Exchange) -> Response<Reply> {
         match answer {
             Ok((response, body)) => {
-                exchange.allow();
-                exchange.respond(response, body)
+                exchange.mark_allowed();
+                exchange.finish_response(response, body)
             }
             Err(Failure::Denied(reason)) => exchange.deny_response(StatusCode::FORBIDDEN, &reason),
             Err(Failure::NotFound) => {
-                exchange.allow();
-                exchange.respond(
+                exchange.mark_allowed();
+                exchange.finish_response(
                     Response::builder().status(StatusCode::NOT_FOUND),
                     full_body(format!("airlock: the {name} upstream has no such package\n")),
                 )
@@ -333,7 +333,7 @@ struct RouteRequest<'a> {
 }
 
 impl RouteRequest<'_> {
-    async fn answer(&self, head: &RequestHead<'_>, exchange: &mut Exchange) -> Result<Answer, Failure> {
+    async fn answer_request(&self, head: &RequestHead<'_>, exchange: &mut Exchange) -> Result<Answer, Failure> {
         if !matches!(*head.method, Method::GET | Method::HEAD) {
             return Err(Failure::Denied(format!(
                 "the {} route only reads; {} is not passed on",
@@ -354,7 +354,7 @@ impl RouteRequest<'_> {
             }
             Resource::Index(index) => {
                 let document = self.load_index(&index, exchange).await?;
-                let rendered = self.route.ecosystem.render(document, accept).map_err(Failure::Failed)?;
+                let rendered = self.route.ecosystem.render_document(document, accept).map_err(Failure::Failed)?;
                 Ok(answer_document(rendered, head))
             }
             Resource::File { key, indexes } => {
@@ -482,7 +482,7 @@ impl RouteRequest<'_> {
         }
         let etag = stored.as_ref().and_then(|(entry, _)| entry.etag.as_deref());
         let options = FetchOptions { accept: Some(index.accept), gzip: true, etag };
-        let (response, url) = self.context.client.get(&index.url, &options).await?;
+        let (response, url) = self.context.client.get_following(&index.url, &options).await?;
         let status = response.status();
         let exists = status.is_success() || status == StatusCode::NOT_MODIFIED;
         if exists || is_missing(status) {
@@ -506,12 +506,12 @@ impl RouteRequest<'_> {
         let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (content_type, etag) = (text(CONTENT_TYPE).unwrap_or_default(), text(ETAG));
         let body = read_document(response, &host_of(&url)).await?;
-        self.charge(body.len() as u64)?;
+        self.charge_budget(body.len() as u64)?;
         let entry = CacheEntry { key, content_type, etag, final_url: url.to_string(), ..CacheEntry::default() };
         let entry = match self.routes.cache.as_ref().map(|cache| (cache, cache.create_object())) {
             // A full disk costs only the next request.
             Some((cache, Ok(mut writer))) => {
-                let stored = writer.write(&body).and_then(|()| cache.store(writer, entry.clone()));
+                let stored = writer.write_chunk(&body).and_then(|()| cache.store_object(writer, entry.clone()));
                 stored.unwrap_or(entry)
             }
             _ => entry,
@@ -525,11 +525,11 @@ impl RouteRequest<'_> {
 
     fn record_existence(&self, name: &str, exists: bool) {
         if let Ok(mut misses) = self.route.misses.lock() {
-            misses.record(name, exists);
+            misses.record_name(name, exists);
         }
     }
 
-    fn charge(&self, bytes: u64) -> Result<(), Failure> {
+    fn charge_budget(&self, bytes: u64) -> Result<(), Failure> {
         let charged = self.routes.budget.lock().is_ok_and(|mut budget| {
             let rest = budget.checked_sub(bytes);
             *budget = rest.unwrap_or(0);
@@ -574,7 +574,7 @@ impl RouteRequest<'_> {
         if is_direct && !self.may_request(&key) {
             return Err(Failure::Denied("too many requests for packages that do not exist; wait a minute".into()));
         }
-        let (response, url) = self.context.client.get(&file.url, &FetchOptions::default()).await?;
+        let (response, url) = self.context.client.get_following(&file.url, &FetchOptions::default()).await?;
         if is_missing(response.status()) {
             self.record_existence(&key, false);
             return Err(Failure::NotFound);
@@ -590,7 +590,7 @@ impl RouteRequest<'_> {
         if length.is_some_and(|length| length > MAX_FILE) {
             return Err(Failure::Denied(format!("the file is larger than {} GiB", MAX_FILE >> 30)));
         }
-        self.charge(length.unwrap_or(0))?;
+        self.charge_budget(length.unwrap_or(0))?;
         let entry = CacheEntry { key, final_url: url.to_string(), digest, ..CacheEntry::default() };
         let writer = self.routes.cache.as_ref().and_then(|cache| Some((cache.clone(), cache.create_object().ok()?)));
         let download = Download { check: DigestCheck::new(file.digest.as_ref()), writer, entry, length };
@@ -599,7 +599,7 @@ impl RouteRequest<'_> {
             builder = builder.header(CONTENT_LENGTH, length);
         }
         let (sender, body) = ChannelBody::new();
-        tokio::spawn(download.stream(response.into_body(), sender));
+        tokio::spawn(download.stream_file(response.into_body(), sender));
         Ok((builder, body.into()))
     }
 }
@@ -666,7 +666,7 @@ struct Download {
 impl Download {
     /// Streams the body. The last chunk is withheld until the digest of the whole file is known to match, so a file
     /// that is not the listed one is never complete.
-    async fn stream(mut self, mut body: Incoming, sender: mpsc::Sender<io::Result<Frame<Bytes>>>) {
+    async fn stream_file(mut self, mut body: Incoming, sender: mpsc::Sender<io::Result<Frame<Bytes>>>) {
         let mut held: Option<Bytes> = None;
         let mut total = 0_u64;
         let host = self.entry.final_url.clone();
@@ -682,10 +682,10 @@ impl Download {
             if total > MAX_FILE {
                 break Err("the file is too large");
             }
-            self.check.update(&data);
+            self.check.update_hash(&data);
             // Without the cache, the file is still delivered.
             if let Some((_, writer)) = &mut self.writer
-                && writer.write(&data).is_err()
+                && writer.write_chunk(&data).is_err()
             {
                 self.writer = None;
             }
@@ -699,13 +699,13 @@ impl Download {
         let is_whole = self.length.is_none_or(|length| length == total);
         let result = match outcome {
             Ok(()) if !is_whole => Err("the upstream broke off a file"),
-            Ok(()) if !self.check.finish() => Err("the file differs from what the index says"),
+            Ok(()) if !self.check.finish_check() => Err("the file differs from what the index says"),
             other => other,
         };
         match result {
             Ok(()) => {
                 if let Some((cache, writer)) = self.writer {
-                    let _ = cache.store(writer, self.entry);
+                    let _ = cache.store_object(writer, self.entry);
                 }
                 if let Some(chunk) = held {
                     let _ = sender.send(Ok(Frame::data(chunk))).await;
@@ -729,13 +729,13 @@ mod tests {
         for n in 0..MISSES {
             let name = format!("missing-{n}");
             assert!(limit.may_request(&name, start));
-            limit.record(&name, false);
+            limit.record_name(&name, false);
         }
-        limit.record("known", true);
+        limit.record_name("known", true);
         assert!(!limit.may_request("missing", start) && limit.may_request("known", start));
         assert!(limit.may_request("missing", start + 2 * MISS_PAUSE));
-        limit.record("a", false);
-        limit.record("b", false);
+        limit.record_name("a", false);
+        limit.record_name("b", false);
         assert!(!limit.may_request("missing", start + 2 * MISS_PAUSE));
     }
 }

@@ -19,16 +19,21 @@ pub(super) struct Npm {
 }
 
 impl Npm {
-    fn registry(&self, name: &str) -> &Url {
+    fn find_registry(&self, name: &str) -> &Url {
         let scope = name.split_once('/').map(|(scope, _)| scope);
         self.scopes.iter().find(|(own, _)| Some(own.as_str()) == scope).map_or(&self.default, |(_, url)| url)
     }
 
     /// Returns the request for a package's document, or for the manifest of one version.
-    fn index(&self, name: &str, version: Option<&str>, accept: &'static str) -> Result<IndexRequest, &'static str> {
+    fn index_request(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        accept: &'static str,
+    ) -> Result<IndexRequest, &'static str> {
         let name_in_path = name.replacen('/', "%2f", 1);
         let path = version.map_or(name_in_path.clone(), |version| format!("{name_in_path}/{version}"));
-        let url = append_path(self.registry(name), &path).ok_or("the path is not one of a package")?;
+        let url = append_path(self.find_registry(name), &path).ok_or("the path is not one of a package")?;
         Ok(IndexRequest { url, accept })
     }
 }
@@ -50,10 +55,10 @@ impl Ecosystem for Npm {
         match rest {
             [] => {
                 let accept = if accept.contains(ABBREVIATED) { ABBREVIATED } else { "application/json" };
-                self.index(&name, None, accept).map(Resource::Index)
+                self.index_request(&name, None, accept).map(Resource::Index)
             }
             [version] if is_version(version) => {
-                self.index(&name, Some(version), "application/json").map(Resource::Index)
+                self.index_request(&name, Some(version), "application/json").map(Resource::Index)
             }
             _ => {
                 // A tarball. Its conventional name tells the version, whose manifest is small.
@@ -66,7 +71,7 @@ impl Ecosystem for Npm {
                     _ => None,
                 };
                 let indexes = match version {
-                    Some(version) => vec![self.index(&name, Some(version), "application/json")?],
+                    Some(version) => vec![self.index_request(&name, Some(version), "application/json")?],
                     None => Vec::new(),
                 };
                 Ok(Resource::File { key: path.to_owned(), indexes })

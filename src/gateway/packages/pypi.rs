@@ -136,7 +136,7 @@ impl Ecosystem for PyPi {
             .collect()
     }
 
-    fn render(&self, document: Document, accept: &str) -> Result<RenderedDocument, String> {
+    fn render_document(&self, document: Document, accept: &str) -> Result<RenderedDocument, String> {
         let (index, project) = self.page_location(&document.url).ok_or("the page belongs to no project")?;
         let files = parse_page(&document)?;
         let base = format!("{}{index}/files/{project}/", self.route);
@@ -497,16 +497,19 @@ mod tests {
                     "0/six/six-1.0+x-py3-none-any.whl.metadata https://files.example/a/six-1.0+x-py3-none-any.whl.metadata true",
                 ]
             );
-            let rendered = index().render(document.clone(), "text/html").expect("valid");
+            let rendered = index().render_document(document.clone(), "text/html").expect("valid");
             let text = String::from_utf8(rendered.body.to_vec()).expect("UTF-8");
             assert!(text.contains(&format!("<a href=\"http://127.0.0.1:1/pypi/0/files/six/six-1.0%2Bx-py3-none-any.whl#sha256={hex}\" data-requires-python=\"&gt;=3\" data-yanked=\"bad &lt;b&gt;\"")), "{text}");
             assert!(!text.contains("evil"), "{text}");
-            let rendered = index().render(document, &format!("{JSON}, text/html")).expect("valid");
+            let rendered = index().render_document(document, &format!("{JSON}, text/html")).expect("valid");
             let value: Value = serde_json::from_slice(&rendered.body).expect("JSON");
             assert_eq!(value["files"][0]["url"], "http://127.0.0.1:1/pypi/0/files/six/six-1.0%2Bx-py3-none-any.whl");
             assert_eq!(value["files"][0]["yanked"], "bad <b>");
             assert_eq!(value["files"].as_array().map(Vec::len), Some(1));
         }
-        assert!(index().render(page("text/plain", "x"), "").is_err() && index().render(page(JSON, "["), "").is_err());
+        assert!(
+            index().render_document(page("text/plain", "x"), "").is_err()
+                && index().render_document(page(JSON, "["), "").is_err()
+        );
     }
 }

@@ -8,10 +8,10 @@ use super::digest::FileDigest;
 /// The prefix of a route's own URLs on the gateway, such as `http://127.0.0.1:PORT/npm/`.
 pub(super) type RouteUrl = String;
 
-/// An interpreted request.
+/// A request of a package client.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Resource {
-    /// An index document.
+    /// An index document to load.
     Index(IndexRequest),
     /// A file that one of these documents has to list. The key is the name under which they list it.
     File { key: String, indexes: Vec<IndexRequest> },
@@ -84,7 +84,7 @@ pub(super) trait Ecosystem: Send + Sync {
     ///
     /// # Errors
     /// The document is not what the protocol says.
-    fn render(&self, document: Document, _accept: &str) -> Result<RenderedDocument, String> {
+    fn render_document(&self, document: Document, _accept: &str) -> Result<RenderedDocument, String> {
         Ok(RenderedDocument { content_type: document.content_type, body: document.body })
     }
 }

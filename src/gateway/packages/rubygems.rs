@@ -13,7 +13,7 @@ pub(super) struct RubyGems {
 }
 
 impl RubyGems {
-    fn index(&self, path: &str) -> Result<IndexRequest, &'static str> {
+    fn index_request(&self, path: &str) -> Result<IndexRequest, &'static str> {
         let url = append_path(&self.source, path).ok_or("the path is not one of a gem")?;
         Ok(IndexRequest { url, accept: "*/*" })
     }
@@ -26,11 +26,11 @@ impl Ecosystem for RubyGems {
         }
         let specs = ["specs", "latest_specs", "prerelease_specs"].map(|name| format!("{name}.4.8.gz"));
         if matches!(path, "versions" | "names") || specs.iter().any(|name| name == path) {
-            return self.index(path).map(Resource::Index);
+            return self.index_request(path).map(Resource::Index);
         }
         if let Some(name) = path.strip_prefix("info/") {
             return if is_gem(name) {
-                self.index(path).map(Resource::Index)
+                self.index_request(path).map(Resource::Index)
             } else {
                 Err("the path is not one of a gem")
             };
@@ -49,8 +49,11 @@ impl Ecosystem for RubyGems {
         if names.is_empty() {
             return Err("the path is not one of a gem");
         }
-        let indexes =
-            names.into_iter().take(4).map(|name| self.index(&format!("info/{name}"))).collect::<Result<_, _>>()?;
+        let indexes = names
+            .into_iter()
+            .take(4)
+            .map(|name| self.index_request(&format!("info/{name}")))
+            .collect::<Result<_, _>>()?;
         Ok(Resource::File { key: path.to_owned(), indexes })
     }
 
