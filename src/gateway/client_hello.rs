@@ -5,7 +5,7 @@ pub(super) const MAX_HELLO: usize = 16 * 1024 + 5;
 
 /// The result of reading the bytes so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum HelloState {
+pub enum HelloState {
     /// More bytes are needed.
     Incomplete,
     /// The message names this server.
@@ -15,7 +15,8 @@ pub(crate) enum HelloState {
 }
 
 /// Parses the bytes so far. The message may be split over several records.
-pub(crate) fn parse_hello(mut bytes: &[u8]) -> HelloState {
+#[must_use]
+pub fn parse_hello(mut bytes: &[u8]) -> HelloState {
     let mut message = Vec::new();
     loop {
         let Some((head, rest)) = bytes.split_first_chunk::<5>() else {

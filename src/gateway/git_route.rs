@@ -312,7 +312,10 @@ async fn read_upload_request(body: Incoming, is_gzip: Option<bool>) -> Result<By
 }
 
 /// Checks that every packet of a request is one of a fetch (gitprotocol-pack(5), gitprotocol-v2(5)).
-pub(crate) fn check_upload_request(mut bytes: &[u8]) -> Result<(), &'static str> {
+///
+/// # Errors
+/// The reason for the refusal, as a fragment for a message.
+pub fn check_upload_request(mut bytes: &[u8]) -> Result<(), &'static str> {
     const INVALID: &str = "the request is not one of a fetch";
     while !bytes.is_empty() {
         let (digits, rest) = bytes.split_at_checked(4).ok_or(INVALID)?;

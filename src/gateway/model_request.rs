@@ -16,7 +16,7 @@ const CLIENT_TOOLS: [&str; 6] = ["custom", "bash", "text_editor", "computer", "m
 ///
 /// # Errors
 /// The reason for the refusal, as a fragment for a message.
-pub(crate) fn check_message_request(body: &[u8], allowed: &ProviderTools) -> Result<(), String> {
+pub fn check_message_request(body: &[u8], allowed: &ProviderTools) -> Result<(), String> {
     let request = parse_strictly(body)?;
     let Value::Object(request) = &request else { return Err("the body is not a JSON object".into()) };
     if is_present(request.get("mcp_servers")) {

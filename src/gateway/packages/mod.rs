@@ -96,6 +96,55 @@ impl PackageUpstreams {
     }
 }
 
+/// Creates the ecosystem of each route, for upstreams that do not exist.
+fn all_ecosystems() -> Vec<(&'static str, Box<dyn Ecosystem>)> {
+    let url = |path: &str| Url::parse(&format!("https://upstream.example/{path}")).ok();
+    let upstreams = PackageUpstreams {
+        npm: url(""),
+        pypi: url("simple/").into_iter().collect(),
+        cargo: url("crates/").map(|url| ("crates-io".to_owned(), url)).into_iter().collect(),
+        go_proxy: url("go"),
+        go_sumdb: url("sum").map(|url| ("sum.example".to_owned(), url)),
+        maven: url("maven"),
+        rubygems: url("gems"),
+        ..PackageUpstreams::default()
+    };
+    PackageRoutes::new(upstreams, "http://127.0.0.1:1", None, false, 0).routes.into_iter().map(|route| (route.name, route.ecosystem)).collect()
+}
+
+/// Interprets a path by every route, as requests do, and returns the URLs that they would request. For fuzzing.
+#[must_use]
+pub fn parse_any_path(path: &str) -> Vec<Url> {
+    let parse = |(name, ecosystem): (&'static str, Box<dyn Ecosystem>)| {
+        let path = if name == "pypi" { decode_percent(path) } else { decode_scope(path) };
+        match ecosystem.parse(&path, None, "") {
+            Ok(Resource::Index(index)) => vec![index.url],
+            Ok(Resource::File { indexes, .. }) => indexes.into_iter().map(|index| index.url).collect(),
+            Ok(Resource::Direct { url, .. }) => vec![url],
+            Ok(Resource::Fixed { .. }) | Err(_) => Vec::new(),
+        }
+    };
+    let checked = super::request_path::check_path(&format!("/{}", decode_scope(path)));
+    if checked.is_err() { Vec::new() } else { all_ecosystems().into_iter().flat_map(parse).collect() }
+}
+
+/// Parses a document of every kind, and returns the URLs of the files that it lists. For fuzzing.
+#[must_use]
+pub fn parse_any_document(content_type: &str, body: &[u8]) -> Vec<Url> {
+    let paths = ["x", "simple/x/", "crates/config.json", "crates/1/x", "gems/info/x"];
+    let mut found = Vec::new();
+    for (_, ecosystem) in all_ecosystems() {
+        for path in paths {
+            let Ok(url) = Url::parse(&format!("https://upstream.example/{path}")) else { continue };
+            let document = Document { url, content_type: content_type.to_owned(), body: Bytes::copy_from_slice(body) };
+            found.extend(ecosystem.list_files(&document).into_iter().map(|(_, file)| file.url));
+            // An invalid document is an error.
+            drop(ecosystem.render_document(document, content_type));
+        }
+    }
+    found
+}
+
 /// The package routes of one sandbox.
 pub(super) struct PackageRoutes {
     routes: Vec<PackageRoute>,
