@@ -44,6 +44,9 @@ const MAX_REDIRECTS: usize = 5;
 /// Maximum length of a proxy's answer to `CONNECT`.
 const MAX_PROXY_HEAD: usize = 8 * 1024;
 
+/// The failure of a request whose connection ended before the response.
+const CLOSED_EARLY: &str = "the server closed the connection before it answered";
+
 /// The body of a request to an upstream.
 pub(super) type RequestBody = UnsyncBoxBody<Bytes, hyper::Error>;
 
@@ -207,7 +210,8 @@ impl UpstreamClient {
         options: &FetchOptions<'_>,
     ) -> Result<(Response<Incoming>, Url), UpstreamError> {
         let mut url = url.clone();
-        for _ in 0..=MAX_REDIRECTS {
+        let (mut redirects, mut is_repeated) = (0, false);
+        while redirects <= MAX_REDIRECTS {
             let mut request = Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
             let headers = request.headers_mut();
             let encoding = if options.gzip { "gzip" } else { "identity" };
@@ -217,7 +221,14 @@ impl UpstreamClient {
                     headers.insert(name, value);
                 }
             }
-            let response = self.send_request(&url, request).await?;
+            let response = match self.send_request(&url, request).await {
+                // A server may close an idle connection at any time, even while a request is on its way.
+                Err(UpstreamError::Failed(reason)) if reason == CLOSED_EARLY && !is_repeated => {
+                    is_repeated = true;
+                    continue;
+                }
+                other => other?,
+            };
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok((response, url));
             }
@@ -230,6 +241,7 @@ impl UpstreamClient {
                 return Err(UpstreamError::Refused(format!("{} redirects away from HTTPS", host_of(&url))));
             }
             url = target;
+            redirects += 1;
         }
         Err(UpstreamError::Refused(format!("{} redirects more than {MAX_REDIRECTS} times", host_of(&url))))
     }
@@ -465,6 +477,9 @@ fn describe_error(error: &(dyn std::error::Error + 'static)) -> UpstreamError {
     loop {
         if let Some(ConnectError::Refused(reason)) = cause.downcast_ref() {
             return UpstreamError::Refused(reason.clone());
+        }
+        if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
+            return UpstreamError::Failed(CLOSED_EARLY.into());
         }
         match cause.source() {
             Some(source) => cause = source,

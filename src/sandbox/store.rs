@@ -186,7 +186,18 @@ pub struct Sandbox {
     dir: PathBuf,
     /// The record as last read or written.
     pub record: SandboxRecord,
-    lock: Option<File>,
+    lock: Option<OwnedLock>,
+}
+
+/// A lock that is released when it is dropped, even if a child process that is being started still has a copy of its
+/// descriptor.
+#[derive(Debug)]
+struct OwnedLock(File);
+
+impl Drop for OwnedLock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
 }
 
 impl SandboxStore {
@@ -298,7 +309,7 @@ impl Sandbox {
         if self.lock.is_none() {
             let file = File::create(self.dir.join("lock"))?;
             match file.try_lock() {
-                Ok(()) => self.lock = Some(file),
+                Ok(()) => self.lock = Some(OwnedLock(file)),
                 Err(TryLockError::WouldBlock) => return Err(SandboxError::Busy(self.record.name.clone())),
                 Err(TryLockError::Error(e)) => return Err(e.into()),
             }
