@@ -241,7 +241,7 @@ impl UpstreamClient {
                 return Err(UpstreamError::Refused(format!("{} redirects away from HTTPS", host_of(&url))));
             }
             url = target;
-            redirects += 1;
+            (redirects, is_repeated) = (redirects + 1, false);
         }
         Err(UpstreamError::Refused(format!("{} redirects more than {MAX_REDIRECTS} times", host_of(&url))))
     }
@@ -478,7 +478,15 @@ fn describe_error(error: &(dyn std::error::Error + 'static)) -> UpstreamError {
         if let Some(ConnectError::Refused(reason)) = cause.downcast_ref() {
             return UpstreamError::Refused(reason.clone());
         }
-        if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
+        let is_closed = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof
+            )
+        };
+        if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
+            || cause.downcast_ref::<io::Error>().is_some_and(is_closed)
+        {
             return UpstreamError::Failed(CLOSED_EARLY.into());
         }
         match cause.source() {

@@ -109,7 +109,11 @@ fn all_ecosystems() -> Vec<(&'static str, Box<dyn Ecosystem>)> {
         rubygems: url("gems"),
         ..PackageUpstreams::default()
     };
-    PackageRoutes::new(upstreams, "http://127.0.0.1:1", None, false, 0).routes.into_iter().map(|route| (route.name, route.ecosystem)).collect()
+    PackageRoutes::new(upstreams, "http://127.0.0.1:1", None, false, 0)
+        .routes
+        .into_iter()
+        .map(|route| (route.name, route.ecosystem))
+        .collect()
 }
 
 /// Interprets a path by every route, as requests do, and returns the URLs that they would request. For fuzzing.
