@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::counted::{ByteCounts, CountedStream};
 
 /// The size of a log, in bytes, from which on entries are only counted.
 const MAX_BYTES: u64 = 64 << 20;
@@ -211,6 +214,7 @@ pub(super) struct Exchange {
     is_allowable: bool,
     /// Returned with the entry.
     permit: RequestPermit,
+    memory: RequestPermit,
 }
 
 impl Exchange {
@@ -222,6 +226,7 @@ impl Exchange {
             started: Instant::now(),
             is_allowable: false,
             permit: None,
+            memory: None,
             entry: AuditEntry {
                 time: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
                 route: route.into(),
@@ -251,6 +256,11 @@ impl Exchange {
     /// Holds a permit until the response has ended.
     pub(super) fn hold_permit(&mut self, permit: RequestPermit) {
         self.permit = permit;
+    }
+
+    /// Holds the memory of the request's body until the response has ended.
+    pub(super) fn hold_memory(&mut self, memory: RequestPermit) {
+        self.memory = memory;
     }
 
     pub(super) fn set_cached(&mut self) {
@@ -294,30 +304,29 @@ impl Drop for Exchange {
     }
 }
 
-/// A connection through a port.
-pub struct Transfer(Exchange);
-
 impl AuditLog {
-    /// Begins the entry of a connection through a port.
-    #[must_use]
-    pub fn start_transfer(&self, route: &str, host: &str, path: &str) -> Transfer {
-        let mut exchange = Exchange::start_exchange(self, route, "TCP", path);
+    /// Connects the two ends of a connection through a port until both are closed, and writes its entry. `inner` is the
+    /// end in the sandbox.
+    pub async fn relay_port<A, B>(&self, route: &str, host: &str, inner: A, mut outer: B)
+    where
+        A: AsyncRead + AsyncWrite + Unpin,
+        B: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut exchange = Exchange::start_exchange(self, route, "TCP", host);
         exchange.set_host(host);
-        Transfer(exchange)
+        exchange.mark_allowed();
+        let counts = ByteCounts::default();
+        let mut inner = CountedStream::new(inner, &counts);
+        // An error of one side ends the connection.
+        let _ = tokio::io::copy_bidirectional(&mut inner, &mut outer).await;
+        (exchange.entry.sent, exchange.entry.received) = counts.current_counts();
     }
-}
 
-impl Transfer {
-    /// Ends the entry with the bytes that one end and the other has sent, or with a failure.
-    pub fn finish_transfer(mut self, bytes: Option<(u64, u64)>) {
-        match bytes {
-            Some((sent, received)) => {
-                self.0.entry.sent = sent;
-                self.0.entry.received = received;
-                self.0.mark_allowed();
-            }
-            None => self.0.mark_failed("the connection failed"),
-        }
+    /// Writes the entry of a connection through a port that could not be made.
+    pub fn write_failed_port(&self, route: &str, host: &str, reason: &str) {
+        let mut exchange = Exchange::start_exchange(self, route, "TCP", host);
+        exchange.set_host(host);
+        exchange.mark_failed(reason);
     }
 }
 

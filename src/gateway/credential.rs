@@ -45,6 +45,8 @@ impl CredentialKind {
 pub struct Credential {
     pub kind: CredentialKind,
     value: HeaderValue,
+    /// The value of another header, for the output of an `apiKeyHelper`, which Claude Code sends in two.
+    bearer: Option<HeaderValue>,
 }
 
 impl std::fmt::Debug for Credential {
@@ -135,7 +137,7 @@ pub struct ApiKeyHelper {
     last: Mutex<Option<(Instant, Credential)>>,
 }
 
-/// The time for which the output of an `apiKeyHelper` is used, as in Claude Code.
+/// The time for which the output of an `apiKeyHelper` is used, as in Claude Code by default.
 const HELPER_MAX_AGE: Duration = Duration::from_secs(300);
 
 impl ApiKeyHelper {
@@ -157,7 +159,9 @@ impl ApiKeyHelper {
             return Err(failed(format!("{}, {} bytes of output", output.status, text.len())));
         }
         let kind = CredentialKind::ApiKey;
-        let credential = Credential { kind, value: header_value(kind, key, "the output of apiKeyHelper")? };
+        let place = "the output of apiKeyHelper";
+        let bearer = Some(header_value(CredentialKind::AuthToken, key, place)?);
+        let credential = Credential { kind, value: header_value(kind, key, place)?, bearer };
         *last = Some((Instant::now(), credential.clone()));
         Ok(credential)
     }
@@ -225,7 +229,11 @@ impl CredentialSource {
         }
         for kind in [CredentialKind::AuthToken, CredentialKind::ApiKey] {
             if let Some(value) = variable(kind.env_variable()) {
-                return Ok(Self::Fixed(Credential { kind, value: header_value(kind, &value, kind.env_variable())? }));
+                return Ok(Self::Fixed(Credential {
+                    kind,
+                    value: header_value(kind, &value, kind.env_variable())?,
+                    bearer: None,
+                }));
             }
         }
         if let Some(command) = &settings.api_key_helper {
@@ -236,7 +244,11 @@ impl CredentialSource {
         }
         let kind = CredentialKind::OauthToken;
         if let Some(value) = variable(kind.env_variable()) {
-            return Ok(Self::Fixed(Credential { kind, value: header_value(kind, &value, kind.env_variable())? }));
+            return Ok(Self::Fixed(Credential {
+                kind,
+                value: header_value(kind, &value, kind.env_variable())?,
+                bearer: None,
+            }));
         }
         let path = claude_dir(&env).join(".credentials.json");
         if !path.exists() {
@@ -290,7 +302,7 @@ impl CredentialSource {
             return Err(CredentialError::Expired(path.clone()));
         }
         let kind = CredentialKind::OauthToken;
-        Ok(Credential { kind, value: header_value(kind, token, &path.display().to_string())? })
+        Ok(Credential { kind, value: header_value(kind, token, &path.display().to_string())?, bearer: None })
     }
 }
 
@@ -335,6 +347,9 @@ impl Credential {
             _ => AUTHORIZATION,
         };
         headers.insert(name, self.value.clone());
+        if let Some(bearer) = &self.bearer {
+            headers.insert(AUTHORIZATION, bearer.clone());
+        }
     }
 }
 

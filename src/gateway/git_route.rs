@@ -21,8 +21,9 @@ use super::upstream::{FetchOptions, IDLE_TIMEOUT, UpstreamClient, UpstreamError,
 
 /// Maximum size of a request of `git-upload-pack`, decompressed: 300,000 object IDs.
 const MAX_REQUEST: usize = 16 << 20;
-/// Maximum length of a line with free text, such as the name of a ref.
-const MAX_LINE: usize = 1024;
+/// Maximum length of a line with free text, such as the name of a ref, and number of such lines in a request.
+const MAX_LINE: usize = 512;
+const MAX_TEXT_LINES: usize = 2000;
 /// Maximum size of the response to a fetch.
 const MAX_RESPONSE: u64 = 16 << 30;
 
@@ -89,8 +90,7 @@ impl GitRoute {
             HostVerdict::NotAllowed => {
                 let host = host_of(&repository);
                 let reason = format!("fetching from {host} is not allowed");
-                return exchange
-                    .deny_host_response(&reason, &format!("on the host, run: airlock allow SANDBOX {host}"));
+                return exchange.deny_host_response(&reason, &policy.allow_hint(&host));
             }
         }
         let protocol = head
@@ -98,7 +98,7 @@ impl GitRoute {
             .get(PROTOCOL)
             .filter(|value| matches!(value.as_bytes(), b"version=0" | b"version=1" | b"version=2"));
         let answered = match step {
-            Step::Advertisement => self.request_advertisement(&repository, protocol, client).await,
+            Step::Advertisement => self.request_advertisement(&repository, protocol, (client, policy)).await,
             Step::Upload => {
                 let is_gzip = match head.headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
                     None | Some(b"identity") => Some(false),
@@ -158,7 +158,7 @@ impl GitRoute {
             (repository.host_str().unwrap_or_default(), repository.port_or_known_default().unwrap_or_default());
         let is_own = self.upstreams.hosts.iter().any(|(own, own_port)| own == host && *own_port == port);
         match HostName::parse(host) {
-            Ok(name) if policy.is_denied(&name) => HostVerdict::Denied,
+            Ok(name) if policy.is_denied(&name, port) => HostVerdict::Denied,
             _ if is_own => HostVerdict::Allowed,
             Ok(name) => policy.decide_host(&name, port),
             Err(_) => HostVerdict::NotAllowed,
@@ -169,7 +169,7 @@ impl GitRoute {
         &self,
         repository: &Url,
         protocol: Option<&HeaderValue>,
-        client: &UpstreamClient,
+        (client, policy): (&UpstreamClient, &Policy),
     ) -> Result<Response<Incoming>, UpstreamError> {
         let url = append_to_url(repository, "info/refs?service=git-upload-pack")?;
         let request = |credential: Option<&HeaderValue>| {
@@ -183,7 +183,10 @@ impl GitRoute {
         if response.status().is_redirection() {
             // A repository that moved. The final URL is asked again, without a credential.
             let (_, moved) = client
-                .get_following(&url, &FetchOptions { accept: Some(ADVERTISEMENT), ..FetchOptions::default() })
+                .get_following(
+                    &url,
+                    &FetchOptions { accept: Some(ADVERTISEMENT), policy: Some(policy), ..FetchOptions::default() },
+                )
                 .await?;
             let target = moved
                 .as_str()
@@ -191,6 +194,10 @@ impl GitRoute {
                 .and_then(|text| Url::parse(text).ok());
             let target = target
                 .ok_or_else(|| UpstreamError::Failed(format!("{} redirects to no repository", host_of(repository))))?;
+            if self.decide_host(&target, policy) != HostVerdict::Allowed {
+                let (from, to) = (host_of(repository), host_of(&target));
+                return Err(UpstreamError::Refused(format!("{from} redirects to {to}, which is not allowed")));
+            }
             response = client.send_request(&moved, request(None)).await?;
             if let Ok(mut all) = self.moved.lock() {
                 all.insert(repository.clone(), target);
@@ -317,6 +324,7 @@ async fn read_upload_request(body: Incoming, is_gzip: Option<bool>) -> Result<By
 /// The reason for the refusal, as a fragment for a message.
 pub fn check_upload_request(mut bytes: &[u8]) -> Result<(), &'static str> {
     const INVALID: &str = "the request is not one of a fetch";
+    let mut text_lines = 0;
     while !bytes.is_empty() {
         let (digits, rest) = bytes.split_at_checked(4).ok_or(INVALID)?;
         let is_hex = digits.iter().all(u8::is_ascii_hexdigit);
@@ -333,8 +341,10 @@ pub fn check_upload_request(mut bytes: &[u8]) -> Result<(), &'static str> {
                 let (line, rest) = rest.split_at_checked(length - 4).ok_or(INVALID)?;
                 let line = line.strip_suffix(b"\n").unwrap_or(line);
                 let text = std::str::from_utf8(line).map_err(|_| INVALID)?;
-                if !is_upload_line(text) {
-                    return Err(INVALID);
+                match upload_line_kind(text).ok_or(INVALID)? {
+                    LineKind::Fixed => {}
+                    LineKind::Text if text_lines < MAX_TEXT_LINES => text_lines += 1,
+                    LineKind::Text => return Err("the request names too many refs"),
                 }
                 bytes = rest;
             }
@@ -343,26 +353,50 @@ pub fn check_upload_request(mut bytes: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn is_upload_line(line: &str) -> bool {
+/// The kind of a line in a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LineKind {
+    /// Words of the protocol and object IDs.
+    Fixed,
+    /// A name of the client's choice.
+    Text,
+}
+
+fn upload_line_kind(line: &str) -> Option<LineKind> {
     let is_object = |text: &str| matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit());
-    if line.len() > MAX_LINE || line.bytes().any(|b| b < b' ' && b != b'\0') {
-        return false;
+    let is_plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._/+:=^*~@{}".contains(&b));
+    if line.len() > MAX_LINE || line.bytes().any(|b| b < b' ') {
+        return None;
     }
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-    match word {
+    let (kind, is_valid) = match word {
         // The first `want` of old protocols has capabilities.
-        "want" => is_object(rest.split(' ').next().unwrap_or_default()),
-        "have" | "shallow" => is_object(rest),
-        "deepen" | "deepen-since" => rest.bytes().all(|b| b.is_ascii_digit()) && !rest.is_empty(),
-        "deepen-not" | "ref-prefix" | "want-ref" | "filter" => !rest.is_empty(),
-        "done" | "peel" | "symrefs" | "unborn" | "thin-pack" | "no-progress" | "include-tag" | "ofs-delta"
-        | "deepen-relative" | "sideband-all" | "wait-for-done" => rest.is_empty(),
-        "packfile-uris" => true,
-        _ => {
-            matches!(line, "command=ls-refs" | "command=fetch")
-                || ["agent=", "object-format=", "session-id=", "server-option="].iter().any(|key| line.starts_with(key))
+        "want" => {
+            let mut words = rest.split(' ');
+            let is_valid = words.next().is_some_and(is_object);
+            let capabilities = words.collect::<Vec<_>>();
+            let kind = if capabilities.is_empty() { LineKind::Fixed } else { LineKind::Text };
+            (kind, is_valid && capabilities.iter().all(|text| text.len() <= 64 && is_plain(text)))
         }
-    }
+        "have" | "shallow" => (LineKind::Fixed, is_object(rest)),
+        "deepen" | "deepen-since" => {
+            (LineKind::Fixed, (1..=20).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_digit()))
+        }
+        "deepen-not" | "ref-prefix" | "want-ref" | "filter" => (LineKind::Text, !rest.is_empty()),
+        "done" | "peel" | "symrefs" | "unborn" | "thin-pack" | "no-progress" | "include-tag" | "ofs-delta"
+        | "deepen-relative" | "sideband-all" | "wait-for-done" => (LineKind::Fixed, rest.is_empty()),
+        "packfile-uris" => (LineKind::Text, is_plain(rest)),
+        _ => match line {
+            "command=ls-refs" | "command=fetch" | "object-format=sha1" | "object-format=sha256" => {
+                (LineKind::Fixed, true)
+            }
+            _ => {
+                let text = ["agent=", "session-id="].iter().find_map(|key| line.strip_prefix(key))?;
+                (LineKind::Text, text.len() <= 64 && is_plain(text))
+            }
+        },
+    };
+    is_valid.then_some(kind)
 }
 
 async fn stream_pack(mut body: Incoming, sender: tokio::sync::mpsc::Sender<std::io::Result<Frame<Bytes>>>) {
@@ -463,6 +497,10 @@ mod tests {
             &packet("want"),
             &packet(&format!("ref-prefix {}", "x".repeat(MAX_LINE))),
             &packet("filter\u{1}"),
+            &packet("agent=a secret text"),
+            &packet("server-option=secret"),
+            &packet(&format!("want {oid} agent=git secret,text")),
+            &packet("ref-prefix refs/x\n").repeat(MAX_TEXT_LINES + 1),
         ] {
             assert!(check_upload_request(request.as_bytes()).is_err(), "{request}");
         }

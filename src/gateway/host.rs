@@ -90,6 +90,12 @@ impl HostPattern {
         is_port && self.matches_name(host)
     }
 
+    /// Returns whether the pattern denies a host and port. A pattern without a port covers all ports.
+    #[must_use]
+    pub fn covers(&self, host: &HostName, port: u16) -> bool {
+        self.port.is_none_or(|own| own == port) && self.matches_name(host)
+    }
+
     /// Returns whether the pattern matches a host on any port.
     #[must_use]
     pub fn matches_name(&self, host: &HostName) -> bool {

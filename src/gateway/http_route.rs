@@ -16,7 +16,7 @@ use url::Url;
 
 use super::audit::{AuditLog, Exchange};
 use super::body::{BodyObserver, Mask, ResponseBody};
-use super::packages::RequestHead;
+use super::packages::{RequestHead, RouteContext};
 use super::reply::Reply;
 use super::upstream::{IDLE_TIMEOUT, UpstreamClient, UpstreamError, host_of};
 
@@ -97,7 +97,7 @@ impl HttpRoutes {
         &self,
         head: RequestHead<'_>,
         body: Incoming,
-        client: &UpstreamClient,
+        context: RouteContext<'_>,
         mut exchange: Exchange,
     ) -> Response<Reply> {
         let (name, path) = head.path.split_once('/').unwrap_or((head.path, ""));
@@ -121,6 +121,9 @@ impl HttpRoutes {
         let Some(url) = Url::parse(&target).ok().filter(|url| url.as_str() == target) else {
             return exchange.deny_response(StatusCode::FORBIDDEN, "the path cannot be requested");
         };
+        if context.policy.is_url_denied(&url) {
+            return exchange.deny_response(StatusCode::FORBIDDEN, &format!("{} is denied", host_of(&url)));
+        }
         let limit = if matches!(*head.method, Method::GET | Method::HEAD) { 0 } else { MAX_BODY };
         let body = match tokio::time::timeout(IDLE_TIMEOUT, Limited::new(body, limit).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
@@ -134,7 +137,7 @@ impl HttpRoutes {
             Err(reason) => return exchange.fail_response(&reason),
         };
         exchange.add_sent(body.len());
-        match route.send_request(&url, &head, body, credential.as_ref(), client).await {
+        match route.send_request(&url, &head, body, credential.as_ref(), context.client).await {
             Ok(response) => self.build_response(response, credential.as_ref(), &route.options, exchange),
             Err(UpstreamError::Refused(reason)) => exchange.deny_response(StatusCode::FORBIDDEN, &reason),
             Err(UpstreamError::Failed(reason)) => exchange.fail_response(&reason),

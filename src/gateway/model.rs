@@ -10,11 +10,13 @@ use hyper::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
 };
 use hyper::{Method, Request, Response, StatusCode, Uri};
+use url::Url;
 
 use super::audit::{AuditLog, Exchange};
 use super::body::{BodyObserver, Mask, ResponseBody};
 use super::headers::strip_hop_headers;
 use super::model_request::{ProviderTools, check_message_request};
+use super::policy::Policy;
 use super::reply::{Reply, full_body};
 use super::upstream::{UpstreamClient, UpstreamError};
 use super::usage::{TokenUsage, UsageReader};
@@ -75,6 +77,11 @@ impl ModelRoute {
         Self { options, stats: Arc::default(), log }
     }
 
+    /// Returns whether the user denied the host of the API.
+    pub(super) fn is_denied(&self, policy: &Policy) -> bool {
+        Url::parse(&self.options.upstream.to_string()).is_ok_and(|url| policy.is_url_denied(&url))
+    }
+
     /// Returns the counts so far.
     pub(super) fn current_stats(&self) -> ModelStats {
         self.stats.lock().map(|stats| *stats).unwrap_or_default()
@@ -105,7 +112,8 @@ impl ModelRoute {
             );
             return refuse_request(exchange, StatusCode::FORBIDDEN, &reason);
         }
-        let credential = match source.read() {
+        // A helper is a command of the user that may take a while.
+        let credential = match tokio::task::block_in_place(|| source.read()) {
             Ok(credential) => credential,
             Err(error) => {
                 exchange.mark_failed(&error.to_string());

@@ -4,6 +4,7 @@
 //! file. Each would be a way out of the sandbox that the gateway does not see, so it is refused unless the user allows
 //! it by name.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -11,6 +12,9 @@ use serde_json::{Map, Value};
 
 /// Types of tools that the client runs, without the date at their end. All others run at the provider.
 const CLIENT_TOOLS: [&str; 6] = ["custom", "bash", "text_editor", "computer", "memory", "tool_search_tool"];
+
+/// Maximum number of values in a request. Each takes up to 700 bytes of memory while it is checked.
+const MAX_VALUES: usize = 200_000;
 
 /// Parses and checks a body. `allowed` names the provider's abilities that the user allows.
 ///
@@ -106,24 +110,39 @@ fn check_content(content: Option<&Value>, allowed: &ProviderTools) -> Result<(),
 
 /// Parses JSON and refuses duplicate keys, of which two parsers could see different ones.
 fn parse_strictly(body: &[u8]) -> Result<Value, String> {
+    let left = Cell::new(MAX_VALUES);
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value =
-        StrictValue.deserialize(&mut deserializer).map_err(|error| format!("the body is not strict JSON: {error}"))?;
+    let value = StrictValue { left: &left }
+        .deserialize(&mut deserializer)
+        .map_err(|error| format!("the body is not strict JSON: {error}"))?;
     deserializer.end().map_err(|error| format!("the body is not strict JSON: {error}"))?;
     Ok(value)
 }
 
-struct StrictValue;
+/// A parser of one value.
+#[derive(Clone, Copy)]
+struct StrictValue<'a> {
+    /// The number of values that may still be parsed.
+    left: &'a Cell<usize>,
+}
 
-impl<'de> DeserializeSeed<'de> for StrictValue {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
+impl StrictValue<'_> {
+    fn count_value<E: serde::de::Error>(self) -> Result<Self, E> {
+        let left = self.left.get().checked_sub(1).ok_or_else(|| E::custom("it has too many values"))?;
+        self.left.set(left);
+        Ok(self)
     }
 }
 
-impl<'de> Visitor<'de> for StrictValue {
+impl<'de> DeserializeSeed<'de> for StrictValue<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self.count_value()?)
+    }
+}
+
+impl<'de> Visitor<'de> for StrictValue<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -156,7 +175,7 @@ impl<'de> Visitor<'de> for StrictValue {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
         let mut values = Vec::new();
-        while let Some(value) = list.next_element_seed(StrictValue)? {
+        while let Some(value) = list.next_element_seed(self)? {
             values.push(value);
         }
         Ok(values.into())
@@ -165,7 +184,7 @@ impl<'de> Visitor<'de> for StrictValue {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut values = Map::new();
         while let Some(key) = map.next_key::<String>()? {
-            let value = map.next_value_seed(StrictValue)?;
+            let value = map.next_value_seed(self)?;
             if values.insert(key, value).is_some() {
                 return Err(serde::de::Error::custom("a key occurs twice"));
             }
@@ -237,6 +256,12 @@ mod tests {
         ] {
             assert!(check_message_request(body.as_bytes(), &ProviderTools::default()).is_err(), "{body}");
         }
+        let many = format!("[{}0]", "0,".repeat(MAX_VALUES));
+        assert!(
+            check_message_request(many.as_bytes(), &ProviderTools::default())
+                .expect_err("too many")
+                .contains("too many values")
+        );
         assert!(check_message_request(b"{\"a\": \"\xff\"}", &ProviderTools::default()).is_err());
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use super::host::{HostName, HostPattern};
 
@@ -34,6 +35,15 @@ pub struct HostLists {
 }
 
 impl HostLists {
+    /// Returns these lists with later changes: a pattern that a change allows is no longer denied, and the other way round.
+    #[must_use]
+    pub fn with_changes(&self, changes: &Self) -> Self {
+        let mut lists = self.clone();
+        let all = changes.allow.iter().map(|p| (p, true)).chain(changes.deny.iter().map(|p| (p, false)));
+        all.for_each(|(pattern, is_allowed)| lists.set_pattern(pattern, is_allowed));
+        lists
+    }
+
     /// Adds a pattern to one list, and removes it from the other.
     pub fn set_pattern(&mut self, pattern: &HostPattern, is_allowed: bool) {
         self.allow.retain(|p| p != pattern);
@@ -42,10 +52,12 @@ impl HostLists {
     }
 }
 
-/// A policy that follows a file, which other processes replace.
+/// A policy that follows a file with changes, which other processes replace.
 pub(super) struct Policy {
     pub level: NetworkLevel,
-    /// The lists of the start.
+    /// The name of the sandbox.
+    name: String,
+    /// The lists at the start of the agent.
     initial: HostLists,
     file: Option<PathBuf>,
     current: Mutex<(Option<SystemTime>, HostLists)>,
@@ -65,7 +77,17 @@ impl Policy {
     /// Creates a policy. `file` holds the lists once the user changes them.
     pub(super) fn new(level: NetworkLevel, initial: HostLists, file: Option<PathBuf>) -> Self {
         let current = Mutex::new((None, initial.clone()));
-        Self { level, initial, file, current }
+        Self { level, name: String::new(), initial, file, current }
+    }
+
+    /// Sets the name of the sandbox.
+    pub(super) fn with_name(self, name: String) -> Self {
+        Self { name, ..self }
+    }
+
+    /// Returns the advice for a host that is not allowed.
+    pub(super) fn allow_hint(&self, host: &str) -> String {
+        format!("on the host, run: airlock allow {} {host}", self.name)
     }
 
     fn current_lists(&self) -> HostLists {
@@ -74,20 +96,27 @@ impl Policy {
         if modified != current.0 {
             let read = self.file.as_ref().and_then(|file| serde_json::from_slice(&std::fs::read(file).ok()?).ok());
             // The file is replaced atomically, so a damaged one was not written by Airlock.
-            *current = (modified, read.unwrap_or_else(|| HostLists { allow: Vec::new(), ..self.initial.clone() }));
+            let changes = read.unwrap_or_default();
+            *current = (modified, self.initial.with_changes(&changes));
         }
         current.1.clone()
     }
 
     /// Returns whether the user denied a host, whatever else names it.
-    pub(super) fn is_denied(&self, host: &HostName) -> bool {
-        self.current_lists().deny.iter().any(|pattern| pattern.matches_name(host))
+    pub(super) fn is_denied(&self, host: &HostName, port: u16) -> bool {
+        self.current_lists().deny.iter().any(|pattern| pattern.covers(host, port))
+    }
+
+    /// Returns whether the user denied the host of a URL.
+    pub(super) fn is_url_denied(&self, url: &Url) -> bool {
+        let host = url.host_str().and_then(|host| HostName::parse(host).ok());
+        host.is_some_and(|host| self.is_denied(&host, url.port_or_known_default().unwrap_or_default()))
     }
 
     /// Decides about a host that the agent names.
     pub(super) fn decide_host(&self, host: &HostName, port: u16) -> HostVerdict {
         let lists = self.current_lists();
-        if lists.deny.iter().any(|pattern| pattern.matches_name(host)) {
+        if lists.deny.iter().any(|pattern| pattern.covers(host, port)) {
             return HostVerdict::Denied;
         }
         let is_allowed =
@@ -113,8 +142,11 @@ mod tests {
         assert_eq!(policy.decide_host(&host("a.example.org"), 443), HostVerdict::Allowed);
         assert_eq!(policy.decide_host(&host("evil.example.org"), 443), HostVerdict::Denied);
         assert_eq!(policy.decide_host(&host("example.com"), 443), HostVerdict::NotAllowed);
-        lists.set_pattern(&"example.com".parse().expect("a pattern"), true);
-        std::fs::write(&file, serde_json::to_vec(&lists).expect("JSON")).expect("written");
+        let mut changes = HostLists::default();
+        changes.set_pattern(&"example.com".parse().expect("a pattern"), true);
+        std::fs::write(&file, serde_json::to_vec(&changes).expect("JSON")).expect("written");
+        assert_eq!(policy.decide_host(&host("a.example.org"), 443), HostVerdict::Allowed);
+        assert_eq!(policy.decide_host(&host("evil.example.org"), 443), HostVerdict::Denied);
         assert_eq!(policy.decide_host(&host("example.com"), 443), HostVerdict::Allowed);
         std::fs::write(&file, b"{").expect("written");
         let later = SystemTime::now() + std::time::Duration::from_secs(9);
@@ -123,6 +155,7 @@ mod tests {
         assert_eq!(policy.decide_host(&host("evil.example.org"), 443), HostVerdict::Denied);
         let open = Policy::new(NetworkLevel::Open, lists, None);
         assert_eq!(open.decide_host(&host("anything.example"), 8443), HostVerdict::Allowed);
-        assert!(open.is_denied(&host("evil.example.org")));
+        assert!(open.is_denied(&host("evil.example.org"), 443));
+        assert!(open.is_url_denied(&Url::parse("https://evil.example.org:8443/x").expect("a URL")));
     }
 }

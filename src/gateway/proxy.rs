@@ -13,12 +13,15 @@ use url::Url;
 use super::audit::{AuditLog, Exchange, RequestPermit};
 use super::body::DataBody;
 use super::client_hello::{HelloState, MAX_HELLO, parse_hello};
+use super::counted::{ByteCounts, CountedStream};
 use super::headers::strip_hop_headers;
 use super::host::{HostError, HostName};
 use super::policy::{HostVerdict, Policy};
 use super::reply::{ChannelBody, Reply, full_body};
 use super::upstream::{IDLE_TIMEOUT, UpstreamClient, UpstreamError, host_of};
 
+/// Time after which a tunnel in which nothing is transferred is closed.
+const TUNNEL_IDLE: Duration = Duration::from_secs(300);
 /// Maximum time for the first message of TLS.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -41,7 +44,7 @@ pub(super) async fn serve_connect(
     };
     exchange.set_host(&name_target(&host, port));
     if let Err(response) = check_policy(policy, &host, port, &mut exchange) {
-        return refuse_target(exchange, response);
+        return refuse_target(exchange, response, policy);
     }
     let upstream = match client.connect_tunnel(&host, port).await {
         Ok(stream) => stream,
@@ -77,11 +80,9 @@ fn check_policy(policy: &Policy, host: &HostName, port: u16, _exchange: &mut Exc
     }
 }
 
-fn refuse_target(exchange: Exchange, refusal: Refusal) -> Response<Reply> {
+fn refuse_target(exchange: Exchange, refusal: Refusal, policy: &Policy) -> Response<Reply> {
     match refusal.pattern {
-        Some(pattern) => {
-            exchange.deny_host_response(&refusal.reason, &format!("on the host, run: airlock allow SANDBOX {pattern}"))
-        }
+        Some(pattern) => exchange.deny_host_response(&refusal.reason, &policy.allow_hint(&pattern)),
         None => exchange.deny_response(StatusCode::FORBIDDEN, &refusal.reason),
     }
 }
@@ -133,11 +134,17 @@ async fn relay_tunnel(
     if upstream.write_all(&hello).await.is_err() {
         return exchange.mark_failed("the upstream closed the tunnel");
     }
-    // A tunnel without a byte in either direction is closed by the timeout of the peer or of this process's end.
-    if let Ok((sent, received)) = tokio::io::copy_bidirectional(&mut agent, &mut upstream).await {
-        exchange.add_sent(usize::try_from(sent).unwrap_or(usize::MAX));
-        exchange.add_received(usize::try_from(received).unwrap_or(usize::MAX));
+    // An idle tunnel keeps no request of others waiting.
+    exchange.hold_permit(None);
+    let counts = ByteCounts::default();
+    let mut agent = CountedStream::new(agent, &counts);
+    tokio::select! {
+        _ = tokio::io::copy_bidirectional(&mut agent, &mut upstream) => {}
+        () = counts.wait_idle(TUNNEL_IDLE) => {}
     }
+    let (sent, received) = counts.current_counts();
+    exchange.add_sent(usize::try_from(sent).unwrap_or(usize::MAX));
+    exchange.add_received(usize::try_from(received).unwrap_or(usize::MAX));
 }
 
 async fn read_hello(agent: &mut (impl AsyncReadExt + Unpin)) -> Result<Vec<u8>, &'static str> {
@@ -182,9 +189,11 @@ pub(super) async fn serve_absolute(
     };
     exchange.set_host(&name_target(&name, port));
     if let Err(refusal) = check_policy(policy, &name, port, &mut exchange) {
-        return refuse_target(exchange, refusal);
+        return refuse_target(exchange, refusal, policy);
     }
     strip_hop_headers(request.headers_mut());
+    let announced = hyper::body::Body::size_hint(request.body()).exact();
+    exchange.add_sent(usize::try_from(announced.unwrap_or(0)).unwrap_or(usize::MAX));
     let request = request.map(|body| http_body_util::BodyExt::boxed_unsync(DataBody(body)));
     match client.forward_request(&url, request).await {
         Ok(response) => {

@@ -20,7 +20,8 @@ pub(super) fn check_path(path: &str) -> Result<(), &'static str> {
         if segment.is_empty() && segments.peek().is_some() {
             return Err("the path has an empty segment");
         }
-        if matches!(segment, "." | "..") {
+        // Some servers ignore what follows a semicolon.
+        if matches!(segment.split(';').next(), Some("." | "..")) {
             return Err("the path has a relative segment");
         }
         check_characters(segment)?;
@@ -105,6 +106,7 @@ mod tests {
             "/a//b",
             "/a/../b",
             "/..",
+            "/a/..;x/b",
             "/.",
             "/a/.",
             "/a/%2e%2e/b",

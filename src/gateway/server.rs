@@ -33,6 +33,10 @@ use super::upstream::{UpstreamClient, UpstreamOptions};
 pub const GATEWAY_PORT: u16 = 47_821;
 /// Maximum size of a request's line and headers, in bytes.
 const MAX_HEAD: usize = 32 * 1024;
+/// Maximum size of all request bodies in memory, in KiB. Requests beyond it wait.
+const BODY_MEMORY_KIB: usize = 256 * 1024;
+/// Size in KiB that a body without a length counts as; the limit of every route.
+const MAX_BODY_KIB: u64 = 64 * 1024;
 /// Maximum number of concurrent requests of a sandbox. Others wait.
 const MAX_REQUESTS: usize = 256;
 /// Maximum time for a request's line and headers.
@@ -54,6 +58,8 @@ pub struct GatewayOptions {
     pub cache: Option<Cache>,
     pub is_offline: bool,
     pub max_download: u64,
+    /// The name of the sandbox, for commands in messages.
+    pub name: String,
 }
 
 /// The gateway of one sandbox.
@@ -70,6 +76,8 @@ struct Routes {
     authority: Authority,
     log: AuditLog,
     permits: Arc<Semaphore>,
+    /// A permit for each KiB of request bodies in memory.
+    body_memory: Arc<Semaphore>,
 }
 
 impl Gateway {
@@ -90,7 +98,7 @@ impl Gateway {
         let git = if has_packages { options.git } else { GitUpstreams::default() };
         Ok(Self(Arc::new(Routes {
             client: UpstreamClient::new(options.upstream)?,
-            policy: Policy::new(options.level, options.lists, Some(lists_file)),
+            policy: Policy::new(options.level, options.lists, Some(lists_file)).with_name(options.name),
             model: options.model.map(|model| ModelRoute::new(model, log.clone())),
             packages: PackageRoutes::new(upstreams, &base, options.cache, options.is_offline, options.max_download),
             git: GitRoute::new(git),
@@ -98,6 +106,7 @@ impl Gateway {
             authority,
             log,
             permits: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            body_memory: Arc::new(Semaphore::new(BODY_MEMORY_KIB)),
         })))
     }
 
@@ -153,10 +162,10 @@ impl Routes {
         }
         if request.method() == Method::CONNECT {
             if let Some((host, port)) = proxy::parse_target(&request)
-                && !self.policy.is_denied(&host)
+                && !self.policy.is_denied(&host, port)
                 && self.packages.is_registry_host(&host, port, self.route_context()).await
             {
-                return self.serve_registry(request, host);
+                return self.serve_registry(request, host, port);
             }
             let permit = self.take_permit().await;
             return proxy::serve_connect(request, &self.client, &self.policy, (&self.log, permit)).await;
@@ -171,8 +180,12 @@ impl Routes {
         let name = route.unwrap_or(if self.model.is_some() { "model" } else { "" });
         let mut exchange = Exchange::start_exchange(&self.log, name, request.method().as_str(), path);
         exchange.hold_permit(self.take_permit().await);
+        exchange.hold_memory(self.take_body_memory(request.body()).await);
         let (Some(route), Some(rest)) = (route, route.and_then(|name| path.get(name.len() + 2..))) else {
             return match &self.model {
+                Some(model) if model.is_denied(&self.policy) => {
+                    exchange.deny_response(StatusCode::FORBIDDEN, "the host of the model's API is denied")
+                }
                 Some(model) => model.serve_request(request, &self.client, exchange).await,
                 None => exchange.deny_response(StatusCode::FORBIDDEN, "this sandbox has no route for this request"),
             };
@@ -186,10 +199,15 @@ impl Routes {
         }
         let (parts, body) = request.into_parts();
         let rest = parts.uri.path()[route.len() + 2..].to_owned();
-        let head =
-            RequestHead { method: &parts.method, path: &rest, query: parts.uri.query(), headers: &parts.headers };
+        let head = RequestHead {
+            method: &parts.method,
+            path: &rest,
+            query: parts.uri.query(),
+            headers: &parts.headers,
+            is_rubygems: route == "rubygems",
+        };
         if route == "http" {
-            return self.http.serve_request(head, body, &self.client, exchange).await;
+            return self.http.serve_request(head, body, self.route_context(), exchange).await;
         }
         if route == "git" {
             return self.git.serve_request(head, body, &self.client, &self.policy, exchange).await;
@@ -203,6 +221,14 @@ impl Routes {
         self.packages.serve_request(route, head, self.route_context(), exchange).await
     }
 
+    /// Waits until there is memory for a request's body.
+    async fn take_body_memory(&self, body: &Incoming) -> RequestPermit {
+        let bytes = hyper::body::Body::size_hint(body).upper();
+        let size = bytes.map_or(MAX_BODY_KIB, |bytes| bytes.div_ceil(1024).min(MAX_BODY_KIB));
+        let size = u32::try_from(size).ok().filter(|size| *size > 0)?;
+        Arc::clone(&self.body_memory).acquire_many_owned(size).await.ok()
+    }
+
     /// Waits for one of the concurrent requests that a sandbox may have.
     async fn take_permit(&self) -> RequestPermit {
         Arc::clone(&self.permits).acquire_owned().await.ok()
@@ -213,7 +239,7 @@ impl Routes {
     }
 
     /// Accepts a tunnel to a package registry, and answers the requests in it under the registry's own name.
-    fn serve_registry(self: &Arc<Self>, request: Request<Incoming>, host: HostName) -> Response<Reply> {
+    fn serve_registry(self: &Arc<Self>, request: Request<Incoming>, host: HostName, port: u16) -> Response<Reply> {
         let routes = Arc::clone(self);
         tokio::spawn(async move {
             let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
@@ -222,21 +248,21 @@ impl Routes {
             let stream = match tokio::time::timeout(HEAD_TIMEOUT, accepting).await {
                 Ok(Ok(stream)) if stream.get_ref().1.server_name() == Some(host.as_str()) => stream,
                 _ => {
-                    let mut exchange = Exchange::start_exchange(&routes.log, "", "CONNECT", &format!("{host}:443"));
+                    let mut exchange = Exchange::start_exchange(&routes.log, "", "CONNECT", &format!("{host}:{port}"));
                     exchange.set_host(host.as_str());
                     return exchange.mark_denied("the tunnel did not begin with TLS that names its server, or the client does not trust the sandbox's authority", false);
                 }
             };
             let service = service_fn(move |request| {
                 let (routes, host) = (Arc::clone(&routes), host.clone());
-                async move { Ok::<_, Infallible>(routes.serve_own(request, &host).await) }
+                async move { Ok::<_, Infallible>(routes.serve_own(request, &host, port).await) }
             });
             let _ = http_server().serve_connection(TokioIo::new(stream), service).await;
         });
         Response::new(full_body(""))
     }
 
-    async fn serve_own(&self, request: Request<Incoming>, host: &HostName) -> Response<Reply> {
+    async fn serve_own(&self, request: Request<Incoming>, host: &HostName, port: u16) -> Response<Reply> {
         let refuse = |status, reason: &str| {
             let mut exchange = Exchange::start_exchange(&self.log, "", request.method().as_str(), request.uri().path());
             exchange.set_host(host.as_str());
@@ -254,15 +280,20 @@ impl Routes {
         }
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
         let is_own = request.uri().authority().is_none() && hyper::body::Body::is_end_stream(request.body());
-        let url = Url::parse(&format!("https://{host}{target}")).ok().filter(|url| is_own && url.path() == path);
+        let url = Url::parse(&format!("https://{host}:{port}{target}")).ok().filter(|url| is_own && url.path() == path);
         let Some(url) = url else {
             return refuse(
                 StatusCode::FORBIDDEN,
                 "package registries are only read; a request with a body is not passed on",
             );
         };
-        let head =
-            RequestHead { method: request.method(), path, query: request.uri().query(), headers: request.headers() };
+        let head = RequestHead {
+            method: request.method(),
+            path,
+            query: request.uri().query(),
+            headers: request.headers(),
+            is_rubygems: false,
+        };
         let permit = self.take_permit().await;
         self.packages.serve_own(&url, head, self.route_context(), (&self.log, permit)).await
     }

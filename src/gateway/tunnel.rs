@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::protocol::{self, Decoder, Frame, HOST_STREAMS, Kind, WINDOW};
 
@@ -35,6 +35,7 @@ pub struct TunnelStream {
     stream: DuplexStream,
     /// Its receiver notices the drop.
     _open: oneshot::Sender<()>,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl AsyncRead for TunnelStream {
@@ -76,13 +77,21 @@ pub(crate) struct Tunnel {
     connections: Arc<Mutex<HashMap<u32, Connection>>>,
     accept: mpsc::UnboundedSender<TunnelConnection>,
     next: AtomicU32,
+    /// A permit for each stream that still exists, whatever the guest says about its connection.
+    live: Arc<Semaphore>,
 }
 
 impl Tunnel {
     /// Creates a tunnel that sends each new connection to `accept`.
     #[must_use]
     pub(crate) fn new(out: WeakOutgoing, accept: mpsc::UnboundedSender<TunnelConnection>) -> Self {
-        Self { out, connections: Arc::default(), accept, next: AtomicU32::new(HOST_STREAMS) }
+        Self {
+            out,
+            connections: Arc::default(),
+            accept,
+            next: AtomicU32::new(HOST_STREAMS),
+            live: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        }
     }
 
     /// Handles a frame from the guest. If the guest sends more than it was granted, the connection is reset.
@@ -103,7 +112,9 @@ impl Tunnel {
         match frame.kind {
             Kind::Data => {
                 let length = u32::try_from(frame.payload.len()).unwrap_or(u32::MAX);
-                let is_within = connection.allowance.try_acquire_many(length).map(|permit| permit.forget()).is_ok();
+                // An empty frame would cost memory without credit.
+                let is_within =
+                    length > 0 && connection.allowance.try_acquire_many(length).map(|permit| permit.forget()).is_ok();
                 if is_within {
                     let _ = connection.incoming.send(Some(frame.payload));
                 }
@@ -147,13 +158,14 @@ impl Tunnel {
     /// Adds a connection and starts its two tasks. Returns its other end, unless there are too many.
     fn add_connection(&self, id: u32) -> Option<TunnelStream> {
         let out = self.out.upgrade()?;
+        let permit = Arc::clone(&self.live).try_acquire_owned().ok()?;
         let (ours, theirs) = tokio::io::duplex(WINDOW as usize);
         let (incoming, queue) = mpsc::unbounded_channel::<Option<Vec<u8>>>();
         let credit = Arc::new(Semaphore::new(WINDOW as usize));
         let allowance = Arc::new(Semaphore::new(WINDOW as usize));
         {
             let mut connections = self.connections.lock().ok()?;
-            if connections.len() >= MAX_CONNECTIONS || connections.contains_key(&id) {
+            if connections.contains_key(&id) {
                 return None;
             }
             let (credit, allowance) = (Arc::clone(&credit), Arc::clone(&allowance));
@@ -174,7 +186,7 @@ impl Tunnel {
                 let _ = out.send(encode_frame(Kind::Reset, id, &[])).await;
             }
         });
-        Some(TunnelStream { stream: theirs, _open: open })
+        Some(TunnelStream { stream: theirs, _open: open, _permit: permit })
     }
 
     async fn reset_connection(&self, id: u32) {

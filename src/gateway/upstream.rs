@@ -34,6 +34,7 @@ use url::Url;
 
 use super::address::is_public;
 use super::host::{HostName, HostPattern};
+use super::policy::Policy;
 
 /// Maximum time to connect, including the handshake with a proxy.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -79,7 +80,7 @@ impl std::fmt::Debug for UrlCredential {
 impl UrlCredential {
     fn matches_url(&self, url: &Url) -> bool {
         let is_same_origin = self.prefix.origin() == url.origin();
-        is_same_origin && url.path().starts_with(self.prefix.path())
+        is_same_origin && is_path_below(url.path(), self.prefix.path())
     }
 }
 
@@ -102,13 +103,15 @@ pub fn check_certificates() -> io::Result<()> {
 }
 
 /// A request for a document or file. It has no body.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct FetchOptions<'a> {
     pub accept: Option<&'a str>,
     /// Whether the response may be compressed with gzip.
     pub gzip: bool,
     /// The entity tag of a stored response.
     pub etag: Option<&'a str>,
+    /// The policy that every URL of the way has to pass.
+    pub policy: Option<&'a Policy>,
 }
 
 /// The client for all upstreams.
@@ -168,7 +171,22 @@ impl UpstreamClient {
         self.model.request(self.with_proxy_credential(request)).await.map_err(|error| describe_error(&error))
     }
 
-    /// Sends one request to a URL, with the user's credential for it, and follows no redirect.
+    /// Sends one request of a package route to a URL, with the user's credential for it, and follows no redirect.
+    async fn send_with_credential(
+        &self,
+        url: &Url,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        // Only for hosts that the user's configuration names as an upstream: a document may link to any other.
+        let is_own = self.is_trusted(url);
+        let credentials = self.options.credentials.iter().filter(|credential| is_own && credential.matches_url(url));
+        if let Some(credential) = credentials.max_by_key(|credential| credential.prefix.path().len()) {
+            request.headers_mut().insert(AUTHORIZATION, credential.value.clone());
+        }
+        self.send_request(url, request).await
+    }
+
+    /// Sends one request to a URL, and follows no redirect. The credentials of package clients are not added.
     pub(super) async fn send_request(
         &self,
         url: &Url,
@@ -177,12 +195,8 @@ impl UpstreamClient {
         check_url(url)?;
         *request.uri_mut() =
             url.as_str().parse().map_err(|_| UpstreamError::Refused("the URL cannot be requested".into()))?;
-        let headers = request.headers_mut();
-        headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!("airlock/", env!("CARGO_PKG_VERSION"))));
-        let credentials = self.options.credentials.iter().filter(|credential| credential.matches_url(url));
-        if let Some(credential) = credentials.max_by_key(|credential| credential.prefix.path().len()) {
-            headers.insert(AUTHORIZATION, credential.value.clone());
-        }
+        let agent = HeaderValue::from_static(concat!("airlock/", env!("CARGO_PKG_VERSION")));
+        request.headers_mut().entry(USER_AGENT).or_insert(agent);
         let client = if self.is_trusted(url) { &self.any } else { &self.public };
         match tokio::time::timeout(IDLE_TIMEOUT, client.request(self.with_proxy_credential(request))).await {
             Ok(sent) => sent.map_err(|error| describe_error(&error)),
@@ -199,8 +213,17 @@ impl UpstreamClient {
         check_url(url)?;
         *request.uri_mut() =
             url.as_str().parse().map_err(|_| UpstreamError::Refused("the URL cannot be requested".into()))?;
-        let client = if self.is_trusted(url) { &self.any } else { &self.public };
-        client.request(self.with_proxy_credential(request)).await.map_err(|error| describe_error(&error))
+        // What the user's configuration names as an upstream is named for its own route only.
+        let is_private = url
+            .host_str()
+            .and_then(|host| HostName::parse(host).ok())
+            .is_some_and(|host| self.is_private_allowed(&host));
+        let client = if is_private { &self.any } else { &self.public };
+        let sending = client.request(self.with_proxy_credential(request));
+        match tokio::time::timeout(IDLE_TIMEOUT, sending).await {
+            Ok(sent) => sent.map_err(|error| describe_error(&error)),
+            Err(_) => Err(UpstreamError::Failed(format!("{} does not answer", host_of(url)))),
+        }
     }
 
     /// Gets a URL, and follows redirects. Returns the response with the URL that sent it.
@@ -212,6 +235,9 @@ impl UpstreamClient {
         let mut url = url.clone();
         let (mut redirects, mut is_repeated) = (0, false);
         while redirects <= MAX_REDIRECTS {
+            if options.policy.is_some_and(|policy| policy.is_url_denied(&url)) {
+                return Err(UpstreamError::Refused(format!("{} is denied", host_of(&url))));
+            }
             let mut request = Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
             let headers = request.headers_mut();
             let encoding = if options.gzip { "gzip" } else { "identity" };
@@ -221,7 +247,7 @@ impl UpstreamClient {
                     headers.insert(name, value);
                 }
             }
-            let response = match self.send_request(&url, request).await {
+            let response = match self.send_with_credential(&url, request).await {
                 // A server may close an idle connection at any time, even while a request is on its way.
                 Err(UpstreamError::Failed(reason)) if reason == CLOSED_EARLY && !is_repeated => {
                     is_repeated = true;
@@ -276,6 +302,11 @@ impl UpstreamClient {
 pub(super) fn host_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// Returns whether a path is another one or below it.
+pub(super) fn is_path_below(path: &str, parent: &str) -> bool {
+    path.strip_prefix(parent.trim_end_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Checks a URL's scheme, and that it has no user information, which would be a credential.
@@ -491,6 +522,11 @@ fn describe_error(error: &(dyn std::error::Error + 'static)) -> UpstreamError {
         }
         match cause.source() {
             Some(source) => cause = source,
+            None if cause.to_string().contains("UnknownIssuer") => {
+                return UpstreamError::Failed(format!(
+                    "{cause}; to trust the server's certificate, set NODE_EXTRA_CA_CERTS to a file with its authority"
+                ));
+            }
             None => return UpstreamError::Failed(cause.to_string()),
         }
     }
@@ -511,6 +547,7 @@ mod tests {
         assert!(credential.matches_url(&url("https://npm.example/team/a")));
         for other in [
             "https://npm.example/other",
+            "https://npm.example/teamevil/a",
             "http://npm.example/team/a",
             "https://npm.example:8443/team/a",
             "https://npm.example.evil.example/team/",

@@ -46,7 +46,13 @@ pub(super) struct UsageReader {
     buffer: Vec<u8>,
     is_too_long: bool,
     usage: TokenUsage,
+    /// Bytes since the start of the message, until its usage is known.
+    unreported: u64,
 }
+
+/// Bytes of events for one token of output, at least: the estimate for a response that the agent did not read to its
+/// end.
+const BYTES_PER_TOKEN: u64 = 40;
 
 impl UsageReader {
     /// Creates a reader for a stream of events, or for one JSON document.
@@ -62,6 +68,7 @@ impl UsageReader {
             }
             return;
         }
+        self.unreported += chunk.len() as u64;
         for part in chunk.split_inclusive(|b| *b == b'\n') {
             self.is_too_long |= self.buffer.len() + part.len() > MAX_BUFFER;
             if !self.is_too_long {
@@ -89,6 +96,7 @@ impl UsageReader {
             // The numbers of a delta are cumulative.
             "message_delta" => {
                 if let Some(usage) = event.usage {
+                    self.unreported = 0;
                     self.usage.output = usage.output;
                     self.usage.input = self.usage.input.max(usage.input);
                     self.usage.cache_writes = self.usage.cache_writes.max(usage.cache_writes);
@@ -99,11 +107,14 @@ impl UsageReader {
         }
     }
 
-    /// Returns the usage that was read so far.
+    /// Returns the usage that was read so far. The output of a stream that ended early is estimated.
     pub(super) fn finish_reading(&mut self) -> TokenUsage {
         if !self.is_stream && !self.is_too_long {
             let message = serde_json::from_slice::<Message>(&self.buffer).ok();
             self.usage = message.and_then(|message| message.usage).unwrap_or_default();
+        }
+        if self.is_stream && self.unreported > 1000 {
+            self.usage.output = self.usage.output.max(self.unreported / BYTES_PER_TOKEN);
         }
         self.usage
     }
@@ -147,7 +158,9 @@ mod tests {
         let mut reader = UsageReader::new(b"text/event-stream");
         reader.read_chunk(&vec![b'x'; MAX_BUFFER + 1]);
         reader.read_chunk(b"\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":2}}}\n");
-        assert_eq!(reader.finish_reading().input, 2, "a line that is too long is skipped");
+        let usage = reader.finish_reading();
+        assert_eq!(usage.input, 2, "a line that is too long is skipped");
+        assert!(usage.output > 100_000, "a response without its end is estimated");
         assert!(reader.buffer.is_empty());
     }
 }

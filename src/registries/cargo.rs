@@ -31,7 +31,7 @@ pub(super) fn read_config(host: &HostEnvironment<'_>, clients: &mut HostClients)
         let stored = || tokens.get("registries")?.get(name)?.get("token")?.as_str().map(str::to_owned);
         let token = host.find_variable(&variable).or_else(stored);
         // cargo sends the token as it is.
-        clients.credentials.extend(token.and_then(|token| header_credential(&url, &token)));
+        clients.credentials.extend(token.and_then(|token| header_credential(&url.join("/").ok()?, &token)));
         clients.upstreams.cargo.push((name.clone(), url));
     }
 }

@@ -12,6 +12,8 @@ pub struct HostClients {
     pub upstreams: PackageUpstreams,
     /// Python indexes besides the main one.
     pub extra_indexes: Vec<Url>,
+    /// Indexes of uv besides its default one.
+    pub uv_indexes: Vec<Url>,
     /// The value of `GOSUMDB`.
     pub go_sumdb: Option<String>,
     pub credentials: Vec<UrlCredential>,
@@ -37,7 +39,9 @@ pub(super) fn take_url_credential(text: &str, clients: &mut HostClients) -> Opti
     let url = parse_url(url.as_str())?;
     if !user.is_empty() {
         let decode = |text: &str| percent_decode(text);
-        clients.credentials.extend(basic_credential(&url, &decode(&user), &decode(&password)));
+        // Files of the index may be beside it, and clients send the credential to the whole host.
+        let prefix = url.join("/").unwrap_or_else(|_| url.clone());
+        clients.credentials.extend(basic_credential(&prefix, &decode(&user), &decode(&password)));
     }
     Some(url)
 }

@@ -45,7 +45,9 @@ impl HostClients {
         private_hosts: Vec<HostPattern>,
     ) -> (PackageUpstreams, UpstreamOptions) {
         let mut upstreams = self.upstreams;
-        let configured = upstreams.list_urls().into_iter().chain(self.extra_indexes.clone());
+        let others =
+            self.extra_indexes.iter().chain(&self.uv_indexes).chain(&upstreams.uv).cloned().collect::<Vec<_>>();
+        let configured = upstreams.list_urls().into_iter().chain(others);
         let trusted =
             configured.filter_map(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?))).collect();
         upstreams.npm = upstreams.npm.or_else(|| defaults.npm.clone());
@@ -57,7 +59,14 @@ impl HostClients {
             upstreams.pypi.extend(defaults.pypi.clone());
         }
         if !upstreams.pypi.is_empty() {
+            upstreams.pypi_extra = self.extra_indexes.len();
             upstreams.pypi.extend(self.extra_indexes);
+            // Clients without the setting of pip go to these by their names.
+            for url in upstreams.uv.iter().chain(&self.uv_indexes).chain(&defaults.pypi) {
+                if !upstreams.pypi.contains(url) {
+                    upstreams.pypi.push(url.clone());
+                }
+            }
         }
         if !upstreams.cargo.iter().any(|(name, _)| name == "crates-io") {
             upstreams.cargo.splice(0..0, defaults.cargo.clone().map(|url| ("crates-io".to_owned(), url)));
@@ -130,8 +139,8 @@ mod tests {
             [
                 ("https://corp.example/", "Bearer npm-token"),
                 ("https://plain.example/", "Bearer x"),
-                ("https://pypi.example/simple", "Basic bWU6c0BjcnQ="),
-                ("https://corp.example/crates/", "crate-token"),
+                ("https://pypi.example/", "Basic bWU6c0BjcnQ="),
+                ("https://corp.example/", "crate-token"),
                 ("https://maven.example/all", "Basic dTpw"),
                 ("https://files.example/", "Basic YTpi"),
             ]
@@ -154,6 +163,7 @@ mod tests {
             ImageDefaults::parse("npm https://npm.example/\npypi https://other.example/simple\ncargo default\n");
         let (upstreams, options) = load().with_defaults(&defaults, Vec::new());
         assert_eq!(upstreams.npm.map(String::from).as_deref(), Some("https://npm.example/"));
-        assert_eq!((upstreams.pypi.len(), upstreams.cargo.len(), options.trusted.len()), (1, 1, 1));
+        // uv uses its own default, although pip has another index.
+        assert_eq!((upstreams.pypi.len(), upstreams.cargo.len(), options.trusted.len()), (2, 1, 1));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::clients::{HostClients, basic_credential, parse_url, take_url_credential};
 use super::environment::HostEnvironment;
+use crate::gateway::ChecksumDatabase;
 
 /// Reads `GOPROXY` and `GOSUMDB` from the environment or from Go's own file.
 pub(super) fn read_go(host: &HostEnvironment<'_>, clients: &mut HostClients) {
@@ -17,14 +18,20 @@ pub(super) fn read_go(host: &HostEnvironment<'_>, clients: &mut HostClients) {
         proxy.iter().flat_map(|list| list.split([',', '|'])).find_map(|text| take_url_credential(text.trim(), clients));
     clients.upstreams.go_proxy = proxy;
     clients.go_sumdb = value("GOSUMDB");
+    // Private modules are fetched from their repositories, by the git route.
+    for name in ["GOPRIVATE", "GONOPROXY", "GONOSUMDB"] {
+        let plain = value(name).filter(|value| value.bytes().all(|b| b.is_ascii_graphic()));
+        clients.upstreams.go_settings.extend(plain.map(|value| format!("{name}={value}\n")));
+    }
 }
 
 /// Parses `NAME[+KEY] [URL]`, the value of `GOSUMDB`.
-pub(super) fn parse_sumdb(text: &str) -> Option<(String, url::Url)> {
+pub(super) fn parse_sumdb(text: &str) -> Option<ChecksumDatabase> {
     let mut words = text.split_ascii_whitespace();
-    let name = words.next()?.split('+').next()?.to_owned();
+    let setting = words.next().filter(|word| *word != "off")?;
+    let name = setting.split('+').next()?;
     let url = words.next().map_or_else(|| format!("https://{name}"), str::to_owned);
-    (name != "off").then_some(()).and_then(|()| Some((name, parse_url(&url)?)))
+    Some(ChecksumDatabase { setting: setting.to_owned(), name: name.to_owned(), url: parse_url(&url)? })
 }
 
 /// Reads the mirror of Maven for all repositories or for the central one, with its credential.

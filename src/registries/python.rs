@@ -6,16 +6,12 @@ use super::clients::{HostClients, take_url_credential};
 use super::environment::HostEnvironment;
 use super::ini::parse_ini;
 
-/// Reads the index and extra indexes. The index of pip comes before that of uv.
+/// Reads the index and extra indexes of each.
 pub(super) fn read_config(host: &HostEnvironment<'_>, clients: &mut HostClients) {
-    let mut main = host
-        .find_variable("PIP_INDEX_URL")
-        .or_else(|| host.find_variable("UV_DEFAULT_INDEX"))
-        .or_else(|| host.find_variable("UV_INDEX_URL"));
-    let mut extra: Vec<String> = Vec::new();
-    for name in ["PIP_EXTRA_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL"] {
-        extra.extend(host.find_variable(name).iter().flat_map(|text| text.split_ascii_whitespace().map(str::to_owned)));
-    }
+    let words = |text: &str| text.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let mut main = host.find_variable("PIP_INDEX_URL");
+    let mut extra: Vec<String> =
+        host.find_variable("PIP_EXTRA_INDEX_URL").iter().flat_map(|text| words(text)).collect();
     let own = host.find_variable("PIP_CONFIG_FILE").map(PathBuf::from);
     let files = [
         Some("/etc/pip.conf".into()),
@@ -29,20 +25,27 @@ pub(super) fn read_config(host: &HostEnvironment<'_>, clients: &mut HostClients)
         for (section, key, value) in parse_ini(&text, true) {
             match (section.as_str(), key.as_str()) {
                 ("global" | "install", "index-url") => configured = Some(value.trim().to_owned()),
-                ("global" | "install", "extra-index-url") => {
-                    extra.extend(value.split_ascii_whitespace().map(str::to_owned));
-                }
+                ("global" | "install", "extra-index-url") => extra.extend(words(&value)),
                 _ => {}
             }
         }
     }
-    main = main.or(configured).or_else(|| read_uv_index(host, &mut extra));
+    main = main.or(configured);
+    let mut uv_extra = Vec::new();
+    for name in ["UV_INDEX", "UV_EXTRA_INDEX_URL"] {
+        uv_extra.extend(host.find_variable(name).iter().flat_map(|text| words(text)));
+    }
+    let from_file = read_uv_index(host, &mut uv_extra);
+    let uv = host.find_variable("UV_DEFAULT_INDEX").or_else(|| host.find_variable("UV_INDEX_URL")).or(from_file);
     // uv writes `NAME=URL`.
-    let url = |text: &str| {
-        text.rsplit_once('=').filter(|(name, _)| !name.contains(':')).map_or(text.to_owned(), |(_, url)| url.to_owned())
+    let url = |text: &str| match text.split_once('=') {
+        Some((name, url)) if !name.contains(':') => url.to_owned(),
+        _ => text.to_owned(),
     };
     let main = main.and_then(|text| take_url_credential(&url(&text), clients));
     let extra: Vec<url::Url> = extra.iter().filter_map(|text| take_url_credential(&url(text), clients)).collect();
+    clients.upstreams.uv = uv.and_then(|text| take_url_credential(&url(&text), clients));
+    clients.uv_indexes = uv_extra.iter().filter_map(|text| take_url_credential(&url(text), clients)).collect();
     clients.upstreams.pypi.extend(main);
     clients.extra_indexes.extend(extra);
 }

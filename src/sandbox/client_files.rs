@@ -66,26 +66,28 @@ pub(super) fn client_files(network: &NetworkRequest, certificate: &str) -> Vec<H
         let server = server.trim_end_matches('/');
         files.add_file("file", ".yarnrc.yml", format!("npmRegistryServer: \"{server}\"\nunsafeHttpWhitelist: [\"127.0.0.1\"]\nhttpProxy: \"{gateway}\"\nhttpsProxy: \"{gateway}\"\nenableTelemetry: false\n"));
     }
-    if let Some(main) = upstreams.pypi.first() {
+    if !upstreams.pypi.is_empty() {
         let index = |n: usize| format!("{}/{n}/simple/", route("pypi"));
-        let extra: Vec<String> = (1..upstreams.pypi.len()).map(index).collect();
+        let extra: Vec<String> = (1..1 + upstreams.pypi_extra).map(index).collect();
         let mut text = format!("[global]\nindex-url = {}\ndisable-pip-version-check = true\n", index(0));
         if !extra.is_empty() {
             let _ = writeln!(text, "extra-index-url =\n  {}", extra.join("\n  "));
         }
         files.add_file("file", ".config/pip/pip.conf", text);
-        // uv records the address in its lock file, so it gets the index's own name.
-        let address = |n: usize, url: &url::Url| if url.scheme() == "https" { url.to_string() } else { index(n) };
-        let mut text = String::new();
-        for (n, url) in upstreams.pypi.iter().enumerate().skip(1) {
-            let _ = write!(text, "[[index]]\nurl = \"{}\"\n", address(n, url));
+        // uv records the address in its lock file, so it gets the index's own name. Without a setting of the user, it uses
+        // its default.
+        if let Some(uv) = &upstreams.uv {
+            let address = |url: &url::Url| if url.scheme() == "https" { url.to_string() } else { index(0) };
+            files.add_file(
+                "file",
+                ".config/uv/uv.toml",
+                format!("[[index]]\nurl = \"{}\"\ndefault = true\n", address(uv)),
+            );
         }
-        let _ = write!(text, "[[index]]\nurl = \"{}\"\ndefault = true\n", address(0, main));
-        files.add_file("file", ".config/uv/uv.toml", text);
     }
     if !upstreams.cargo.is_empty() {
         let mut text = String::from("[net]\ngit-fetch-with-cli = true\n");
-        for (name, _) in &upstreams.cargo {
+        for (name, original) in &upstreams.cargo {
             let index = format!("sparse+{}/{name}/", route("cargo"));
             if name == "crates-io" {
                 let _ = write!(
@@ -93,14 +95,22 @@ pub(super) fn client_files(network: &NetworkRequest, certificate: &str) -> Vec<H
                     "[source.crates-io]\nreplace-with = \"airlock\"\n[source.airlock]\nregistry = \"{index}\"\n"
                 );
             } else {
-                let _ = write!(text, "[registries.{name}]\nindex = \"{index}\"\n");
+                // Lock files have the original address.
+                let _ = write!(
+                    text,
+                    "[registries.{name}]\nindex = \"sparse+{original}\"\n[source.{name}]\nregistry = \"sparse+{original}\"\nreplace-with = \"airlock-{name}\"\n[source.airlock-{name}]\nregistry = \"{index}\"\n"
+                );
             }
         }
         files.add_file("file", ".cargo/config.toml", text);
     }
     if upstreams.go_proxy.is_some() {
-        let sumdb = upstreams.go_sumdb.as_ref().map_or("off", |(name, _)| name);
-        files.add_file("file", ".config/go/env", format!("GOPROXY={}\nGOSUMDB={sumdb}\n", route("go")));
+        let sumdb = upstreams.go_sumdb.as_ref().map_or("off", |database| &database.setting);
+        files.add_file(
+            "file",
+            ".config/go/env",
+            format!("GOPROXY={}\nGOSUMDB={sumdb}\n{}", route("go"), upstreams.go_settings),
+        );
     }
     if upstreams.maven.is_some() {
         let maven = route("maven");

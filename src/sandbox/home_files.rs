@@ -40,7 +40,7 @@ pub(crate) fn home_files(
 /// Describes the network to the agent.
 pub(super) fn describe_network(network: Option<&NetworkRequest>) -> String {
     let Some(network) = network else { return "There is no network.".into() };
-    let refused = "For any other host, ask the user to run `airlock allow SANDBOX HOST` on the host.";
+    let refused = "For any other host, ask the user to run `airlock allow` with the name of the sandbox and the host; the refusal has the command.";
     match network.gateway.level {
         NetworkLevel::None | NetworkLevel::Model => format!("The network reaches only the model's API. {refused}"),
         NetworkLevel::Packages => {

@@ -32,12 +32,17 @@ pub async fn find_image_defaults(engine: &dyn Engine, image: &str) -> Result<Ima
     if let Some(known) = load_all().remove(image) {
         return Ok(known);
     }
-    let defaults = probe_image(engine, image).await?;
-    save_defaults(image, &defaults);
-    Ok(defaults)
+    match probe_image(engine, image).await? {
+        Some(defaults) => {
+            save_defaults(image, &defaults);
+            Ok(defaults)
+        }
+        // The clients did not answer in time. They are asked again at the next start.
+        None => Ok(ImageDefaults::default()),
+    }
 }
 
-async fn probe_image(engine: &dyn Engine, image: &str) -> Result<ImageDefaults, SandboxError> {
+async fn probe_image(engine: &dyn Engine, image: &str) -> Result<Option<ImageDefaults>, SandboxError> {
     let id = create_random_id::<8>()?;
     let labels: Labels = [(SANDBOX_LABEL, id.as_str()), (REPOSITORY_LABEL, PROBE_REPOSITORY)]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -70,11 +75,11 @@ async fn probe_image(engine: &dyn Engine, image: &str) -> Result<ImageDefaults, 
     .await;
     engine.remove_container(&container).await?;
     match output {
-        Ok(Ok(text)) => Ok(ImageDefaults::parse(&String::from_utf8_lossy(&text))),
+        Ok(Ok(text)) => Ok(Some(ImageDefaults::parse(&String::from_utf8_lossy(&text)))),
         // An image without a shell does not start.
-        Ok(Err(SandboxError::Engine(error))) if error.is_start_failure() => Ok(ImageDefaults::default()),
+        Ok(Err(SandboxError::Engine(error))) if error.is_start_failure() => Ok(Some(ImageDefaults::default())),
         Ok(Err(error)) => Err(error),
-        Err(_) => Ok(ImageDefaults::default()),
+        Err(_) => Ok(None),
     }
 }
 

@@ -95,14 +95,10 @@ impl BoundPort {
     pub async fn serve_port(self, guest: GuestClient, log: AuditLog) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener.try_clone()?)?;
         loop {
-            let (mut client, peer) = listener.accept().await?;
-            let Ok(mut inner) = guest.connect_to(self.port).await else { return Ok(()) };
-            let (log, port) = (log.clone(), self.port);
-            tokio::spawn(async move {
-                let transfer = log.start_transfer("port", &peer.to_string(), &format!("port {port}"));
-                // An error of one side ends the connection.
-                transfer.finish_transfer(tokio::io::copy_bidirectional(&mut client, &mut inner).await.ok());
-            });
+            let (client, peer) = listener.accept().await?;
+            let Ok(inner) = guest.connect_to(self.port).await else { return Ok(()) };
+            let (log, text) = (log.clone(), format!("{peer} to port {}", self.port));
+            tokio::spawn(async move { log.relay_port("port", &text, inner, client).await });
         }
     }
 }
@@ -140,13 +136,12 @@ pub fn forward_obstacle(port: u16) -> Option<&'static str> {
 
 /// Connects a connection of the sandbox to the same port of the host's loopback.
 pub(super) async fn forward_connection(connection: TunnelConnection, log: AuditLog) {
-    let TunnelConnection { port, mut stream } = connection;
-    let transfer = log.start_transfer("forward", &format!("127.0.0.1:{port}"), &format!("port {port}"));
-    let copied = match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
-        Ok(mut service) => tokio::io::copy_bidirectional(&mut stream, &mut service).await.ok(),
-        Err(_) => None,
-    };
-    transfer.finish_transfer(copied);
+    let TunnelConnection { port, stream } = connection;
+    let host = format!("127.0.0.1:{port}");
+    match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+        Ok(service) => log.relay_port("forward", &host, stream, service).await,
+        Err(error) => log.write_failed_port("forward", &host, &error.to_string()),
+    }
 }
 
 #[cfg(test)]

@@ -57,6 +57,17 @@ pub struct NetworkUsage {
     pub model: ModelStats,
 }
 
+impl NetworkUsage {
+    /// Returns whether anything but the model was used or refused.
+    #[must_use]
+    pub fn is_notable(&self) -> bool {
+        let requests = &self.requests;
+        requests.routes.keys().any(|route| route != "model")
+            || !requests.denied.is_empty()
+            || !requests.allowable.is_empty()
+    }
+}
+
 /// A sandbox whose agent has ended.
 #[derive(Debug)]
 pub struct RunResult {

@@ -10,7 +10,7 @@ use super::home_files::home_files;
 use super::ports::PortTasks;
 use super::request::RunRequest;
 use super::resources::{EngineResources, Sidecar, VolumeState};
-use super::store::{Sandbox, SandboxRecord};
+use super::store::{NETWORK_LOG, Sandbox, SandboxRecord};
 use super::workspace::WorkspaceKind;
 use super::{SandboxError, client_files, ports};
 use crate::base;
@@ -21,7 +21,7 @@ use crate::core::path::RepoPath;
 use crate::core::progress::ProgressStep;
 use crate::core::random::create_random_id;
 use crate::engine::{AgentContainerOptions, AgentVolumes, AttachedStreams, Engine, OWNER_PORT, agent_spec, image};
-use crate::gateway::{AuditLog, Authority, CredentialKind, GATEWAY_PORT, Gateway, TunnelConnection};
+use crate::gateway::{AuditLog, Authority, CredentialKind, GATEWAY_PORT, Gateway, GatewayOptions, TunnelConnection};
 use crate::git::{GitFiles, HostRepo, PreviousRefs, SnapshotError};
 use crate::guest_client::GuestClient;
 use crate::protocol::{Stat, WrittenFile};
@@ -40,8 +40,6 @@ pub(crate) struct PreparedSandbox {
     pub ports: PortTasks,
 }
 
-/// The audit log of a sandbox's network, in its directory.
-pub(crate) const NETWORK_LOG: &str = "network.jsonl";
 /// The hosts that the user allowed or denied while the sandbox existed.
 pub(crate) const NETWORK_LISTS: &str = "network.json";
 
@@ -67,7 +65,8 @@ impl HostNetwork {
         let gateway = match &request.network {
             Some(network) => {
                 let (authority, lists) = (open_authority(sandbox)?, sandbox.file_path(NETWORK_LISTS));
-                Some(Gateway::new(network.gateway.clone(), log.clone(), authority, lists)?)
+                let options = GatewayOptions { name: sandbox.record.name.to_string(), ..network.gateway.clone() };
+                Some(Gateway::new(options, log.clone(), authority, lists)?)
             }
             None => None,
         };
@@ -179,7 +178,7 @@ async fn open_ports(
     connections: mpsc::UnboundedReceiver<TunnelConnection>,
 ) -> Result<PortTasks, SandboxError> {
     sidecar.guest.hold_port(OWNER_PORT).await?;
-    serve_connections(network, connections);
+    serve_connections(network, request.forwards.clone(), connections);
     let gateway = network.gateway.as_ref().map(|_| GATEWAY_PORT);
     for port in gateway.into_iter().chain(request.forwards.iter().copied()) {
         sidecar.guest.listen_on(port).await?;
@@ -325,7 +324,11 @@ fn git_files_task(
 }
 
 /// Serves the sandbox's connections until its sidecar ends.
-fn serve_connections(network: &HostNetwork, mut connections: mpsc::UnboundedReceiver<TunnelConnection>) {
+fn serve_connections(
+    network: &HostNetwork,
+    forwards: Vec<u16>,
+    mut connections: mpsc::UnboundedReceiver<TunnelConnection>,
+) {
     let (gateway, log) = (network.gateway.clone(), network.log.clone());
     tokio::spawn(async move {
         while let Some(connection) = connections.recv().await {
@@ -333,7 +336,11 @@ fn serve_connections(network: &HostNetwork, mut connections: mpsc::UnboundedRece
                 Some(gateway) if connection.port == GATEWAY_PORT => {
                     tokio::spawn(gateway.clone().serve_connection(connection.stream));
                 }
-                _ => drop(tokio::spawn(ports::forward_connection(connection, log.clone()))),
+                _ if forwards.contains(&connection.port) => {
+                    tokio::spawn(ports::forward_connection(connection, log.clone()));
+                }
+                // The guest chooses no port of the host.
+                _ => {}
             }
         }
     });
@@ -349,7 +356,7 @@ fn agent_environment(request: &RunRequest) -> Vec<String> {
         }
         // Programs read one spelling or the other.
         env.extend(["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"].map(|name| format!("{name}={gateway}")));
-        env.extend(["NO_PROXY", "no_proxy"].map(|name| format!("{name}=localhost,127.0.0.1,::1")));
+        env.extend(["NO_PROXY", "no_proxy"].map(|name| format!("{name}=localhost,127.0.0.1,::1,0.0.0.0,airlock")));
         env.extend(client_files::client_variables(network));
         env.extend(network.env.iter().cloned());
     }

@@ -169,6 +169,10 @@ pub struct AppliedPath {
 pub(super) const RECORD_VERSION: u32 = 2;
 /// Maximum number of earlier rounds that are kept.
 const MAX_ROUNDS: usize = 8;
+/// The audit log of a sandbox's network, in its directory.
+pub(crate) const NETWORK_LOG: &str = "network.jsonl";
+/// The directory for the logs of removed sandboxes, beside that of the sandboxes.
+const KEPT_LOGS: &str = "network-logs";
 /// The prefix of a directory that is being created. No sandbox's name begins with a dot.
 const NEW_PREFIX: &str = ".new-";
 /// The prefix of a directory that is being removed.
@@ -269,6 +273,30 @@ impl SandboxStore {
         Ok(Some(Sandbox { dir, record, lock: None }))
     }
 
+    /// Returns the path of the audit log that a removed sandbox of this name has left, if there is one.
+    #[must_use]
+    pub fn find_kept_log(&self, name: &SandboxName) -> Option<PathBuf> {
+        Some(self.dir.parent()?.join(KEPT_LOGS).join(format!("{name}.jsonl"))).filter(|path| path.exists())
+    }
+
+    /// Removes kept logs that are older than `age`, and returns their number.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn expire_kept_logs(&self, age: Duration, dry_run: bool) -> io::Result<usize> {
+        let Some(dir) = self.dir.parent().map(|common| common.join(KEPT_LOGS)).filter(|dir| dir.exists()) else {
+            return Ok(0);
+        };
+        let mut removed = 0;
+        for entry in fs::read_dir(dir)?.flatten() {
+            let is_old = entry.metadata()?.modified()?.elapsed().is_ok_and(|elapsed| elapsed > age);
+            if is_old && (dry_run || fs::remove_file(entry.path()).is_ok()) {
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
     /// Opens all sandboxes, newest first.
     ///
     /// # Errors
@@ -329,6 +357,15 @@ impl Sandbox {
     #[must_use]
     pub fn file_path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    /// Keeps the audit log of the network beside the sandboxes, for a sandbox that is removed.
+    pub fn keep_network_log(&self) -> io::Result<()> {
+        let log = self.dir.join(NETWORK_LOG);
+        let Some(common) = self.dir.parent().and_then(Path::parent).filter(|_| log.exists()) else { return Ok(()) };
+        let kept = common.join(KEPT_LOGS);
+        DirBuilder::new().recursive(true).mode(0o700).create(&kept)?;
+        fs::rename(log, kept.join(format!("{}.jsonl", self.record.name)))
     }
 
     /// Writes the record.

@@ -73,6 +73,15 @@ pub(crate) fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Cl
                 }
             }
         }
+        let logs = repo.store.expire_kept_logs(keep, dry_run)?;
+        if logs > 0 {
+            removed_items += logs;
+            if json {
+                rows.push(json!({"kind": "log", "name": "network", "bytes": 0, "removed": !dry_run}));
+            } else {
+                output.print_status(&format!("{verb} {} of the network", format_count(logs, "log")));
+            }
+        }
         if let Some(cache) = find_cache()? {
             let limit = cache_limit(&settings)?;
             let bytes = if dry_run { cache.excess_bytes(limit)? } else { cache.evict_oldest(limit)? };

@@ -21,7 +21,7 @@ pub(crate) fn change_host(args: &HostArgs, is_allowed: bool, output: Output) -> 
             args.host
         )));
     }
-    let mut lists = read_lists(&sandbox)?.unwrap_or(config.lists);
+    let mut lists = read_changes(&sandbox)?;
     lists.set_pattern(&args.host, is_allowed);
     let bytes = serde_json::to_vec_pretty(&lists).map_err(std::io::Error::other)?;
     let file = sandbox.file_path(NETWORK_LISTS);
@@ -35,10 +35,11 @@ pub(crate) fn change_host(args: &HostArgs, is_allowed: bool, output: Output) -> 
     Ok(0)
 }
 
-fn read_lists(sandbox: &Sandbox) -> Result<Option<HostLists>, CliError> {
+/// Reads the changes that were made before.
+fn read_changes(sandbox: &Sandbox) -> Result<HostLists, CliError> {
     match std::fs::read(sandbox.file_path(NETWORK_LISTS)) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).map_err(std::io::Error::other)?)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).map_err(std::io::Error::other)?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(HostLists::default()),
         Err(error) => Err(error.into()),
     }
 }

@@ -9,6 +9,7 @@ use crate::cli::ops::repo::Repo;
 use crate::cli::output::{Output, print_stderr, print_stdout};
 use crate::core::clock::format_time;
 use crate::core::escape::Escaped;
+use crate::core::name::SandboxName;
 use crate::gateway::{AuditEntry, LogLine, Verdict};
 use crate::sandbox::{NETWORK_LOG, Sandbox};
 
@@ -25,6 +26,12 @@ pub(crate) struct LogOptions {
 
 pub(crate) fn run_log(name: Option<&str>, options: LogOptions, output: Output) -> Result<u8, CliError> {
     let repo = Repo::open(output)?;
+    let kept =
+        name.and_then(|name| name.parse::<SandboxName>().ok()).filter(|name| matches!(repo.store.open(name), Ok(None)));
+    if let Some(path) = kept.and_then(|name| repo.store.find_kept_log(&name)) {
+        // The sandbox was removed, because nothing changed in it.
+        return print_lines(&mut BufReader::new(File::open(path)?), options);
+    }
     let sandbox = repo.open_sandbox(name, "log")?;
     let Some(mut log) = open_log(&sandbox)? else {
         print_stderr(&format!("airlock: {} has used no network\n", sandbox.record.name));
@@ -51,6 +58,16 @@ pub(crate) fn run_log(name: Option<&str>, options: LogOptions, output: Output) -
     }
 }
 
+fn print_lines(log: &mut impl BufRead, options: LogOptions) -> Result<u8, CliError> {
+    for line in log.lines() {
+        let line = line? + "\n";
+        if let Some(text) = LogLine::parse(&line).and_then(|parsed| format_line(&parsed, &line, options)) {
+            print_stdout(&text)?;
+        }
+    }
+    Ok(0)
+}
+
 fn open_log(sandbox: &Sandbox) -> Result<Option<BufReader<File>>, CliError> {
     match File::open(sandbox.file_path(NETWORK_LOG)) {
         Ok(file) => Ok(Some(BufReader::new(file))),
@@ -68,7 +85,21 @@ fn format_line(parsed: &LogLine, line: &str, options: LogOptions) -> Option<Stri
     if options.denied && entry.verdict == Verdict::Allowed {
         return None;
     }
-    Some(if options.json { line.to_owned() } else { format_entry(entry) })
+    Some(if options.json { escape_json(line) } else { format_entry(entry) })
+}
+
+/// Escapes what is not ASCII in a line of JSON, which may go to a terminal.
+fn escape_json(line: &str) -> String {
+    let mut escaped = String::new();
+    for c in line.chars() {
+        if c == '\n' || c.is_ascii_graphic() || c == ' ' {
+            escaped.push(c);
+        } else {
+            let mut units = [0; 2];
+            c.encode_utf16(&mut units).iter().for_each(|unit| escaped += &format!("\\u{unit:04x}"));
+        }
+    }
+    escaped
 }
 
 fn format_entry(entry: &AuditEntry) -> String {

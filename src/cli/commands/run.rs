@@ -29,7 +29,7 @@ use crate::engine::{Docker, Engine, ImageInfo};
 use crate::gateway::NetworkLevel;
 use crate::git::{History, HistoryChoice, HostRepo, SnapshotOptions, UncommittedScope};
 use crate::sandbox::gc::KEPT_BASES;
-use crate::sandbox::{RunRequest, SandboxError, WorkspaceKind, lifecycle};
+use crate::sandbox::{NetworkUsage, RunRequest, SandboxError, WorkspaceKind, lifecycle};
 use crate::terminal;
 use crate::terminal::Signals;
 
@@ -171,6 +171,9 @@ fn run_sandbox(
         let holds = describe_holdings(&finished.sandbox.record, &finished.changes.ignored, has_talked);
         let Some(holds) = holds else {
             output.print_status(&format!("{name} changed nothing, so it is removed"));
+            if finished.network.as_ref().is_some_and(NetworkUsage::is_notable) {
+                finished.sandbox.keep_network_log()?;
+            }
             runtime.block_on(lifecycle::remove_sandbox(&engine, finished.sandbox, false))?;
             return Ok(status);
         };

@@ -72,10 +72,8 @@ fn print_network(finished: &RunResult, output: Output) {
         let first = requests.denied.first_key_value().map_or("", |(what, _)| what);
         parts.push(format!("refused: {count}, such as {}", Escaped::new(first)));
     }
-    // A run that only talked to the model says nothing.
-    let is_plain =
-        requests.routes.keys().all(|route| route == "model") && refused == 0 && requests.allowable.is_empty();
-    if !is_plain {
+    // A run that only used the model says only its tokens.
+    if finished.network.as_ref().is_some_and(NetworkUsage::is_notable) || model.tokens != TokenUsage::default() {
         output.print_status(&format!("network: {}", parts.join(" · ")));
     }
     if requests.dropped > 0 {

@@ -175,6 +175,8 @@ impl NetworkPlan {
                 cache: open_cache()?,
                 is_offline: self.config.offline,
                 max_download: self.max_download,
+                // Set when the sandbox has its name.
+                name: String::new(),
             },
             credential,
             env,

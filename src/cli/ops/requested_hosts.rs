@@ -39,7 +39,15 @@ pub(crate) fn find_requested_hosts(
     let key = to_hex(&Sha256::digest(format!("{repository}\0{}", names.join("\0"))));
     let mut answers = load_answers();
     let answer = match answers.get(&key) {
-        Some(answer) => *answer,
+        Some(answer) => {
+            if !answer {
+                output.print_status(&format!(
+                    "you declined that this repository reaches {}; `--allow` allows it",
+                    names.join(", ")
+                ));
+            }
+            *answer
+        }
         None if terminal::is_interactive() => {
             let question = format!("This repository asks to reach {} from its sandboxes. Allow?", names.join(", "));
             let answer = ask_yes_no(&question, false)?;

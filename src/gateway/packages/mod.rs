@@ -15,8 +15,7 @@ mod rubygems;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -34,7 +33,7 @@ use self::resource::{Document, Ecosystem, IndexRequest, ListedFile, RenderedDocu
 use super::audit::{AuditLog, Exchange, RequestPermit};
 use super::cache::{Cache, CacheEntry, ObjectWriter};
 use super::host::HostName;
-use super::policy::Policy;
+use super::policy::{HostVerdict, Policy};
 use super::reply::{ChannelBody, Reply, file_body, full_body};
 use super::request_path::decode_percent;
 use super::upstream::{FetchOptions, IDLE_TIMEOUT, UpstreamClient, UpstreamError, host_of};
@@ -45,6 +44,9 @@ use crate::core::hex::to_hex;
 const DOCUMENT_MAX_AGE: u64 = 600;
 /// Maximum size of an index document, decompressed. The largest known one, of all gems, has 25 MB.
 const MAX_DOCUMENT: u64 = 128 << 20;
+/// Number of listed files that a route remembers, and of their hosts.
+const MAX_LISTED: usize = 200_000;
+const MAX_FILE_HOSTS: usize = 100;
 /// Maximum size of a package file.
 const MAX_FILE: u64 = 8 << 30;
 /// The number of requests for packages that do not exist that are passed on at once, and the pause after which there is
@@ -60,15 +62,29 @@ pub struct PackageUpstreams {
     pub npm_scopes: Vec<(String, Url)>,
     /// Other names of the default registry, which some clients use.
     pub npm_aliases: Vec<Url>,
-    /// URLs of simple indexes, the main one first.
+    /// URLs of simple indexes: the main one of pip, its extra ones, and others.
     pub pypi: Vec<Url>,
+    /// The number of extra indexes of pip.
+    pub pypi_extra: usize,
+    /// The default index of uv, if the user has set one.
+    pub uv: Option<Url>,
     /// Sparse indexes by name. The first replaces the default registry.
     pub cargo: Vec<(String, Url)>,
     pub go_proxy: Option<Url>,
-    /// The name and URL of the checksum database.
-    pub go_sumdb: Option<(String, Url)>,
+    pub go_sumdb: Option<ChecksumDatabase>,
+    /// Further lines of Go's own configuration.
+    pub go_settings: String,
     pub maven: Option<Url>,
     pub rubygems: Option<Url>,
+}
+
+/// The checksum database of Go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChecksumDatabase {
+    /// The value of `GOSUMDB`, with its key if it has one.
+    pub setting: String,
+    pub name: String,
+    pub url: Url,
 }
 
 impl PackageUpstreams {
@@ -91,7 +107,7 @@ impl PackageUpstreams {
     pub fn list_urls(&self) -> Vec<Url> {
         let npm = self.npm.iter().chain(self.npm_scopes.iter().map(|(_, url)| url)).chain(&self.pypi);
         let cargo = self.cargo.iter().map(|(_, url)| url);
-        let go = self.go_proxy.iter().chain(self.go_sumdb.as_ref().map(|(_, url)| url));
+        let go = self.go_proxy.iter().chain(self.go_sumdb.as_ref().map(|database| &database.url));
         npm.chain(cargo).chain(go).chain(&self.maven).chain(&self.rubygems).cloned().collect()
     }
 }
@@ -104,7 +120,7 @@ fn all_ecosystems() -> Vec<(&'static str, Box<dyn Ecosystem>)> {
         pypi: url("simple/").into_iter().collect(),
         cargo: url("crates/").map(|url| ("crates-io".to_owned(), url)).into_iter().collect(),
         go_proxy: url("go"),
-        go_sumdb: url("sum").map(|url| ("sum.example".to_owned(), url)),
+        go_sumdb: url("sum").map(|url| ChecksumDatabase { setting: String::new(), name: "sum.example".into(), url }),
         maven: url("maven"),
         rubygems: url("gems"),
         ..PackageUpstreams::default()
@@ -155,7 +171,7 @@ pub(super) struct PackageRoutes {
     cache: Option<Cache>,
     is_offline: bool,
     /// Bytes that may still be downloaded.
-    budget: Mutex<u64>,
+    budget: Arc<Mutex<u64>>,
 }
 
 struct PackageRoute {
@@ -164,13 +180,15 @@ struct PackageRoute {
     /// Files that documents have listed, by key.
     listed: Mutex<HashMap<String, ListedFile>>,
     misses: Mutex<MissLimit>,
+    /// The hosts and ports of listed files, of an ecosystem whose clients use own names.
+    file_hosts: Mutex<HashSet<(String, u16)>>,
     /// Whether the sample document was loaded, which names the hosts of files.
-    is_sampled: AtomicBool,
+    is_sampled: tokio::sync::Mutex<bool>,
 }
 
 /// A limit on requests for names that do not exist.
 struct MissLimit {
-    /// Names that exist, as far as known.
+    /// Names whose existence is known.
     known: HashSet<String>,
     left: u32,
     since: Instant,
@@ -190,14 +208,22 @@ impl MissLimit {
         if self.left == MISSES {
             self.since = now;
         }
-        self.left > 0 || self.known.contains(name)
+        if self.known.contains(name) {
+            return true;
+        }
+        let may_request = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        may_request
     }
 
+    /// Records the answer to a request. One for a name that exists does not count.
     fn record_name(&mut self, name: &str, exists: bool) {
-        if exists {
-            self.known.insert(name.to_owned());
-        } else {
-            self.left = self.left.saturating_sub(1);
+        // A name is asked for again without a charge.
+        if self.known.len() > MAX_LISTED {
+            self.known.clear();
+        }
+        if self.known.insert(name.to_owned()) && exists {
+            self.left = (self.left + 1).min(MISSES);
         }
     }
 }
@@ -233,6 +259,7 @@ pub(super) struct RequestHead<'a> {
     pub path: &'a str,
     pub query: Option<&'a str>,
     pub headers: &'a HeaderMap,
+    pub is_rubygems: bool,
 }
 
 impl PackageRoutes {
@@ -250,7 +277,12 @@ impl PackageRoutes {
         if let Some(default) = upstreams.npm {
             routes.push((
                 "npm",
-                Box::new(npm::Npm { default, scopes: upstreams.npm_scopes, aliases: upstreams.npm_aliases }),
+                Box::new(npm::Npm {
+                    default,
+                    scopes: upstreams.npm_scopes,
+                    aliases: upstreams.npm_aliases,
+                    route: url("npm"),
+                }),
             ));
         }
         if !upstreams.pypi.is_empty() {
@@ -262,7 +294,10 @@ impl PackageRoutes {
             routes.push(("cargo", Box::new(cargo::Cargo { registries, route: url("cargo") })));
         }
         if let Some(proxy) = upstreams.go_proxy {
-            routes.push(("go", Box::new(go::Go { proxy, sumdb: upstreams.go_sumdb })));
+            routes.push((
+                "go",
+                Box::new(go::Go { proxy, sumdb: upstreams.go_sumdb.map(|database| (database.name, database.url)) }),
+            ));
         }
         if let Some(repository) = upstreams.maven {
             routes.push(("maven", Box::new(maven::Maven { repository })));
@@ -275,41 +310,46 @@ impl PackageRoutes {
             ecosystem,
             listed: Mutex::default(),
             misses: Mutex::new(MissLimit::new()),
-            is_sampled: AtomicBool::new(false),
+            file_hosts: Mutex::default(),
+            is_sampled: tokio::sync::Mutex::new(false),
         };
-        Self { routes: routes.into_iter().map(to_route).collect(), cache, is_offline, budget: Mutex::new(max_download) }
+        Self {
+            routes: routes.into_iter().map(to_route).collect(),
+            cache,
+            is_offline,
+            budget: Arc::new(Mutex::new(max_download)),
+        }
     }
 
     /// Returns whether a host is a registry's own name, or one where a registry keeps its files.
     pub(super) async fn is_registry_host(&self, host: &HostName, port: u16, context: RouteContext<'_>) -> bool {
-        if port != 443 {
-            return false;
-        }
         let is_host = |url: &Url| {
             url.scheme() == "https"
                 && url.host_str() == Some(host.as_str())
                 && url.port_or_known_default() == Some(port)
         };
-        let is_known = || {
-            self.routes.iter().any(|route| {
-                let own = route.ecosystem.own_urls();
-                let has_own = !own.is_empty();
-                own.iter().any(is_host)
-                    || has_own && route.listed.lock().is_ok_and(|listed| listed.values().any(|file| is_host(&file.url)))
-            })
-        };
-        if is_known() {
+        if self.routes.iter().any(|route| route.ecosystem.own_urls().iter().any(is_host)) {
+            return true;
+        }
+        // A host of files may serve much else, to which the user can allow a tunnel.
+        if context.policy.decide_host(host, port) == HostVerdict::Allowed {
+            return false;
+        }
+        let authority = (host.as_str().to_owned(), port);
+        let is_file_host =
+            || self.routes.iter().any(|route| route.file_hosts.lock().is_ok_and(|all| all.contains(&authority)));
+        if is_file_host() {
             return true;
         }
         for route in &self.routes {
-            if let Some(sample) = route.ecosystem.sample_index()
-                && !route.is_sampled.swap(true, Ordering::Relaxed)
-            {
-                // A failure only leaves the host unknown.
-                let _ = RouteRequest { routes: self, route, context }.load_document(&sample).await;
+            let Some(sample) = route.ecosystem.sample_index() else { continue };
+            // Others wait for the first request, and a failed one is repeated by the next.
+            let mut is_sampled = route.is_sampled.lock().await;
+            if !*is_sampled {
+                *is_sampled = RouteRequest { routes: self, route, context }.load_document(&sample).await.is_ok();
             }
         }
-        is_known()
+        is_file_host()
     }
 
     /// Answers a request under a registry's own name.
@@ -485,8 +525,7 @@ impl RouteRequest<'_> {
     }
 
     fn check_denied(&self, url: &Url) -> Result<(), Failure> {
-        let host = url.host_str().and_then(|host| HostName::parse(host).ok());
-        if host.as_ref().is_some_and(|host| self.context.policy.is_denied(host)) {
+        if self.context.policy.is_url_denied(url) {
             return Err(Failure::Denied(format!("{} is denied", host_of(url))));
         }
         Ok(())
@@ -500,7 +539,7 @@ impl RouteRequest<'_> {
         let stored = self.routes.cache.as_ref().and_then(|cache| {
             let entry = cache.find_entry(&key)?;
             let mut body = Vec::new();
-            cache.open_object(&entry)?.read_to_end(&mut body).ok()?;
+            tokio::task::block_in_place(|| cache.open_object(&entry)?.read_to_end(&mut body).ok())?;
             Some((entry, Bytes::from(body)))
         });
         let now = seconds_since_epoch();
@@ -515,7 +554,18 @@ impl RouteRequest<'_> {
         let url = Url::parse(&entry.final_url).unwrap_or_else(|_| index.url.clone());
         let document = Document { url, content_type: entry.content_type, body };
         let files = self.route.ecosystem.list_files(&document);
+        if !self.route.ecosystem.own_urls().is_empty()
+            && let Ok(mut hosts) = self.route.file_hosts.lock()
+        {
+            let of_file =
+                |file: &ListedFile| Some((file.url.host_str()?.to_owned(), file.url.port_or_known_default()?));
+            hosts.extend(files.iter().filter_map(|(_, file)| of_file(file)).take(MAX_FILE_HOSTS));
+        }
         if let Ok(mut listed) = self.route.listed.lock() {
+            // Documents can be loaded again, so nothing is lost but time.
+            if listed.len() > MAX_LISTED {
+                listed.clear();
+            }
             // Under the registry's own name, a file is requested by its URL.
             listed
                 .extend(files.into_iter().flat_map(|(key, file)| [(file.url.to_string(), file.clone()), (key, file)]));
@@ -534,7 +584,7 @@ impl RouteRequest<'_> {
             return Err(Failure::Denied("too many requests for packages that do not exist; wait a minute".into()));
         }
         let etag = stored.as_ref().and_then(|(entry, _)| entry.etag.as_deref());
-        let options = FetchOptions { accept: Some(index.accept), gzip: true, etag };
+        let options = FetchOptions { accept: Some(index.accept), gzip: true, etag, policy: Some(self.context.policy) };
         let (response, url) = self.context.client.get_following(&index.url, &options).await?;
         let status = response.status();
         let exists = status.is_success() || status == StatusCode::NOT_MODIFIED;
@@ -583,16 +633,7 @@ impl RouteRequest<'_> {
     }
 
     fn charge_budget(&self, bytes: u64) -> Result<(), Failure> {
-        let charged = self.routes.budget.lock().is_ok_and(|mut budget| {
-            let rest = budget.checked_sub(bytes);
-            *budget = rest.unwrap_or(0);
-            rest.is_some()
-        });
-        if charged {
-            Ok(())
-        } else {
-            Err(Failure::Denied("the sandbox has downloaded as much as max_download allows".into()))
-        }
+        if charge_bytes(&self.routes.budget, bytes) { Ok(()) } else { Err(Failure::Denied(NO_BUDGET.into())) }
     }
 
     async fn answer_file(
@@ -605,10 +646,17 @@ impl RouteRequest<'_> {
         self.check_denied(&file.url)?;
         let key = file.url.to_string();
         let digest = file.digest.as_ref().map(FileDigest::to_string);
-        let stored = self.routes.cache.as_ref().and_then(|cache| {
-            // An entry that was checked against another digest is not this file.
-            let entry = cache.find_entry(&key).filter(|entry| digest.is_none() || entry.digest == digest)?;
-            Some((cache.open_object(&entry)?, entry))
+        // An entry that was checked against another digest is not this file.
+        let is_same = |entry: &CacheEntry| digest.is_none() || entry.digest == digest;
+        let entry = self.routes.cache.as_ref().and_then(|cache| cache.find_entry(&key)).filter(is_same);
+        let is_head = *head.method == Method::HEAD;
+        if let Some(entry) = entry.as_ref().filter(|_| is_head) {
+            exchange.set_cached();
+            return Ok((Response::builder().header(CONTENT_LENGTH, entry.size), full_body(Bytes::new())));
+        }
+        let stored = self.routes.cache.as_ref().zip(entry).and_then(|(cache, entry)| {
+            // The whole file is hashed.
+            Some((tokio::task::block_in_place(|| cache.open_object(&entry))?, entry))
         });
         if let Some((content, entry)) = stored {
             exchange.set_cached();
@@ -619,7 +667,7 @@ impl RouteRequest<'_> {
         if self.routes.is_offline {
             return Err(Failure::Denied("the file is not in the cache, and the sandbox is offline".into()));
         }
-        if *head.method == Method::HEAD {
+        if is_head && file.digest.is_some() {
             return Ok((Response::builder().header(CONTENT_TYPE, "application/octet-stream"), full_body(Bytes::new())));
         }
         // A file without an index counts like a document: its name is free.
@@ -627,7 +675,11 @@ impl RouteRequest<'_> {
         if is_direct && !self.may_request(&key) {
             return Err(Failure::Denied("too many requests for packages that do not exist; wait a minute".into()));
         }
-        let (response, url) = self.context.client.get_following(&file.url, &FetchOptions::default()).await?;
+        let (response, url) = self
+            .context
+            .client
+            .get_following(&file.url, &FetchOptions { policy: Some(self.context.policy), ..FetchOptions::default() })
+            .await?;
         if is_missing(response.status()) {
             self.record_existence(&key, false);
             return Err(Failure::NotFound);
@@ -644,9 +696,20 @@ impl RouteRequest<'_> {
             return Err(Failure::Denied(format!("the file is larger than {} GiB", MAX_FILE >> 30)));
         }
         self.charge_budget(length.unwrap_or(0))?;
+        if is_head {
+            let length =
+                length.into_iter().fold(Response::builder(), |builder, length| builder.header(CONTENT_LENGTH, length));
+            return Ok((length, full_body(Bytes::new())));
+        }
         let entry = CacheEntry { key, final_url: url.to_string(), digest, ..CacheEntry::default() };
         let writer = self.routes.cache.as_ref().and_then(|cache| Some((cache.clone(), cache.create_object().ok()?)));
-        let download = Download { check: DigestCheck::new(file.digest.as_ref()), writer, entry, length };
+        let download = Download {
+            check: DigestCheck::new(file.digest.as_ref()),
+            writer,
+            entry,
+            length,
+            budget: Arc::clone(&self.routes.budget),
+        };
         let mut builder = Response::builder().header(CONTENT_TYPE, "application/octet-stream");
         if let Some(length) = length {
             builder = builder.header(CONTENT_LENGTH, length);
@@ -660,13 +723,28 @@ impl RouteRequest<'_> {
 fn answer_document(document: RenderedDocument, head: &RequestHead<'_>) -> Answer {
     let RenderedDocument { content_type, body } = document;
     // Clients store documents by this tag. It is the hash of what they got, not the upstream's.
-    let tag = format!("\"{}\"", &to_hex(&Sha256::digest(&body))[..32]);
-    let response = Response::builder().header(ETAG, &tag).header(CONTENT_TYPE, content_type);
+    let tag = format!("\"sha256-{}\"", &to_hex(&Sha256::digest(&body))[..32]);
+    let mut response = Response::builder().header(CONTENT_TYPE, content_type);
+    // Older versions of Bundler take the tag for the MD5 of the document.
+    if !head.is_rubygems {
+        response = response.header(ETAG, &tag);
+    }
     let is_known = head.headers.get_all(IF_NONE_MATCH).iter().any(|value| value.as_bytes() == tag.as_bytes());
     if is_known {
         return (response.status(StatusCode::NOT_MODIFIED), full_body(Bytes::new()));
     }
     (response, full_body(body))
+}
+
+const NO_BUDGET: &str = "the sandbox has downloaded as much as max_download allows";
+
+/// Charges bytes to the budget of downloads, and returns whether there were enough.
+fn charge_bytes(budget: &Mutex<u64>, bytes: u64) -> bool {
+    budget.lock().is_ok_and(|mut budget| {
+        let rest = budget.checked_sub(bytes);
+        *budget = rest.unwrap_or(0);
+        rest.is_some()
+    })
 }
 
 /// Returns whether a status says that a package does not exist.
@@ -714,6 +792,7 @@ struct Download {
     writer: Option<(Cache, ObjectWriter)>,
     entry: CacheEntry,
     length: Option<u64>,
+    budget: Arc<Mutex<u64>>,
 }
 
 impl Download {
@@ -734,6 +813,10 @@ impl Download {
             total += data.len() as u64;
             if total > MAX_FILE {
                 break Err("the file is too large");
+            }
+            // A file of known length was charged before.
+            if self.length.is_none() && !charge_bytes(&self.budget, data.len() as u64) {
+                break Err(NO_BUDGET);
             }
             self.check.update_hash(&data);
             // Without the cache, the file is still delivered.
@@ -783,12 +866,12 @@ mod tests {
             let name = format!("missing-{n}");
             assert!(limit.may_request(&name, start));
             limit.record_name(&name, false);
+            assert!(limit.may_request("known", start));
+            limit.record_name("known", true);
         }
-        limit.record_name("known", true);
         assert!(!limit.may_request("missing", start) && limit.may_request("known", start));
         assert!(limit.may_request("missing", start + 2 * MISS_PAUSE));
-        limit.record_name("a", false);
-        limit.record_name("b", false);
+        assert!(limit.may_request("missing", start + 2 * MISS_PAUSE));
         assert!(!limit.may_request("missing", start + 2 * MISS_PAUSE));
     }
 }

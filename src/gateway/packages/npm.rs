@@ -1,10 +1,15 @@
 //! The registry of npm, pnpm, yarn and bun: package documents, version manifests and tarballs.
 
 use serde::Deserialize;
+use serde_json::Value;
 use url::Url;
 
 use super::digest::FileDigest;
-use super::resource::{Document, Ecosystem, IndexRequest, ListedFile, Resource, append_path, is_version, resolve_link};
+use super::resource::{
+    Document, Ecosystem, IndexRequest, ListedFile, RenderedDocument, Resource, RouteUrl, append_path, is_version,
+    resolve_link,
+};
+use crate::gateway::upstream::is_path_below;
 
 /// The media type of abbreviated package documents, which is all that an installation needs.
 const ABBREVIATED: &str = "application/vnd.npm.install-v1+json";
@@ -16,6 +21,7 @@ pub(super) struct Npm {
     pub scopes: Vec<(String, Url)>,
     /// Other names of the default registry, which some clients use.
     pub aliases: Vec<Url>,
+    pub route: RouteUrl,
 }
 
 impl Npm {
@@ -80,15 +86,36 @@ impl Ecosystem for Npm {
     }
 
     fn parse_own(&self, url: &Url, accept: &str) -> Option<Result<Resource, &'static str>> {
-        let registry = self.own_urls().into_iter().find(|own| own.origin() == url.origin())?;
-        let path = url.path().strip_prefix(registry.path().trim_end_matches('/'))?.strip_prefix('/')?;
-        let own = Self { default: registry, scopes: Vec::new(), aliases: Vec::new() };
-        Some(own.parse(&decode_scope(path), url.query(), accept))
+        let mut registries = self.own_urls();
+        registries.retain(|own| own.origin() == url.origin() && is_path_below(url.path(), own.path()));
+        let registry = registries.into_iter().max_by_key(|own| own.path().len());
+        let Some(registry) = registry else {
+            // A tarball at another place, which a document may have listed.
+            let is_file = url.path().ends_with(".tgz") || url.path().ends_with(".tar.gz");
+            return is_file.then(|| Ok(Resource::File { key: url.to_string(), indexes: Vec::new() }));
+        };
+        let path = url.path().strip_prefix(registry.path().trim_end_matches('/'))?.trim_start_matches('/').to_owned();
+        let own = Self { default: registry, scopes: Vec::new(), aliases: Vec::new(), route: String::new() };
+        Some(own.parse(&decode_scope(&path), url.query(), accept))
     }
 
     fn own_urls(&self) -> Vec<Url> {
         let scopes = self.scopes.iter().map(|(_, url)| url);
         [&self.default].into_iter().chain(scopes).chain(&self.aliases).cloned().collect()
+    }
+
+    fn render_document(&self, document: Document, _accept: &str) -> Result<RenderedDocument, String> {
+        let Document { url, content_type, body } = document;
+        // Clients reach a registry with TLS under its own name, and its documents are passed on as they are.
+        if url.scheme() != "http" {
+            return Ok(RenderedDocument { content_type, body });
+        }
+        let mut value: Value = serde_json::from_slice(&body).map_err(|_| "the registry sent damaged JSON")?;
+        self.rewrite_tarball(&mut value, &url);
+        for version in value.get_mut("versions").and_then(Value::as_object_mut).into_iter().flatten() {
+            self.rewrite_tarball(version.1, &url);
+        }
+        Ok(RenderedDocument { content_type, body: value.to_string().into() })
     }
 
     fn list_files(&self, document: &Document) -> Vec<(String, ListedFile)> {
@@ -109,6 +136,16 @@ impl Ecosystem for Npm {
 }
 
 impl Npm {
+    /// Replaces the URL of a tarball by one of the route.
+    fn rewrite_tarball(&self, version: &mut Value, document: &Url) {
+        let Some(tarball) = version.pointer_mut("/dist/tarball") else { return };
+        let url = tarball.as_str().and_then(|text| resolve_link(document, text));
+        if let Some(url) = url {
+            let key = url.path().strip_prefix(self.base_path(&url)).unwrap_or(url.path()).trim_start_matches('/');
+            *tarball = format!("{}{key}", self.route).into();
+        }
+    }
+
     /// Returns the path of the registry that has the URL's origin.
     fn base_path(&self, url: &Url) -> &str {
         let registries = self.scopes.iter().map(|(_, url)| url).chain([&self.default]).chain(&self.aliases);
@@ -117,7 +154,7 @@ impl Npm {
             .map(|r| r.path().trim_end_matches('/'))
             .collect();
         paths.sort_by_key(|path| std::cmp::Reverse(path.len()));
-        paths.into_iter().find(|path| url.path().starts_with(*path)).unwrap_or_default()
+        paths.into_iter().find(|path| is_path_below(url.path(), path)).unwrap_or_default()
     }
 }
 
@@ -179,6 +216,7 @@ mod tests {
             default: url("https://npm.example/"),
             scopes: vec![("@corp".into(), url("https://mirror.example/npm/"))],
             aliases: vec![url("https://alias.example/")],
+            route: "http://127.0.0.1:1/npm/".into(),
         }
     }
 
@@ -228,7 +266,11 @@ mod tests {
         assert_eq!(request.url.as_str(), "https://alias.example/@babel%2fcore");
         let Some(Ok(Resource::File { key, .. })) = own("https://mirror.example/npm/x/-/x-1.0.0.tgz") else { panic!() };
         assert_eq!(key, "x/-/x-1.0.0.tgz");
-        assert!(own("https://other.example/x").is_none() && own("https://mirror.example/x").is_none());
+        assert!(
+            own("https://other.example/x").is_none()
+                && own("https://mirror.example/x").is_none()
+                && matches!(own("https://mirror.example/x.tgz"), Some(Ok(Resource::File { .. })))
+        );
         assert_eq!(decode_scope("@babel%2fcore"), "@babel/core");
         assert_eq!(decode_scope("/@babel%2Fcore/-/x.tgz"), "/@babel/core/-/x.tgz");
         for other in ["a%2fb", "@a/b%2fc", "@a%2eb", "@a%2", "%"] {

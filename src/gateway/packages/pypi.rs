@@ -3,10 +3,12 @@
 //!
 //! A page is parsed into data and written again, so nothing but data passes.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use regex::Regex;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
@@ -15,6 +17,7 @@ use super::resource::{
     Document, Ecosystem, IndexRequest, ListedFile, RenderedDocument, Resource, RouteUrl, append_path, resolve_link,
 };
 use crate::gateway::request_path::decode_percent;
+use crate::gateway::upstream::is_path_below;
 
 const JSON: &str = "application/vnd.pypi.simple.v1+json";
 /// Both forms, because some mirrors know only HTML.
@@ -48,9 +51,10 @@ impl PyPi {
     /// Returns the index and the project of a page by its URL.
     fn page_location(&self, url: &Url) -> Option<(usize, String)> {
         let project = url.path().trim_end_matches('/').rsplit('/').next()?.to_owned();
-        let index = self.indexes.iter().position(|base| {
-            base.origin() == url.origin() && url.path().starts_with(base.path().trim_end_matches('/'))
-        });
+        let index = self
+            .indexes
+            .iter()
+            .position(|base| base.origin() == url.origin() && is_path_below(url.path(), base.path()));
         is_project(&project).then(|| (index.unwrap_or(0), normalize_project(&project)))
     }
 }
@@ -181,25 +185,58 @@ fn parse_page(document: &Document) -> Result<Vec<ProjectFile>, String> {
     }
 }
 
+/// A page in JSON (PEP 691), as far as it is passed on.
+#[derive(Deserialize)]
+struct JsonPage {
+    files: Vec<JsonFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct JsonFile {
+    filename: String,
+    url: String,
+    #[serde(default)]
+    hashes: BTreeMap<String, String>,
+    requires_python: Option<String>,
+    yanked: Option<BoolOr<String>>,
+    core_metadata: Option<BoolOr<BTreeMap<String, String>>>,
+    dist_info_metadata: Option<BoolOr<BTreeMap<String, String>>>,
+    size: Option<u64>,
+    upload_time: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum BoolOr<T> {
+    Bool(bool),
+    Other(T),
+}
+
 fn parse_json(document: &Document) -> Result<Vec<ProjectFile>, String> {
-    let page: Value = serde_json::from_slice(&document.body).map_err(|_| "the index sent damaged JSON")?;
-    let files = page.get("files").and_then(Value::as_array).ok_or("the page lists no files")?;
-    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
-    let parse_file = |file: &Value| {
-        let name = text(file.get("filename")).filter(|name| is_file_name(name))?;
-        let metadata = file.get("core-metadata").or_else(|| file.get("dist-info-metadata"));
+    let page: JsonPage = serde_json::from_slice(&document.body).map_err(|_| "the index sent a damaged page")?;
+    let parse_file = |file: JsonFile| {
+        let metadata = match file.core_metadata.or(file.dist_info_metadata) {
+            None => Value::Bool(false),
+            Some(BoolOr::Bool(has)) => Value::Bool(has),
+            Some(BoolOr::Other(hashes)) => clean_metadata(&json!(hashes)),
+        };
         Some(ProjectFile {
-            name,
-            url: resolve_link(&document.url, file.get("url")?.as_str()?)?,
-            sha256: text(file.pointer("/hashes/sha256")).filter(|hex| FileDigest::from_sha256_hex(hex).is_some()),
-            requires_python: text(file.get("requires-python")),
-            yanked: file.get("yanked").filter(|v| v.is_string() || v.is_boolean()).cloned().unwrap_or(false.into()),
-            metadata: metadata.map_or(Value::Bool(false), clean_metadata),
-            size: file.get("size").and_then(Value::as_u64),
-            upload_time: text(file.get("upload-time")),
+            url: resolve_link(&document.url, &file.url)?,
+            name: Some(file.filename).filter(|name| is_file_name(name))?,
+            sha256: file.hashes.get("sha256").filter(|hex| FileDigest::from_sha256_hex(hex).is_some()).cloned(),
+            requires_python: file.requires_python,
+            yanked: match file.yanked {
+                None => Value::Bool(false),
+                Some(BoolOr::Bool(is_yanked)) => Value::Bool(is_yanked),
+                Some(BoolOr::Other(reason)) => Value::String(reason),
+            },
+            metadata,
+            size: file.size,
+            upload_time: file.upload_time,
         })
     };
-    Ok(files.iter().filter_map(parse_file).collect())
+    Ok(page.files.into_iter().filter_map(parse_file).collect())
 }
 
 /// Reduces the digests of a metadata file to the SHA-256.
