@@ -92,7 +92,7 @@ impl HostPattern {
 
     /// Returns whether the pattern denies a host and port. A pattern without a port covers all ports.
     #[must_use]
-    pub fn covers(&self, host: &HostName, port: u16) -> bool {
+    pub fn covers_host(&self, host: &HostName, port: u16) -> bool {
         self.port.is_none_or(|own| own == port) && self.matches_name(host)
     }
 

@@ -104,7 +104,7 @@ impl Policy {
 
     /// Returns whether the user denied a host, whatever else names it.
     pub(super) fn is_denied(&self, host: &HostName, port: u16) -> bool {
-        self.current_lists().deny.iter().any(|pattern| pattern.covers(host, port))
+        self.current_lists().deny.iter().any(|pattern| pattern.covers_host(host, port))
     }
 
     /// Returns whether the user denied the host of a URL.
@@ -116,7 +116,7 @@ impl Policy {
     /// Decides about a host that the agent names.
     pub(super) fn decide_host(&self, host: &HostName, port: u16) -> HostVerdict {
         let lists = self.current_lists();
-        if lists.deny.iter().any(|pattern| pattern.covers(host, port)) {
+        if lists.deny.iter().any(|pattern| pattern.covers_host(host, port)) {
             return HostVerdict::Denied;
         }
         let is_allowed =

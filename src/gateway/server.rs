@@ -171,6 +171,9 @@ impl Routes {
             return proxy::serve_connect(request, &self.client, &self.policy, (&self.log, permit)).await;
         }
         if proxy::is_proxy_request(&request) {
+            if let Some(url) = self.find_registry_url(&request) {
+                return self.serve_own(request, &url).await;
+            }
             let permit = self.take_permit().await;
             return proxy::serve_absolute(request, &self.client, &self.policy, (&self.log, permit)).await;
         }
@@ -255,17 +258,39 @@ impl Routes {
             };
             let service = service_fn(move |request| {
                 let (routes, host) = (Arc::clone(&routes), host.clone());
-                async move { Ok::<_, Infallible>(routes.serve_own(request, &host, port).await) }
+                async move { Ok::<_, Infallible>(routes.serve_tunneled(request, &host, port).await) }
             });
             let _ = http_server().serve_connection(TokioIo::new(stream), service).await;
         });
         Response::new(full_body(""))
     }
 
-    async fn serve_own(&self, request: Request<Incoming>, host: &HostName, port: u16) -> Response<Reply> {
+    /// Returns the URL of a request in absolute form, if it is one of a registry without TLS.
+    fn find_registry_url(&self, request: &Request<Incoming>) -> Option<Url> {
+        let url = Url::parse(&request.uri().to_string()).ok()?;
+        let is_plain = url.scheme() == "http" && url.username().is_empty() && url.password().is_none();
+        (is_plain && !self.policy.is_url_denied(&url) && self.packages.has_own_origin(&url)).then_some(url)
+    }
+
+    /// Answers a request in a tunnel to a registry.
+    async fn serve_tunneled(&self, request: Request<Incoming>, host: &HostName, port: u16) -> Response<Reply> {
+        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+        let is_relative = request.uri().authority().is_none();
+        match Url::parse(&format!("https://{host}:{port}{target}")).ok().filter(|_| is_relative) {
+            Some(url) => self.serve_own(request, &url).await,
+            None => {
+                let mut exchange = Exchange::start_exchange(&self.log, "", request.method().as_str(), target);
+                exchange.set_host(host.as_str());
+                exchange.deny_response(StatusCode::BAD_REQUEST, "the path cannot be requested")
+            }
+        }
+    }
+
+    /// Answers a request under a registry's own name.
+    async fn serve_own(&self, request: Request<Incoming>, url: &Url) -> Response<Reply> {
         let refuse = |status, reason: &str| {
             let mut exchange = Exchange::start_exchange(&self.log, "", request.method().as_str(), request.uri().path());
-            exchange.set_host(host.as_str());
+            exchange.set_host(url.host_str().unwrap_or_default());
             exchange.deny_response(status, reason)
         };
         if let Err((status, reason)) = check_framing(&request) {
@@ -278,15 +303,15 @@ impl Routes {
         if let Some(reason) = checks.into_iter().find_map(Result::err) {
             return refuse(StatusCode::BAD_REQUEST, reason);
         }
-        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-        let is_own = request.uri().authority().is_none() && hyper::body::Body::is_end_stream(request.body());
-        let url = Url::parse(&format!("https://{host}:{port}{target}")).ok().filter(|url| is_own && url.path() == path);
-        let Some(url) = url else {
+        if !hyper::body::Body::is_end_stream(request.body()) {
             return refuse(
                 StatusCode::FORBIDDEN,
                 "package registries are only read; a request with a body is not passed on",
             );
-        };
+        }
+        if url.path() != path {
+            return refuse(StatusCode::BAD_REQUEST, "the path cannot be requested");
+        }
         let head = RequestHead {
             method: request.method(),
             path,
@@ -295,7 +320,7 @@ impl Routes {
             is_rubygems: false,
         };
         let permit = self.take_permit().await;
-        self.packages.serve_own(&url, head, self.route_context(), (&self.log, permit)).await
+        self.packages.serve_own(url, head, self.route_context(), (&self.log, permit)).await
     }
 }
 

@@ -9,6 +9,7 @@ mod conversion;
 mod delta;
 mod error;
 mod git_dir;
+mod go_modules;
 mod history;
 mod ignore;
 mod include;

@@ -53,9 +53,9 @@ pub(super) fn client_files(network: &NetworkRequest, certificate: &str) -> Vec<H
     }
     if let Some(registry) = &upstreams.npm {
         // npm, pnpm, yarn and bun read the same file. Most of them record the registry's address in lock files, so they
-        // use its own name. A registry without TLS has no such name.
+        // use its own name.
         let address = |registry: &url::Url| {
-            if registry.scheme() == "https" { registry.to_string() } else { format!("{}/", route("npm")) }
+            if is_loopback(registry) { format!("{}/", route("npm")) } else { registry.to_string() }
         };
         let mut text = format!("registry={}\naudit=false\nfund=false\nupdate-notifier=false\n", address(registry));
         for (scope, registry) in &upstreams.npm_scopes {
@@ -77,7 +77,7 @@ pub(super) fn client_files(network: &NetworkRequest, certificate: &str) -> Vec<H
         // uv records the address in its lock file, so it gets the index's own name. Without a setting of the user, it uses
         // its default.
         if let Some(uv) = &upstreams.uv {
-            let address = |url: &url::Url| if url.scheme() == "https" { url.to_string() } else { index(0) };
+            let address = |url: &url::Url| if is_loopback(url) { index(0) } else { url.to_string() };
             files.add_file(
                 "file",
                 ".config/uv/uv.toml",
@@ -124,6 +124,16 @@ pub(super) fn client_files(network: &NetworkRequest, certificate: &str) -> Vec<H
     }
     files.add_file("file", ".gitconfig", git_config(&network.gateway.git, &route("git")));
     files.0
+}
+
+/// Returns whether a URL leads to loopback, which is another one in the sandbox: such a registry is known by its route.
+fn is_loopback(url: &url::Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
 }
 
 /// Sends every fetch over HTTPS to the route, which explains a refusal. Hosts can be allowed while the agent runs.

@@ -138,6 +138,19 @@ fn package_files_are_read_once_and_then_come_from_the_cache() {
         "{}",
         offline.stdout
     );
+    // A registry without TLS is reached under its own name too, and only read.
+    let own = format!(
+        "{ASK} ask -x $HTTP_PROXY --noproxy '' {0}/npm/x/-/x-1.0.0.tgz; ask -x $HTTP_PROXY --noproxy '' -X PUT -d x {0}/npm/x; ask -x $HTTP_PROXY --noproxy '' {0}/hidden",
+        registry.url
+    );
+    let ran = run_with_packages(&repo, "own", &own).ok();
+    let lines: Vec<&str> = ran.stdout.lines().filter(|line| !line.is_empty()).collect();
+    assert!(
+        lines[0] == format!("200 {CONTENT}") && lines[1].starts_with("403 ") && lines[2].starts_with("403 "),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(registry.seen().len(), before, "{:?}", registry.targets());
     // The agent's headers are not passed on, and the registry gets the user's credential.
     let requests = registry.seen();
     let npm = requests.iter().find(|request| request.target.starts_with("/npm/")).expect("requested");
@@ -291,6 +304,10 @@ fn git_fetches_from_remotes_but_never_pushes() {
         server.url, other.url, server.port
     );
     repo.set("GIT_CONFIG_GLOBAL", "/dev/null");
+    // A login for the whole host is not for repositories of the agent's choice.
+    std::fs::create_dir_all(repo.directory().join("home")).expect("made");
+    std::fs::write(repo.directory().join("home/.netrc"), "machine 127.0.0.1 login a password netrc-secret\n")
+        .expect("written");
     let ran = run_with_packages(&repo, "w", &script).ok();
     let lines: Vec<&str> = ran.stdout.lines().collect();
     assert_eq!(
@@ -323,6 +340,7 @@ fn git_fetches_from_remotes_but_never_pushes() {
         ran.stderr
     );
     assert!(server.targets().iter().all(|target| !target.contains("receive-pack")), "{:?}", server.targets());
+    assert!(server.seen().iter().all(|request| !request.head.contains("authorization")));
     assert!(other.seen().is_empty());
     assert!(ran.stderr.contains("(allow with: airlock allow w "), "{}", ran.stderr);
 }

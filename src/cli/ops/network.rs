@@ -42,6 +42,7 @@ pub(crate) struct NetworkPlan {
     env: Vec<String>,
     git: GitUpstreams,
     trusted: Vec<(String, u16)>,
+    go_hosts: std::collections::BTreeSet<String>,
     clients: HostClients,
     settings: Settings,
     max_download: u64,
@@ -75,7 +76,6 @@ pub(crate) fn plan_network(
     if model.is_some()
         && let [first, others @ ..] = CredentialSource::list_credentials(env, &claude).as_slice()
         && !others.is_empty()
-        && verb == "claude"
     {
         output.print_status(&format!("the model's credential is {first}; {} is not used", others.join(" and ")));
     }
@@ -112,6 +112,7 @@ pub(crate) fn plan_network(
             })),
         },
         trusted,
+        go_hosts: host.list_go_hosts(),
         clients: load_clients(),
         max_download: max_download
             .map_err(|problem| CliError::usage(format!("max_download: {problem}")))?
@@ -148,7 +149,8 @@ impl NetworkPlan {
             ImageDefaults::default()
         };
         let private_hosts = self.settings.private_hosts.clone().unwrap_or_default().0;
-        let (packages, mut upstream) = self.clients.with_defaults(&defaults, private_hosts);
+        let (mut packages, mut upstream) = self.clients.with_defaults(&defaults, private_hosts);
+        packages.go_hosts = self.go_hosts;
         upstream.trusted.extend(self.trusted);
         let (model, credential) = self.model.unzip();
         let http = self.settings.route.iter().map(parse_route).collect::<Result<Vec<_>, _>>()?;

@@ -1,6 +1,8 @@
 //! The module proxy protocol of Go, and the checksum database behind it. The go command checks every module against
 //! that database by itself.
 
+use std::collections::BTreeSet;
+
 use url::Url;
 
 use super::resource::{Ecosystem, IndexRequest, Resource, append_path, is_version};
@@ -10,9 +12,20 @@ pub(super) struct Go {
     pub proxy: Url,
     /// The name of the checksum database, such as in `GOSUMDB`, and its URL.
     pub sumdb: Option<(String, Url)>,
+    /// The hosts of modules that the repository uses already.
+    pub known_hosts: BTreeSet<String>,
 }
 
 impl Ecosystem for Go {
+    fn charged_name(&self, path: &str) -> Option<String> {
+        // A module proxy asks the host in a module's path where the module is.
+        let module = match path.strip_prefix("sumdb/") {
+            Some(rest) => rest.split_once("/lookup/")?.1.split('@').next()?,
+            None => path.split("/@").next()?,
+        };
+        (!self.is_known(module)).then(|| module.to_owned())
+    }
+
     fn parse(&self, path: &str, query: Option<&str>, _accept: &str) -> Result<Resource, &'static str> {
         if query.is_some() {
             return Err("requests with a query are not package requests");
@@ -42,6 +55,10 @@ impl Ecosystem for Go {
 }
 
 impl Go {
+    fn is_known(&self, module: &str) -> bool {
+        module.split('/').next().is_some_and(|host| self.known_hosts.contains(host))
+    }
+
     fn parse_sumdb(&self, path: &str) -> Result<Resource, &'static str> {
         let (name, rest) = path.split_once('/').ok_or("the path is not one of a checksum database")?;
         let Some((_, database)) = self.sumdb.as_ref().filter(|(own, _)| own == name) else {
@@ -95,8 +112,11 @@ mod tests {
     #[test]
     fn only_module_paths_are_requested() {
         let url = |text: &str| Url::parse(text).expect("a URL");
-        let go =
-            Go { proxy: url("https://go.example/"), sumdb: Some(("sum.example".into(), url("https://sum.example"))) };
+        let go = Go {
+            proxy: url("https://go.example/"),
+            sumdb: Some(("sum.example".into(), url("https://sum.example"))),
+            known_hosts: ["rsc.io".to_owned()].into(),
+        };
         for path in [
             "rsc.io/quote/@v/list",
             "rsc.io/quote/@latest",
@@ -128,6 +148,21 @@ mod tests {
             "sumdb/sum.example/x",
         ] {
             assert!(go.parse(path, None, "").is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn modules_of_other_hosts_are_charged_once() {
+        let url = |text: &str| Url::parse(text).expect("a URL");
+        let go = Go { proxy: url("https://go.example/"), sumdb: None, known_hosts: ["rsc.io".to_owned()].into() };
+        assert_eq!(go.charged_name("rsc.io/quote/@v/list"), None);
+        for path in [
+            "evil.example/a/@v/list",
+            "evil.example/a/@latest",
+            "evil.example/a/@v/v1.0.0.zip",
+            "sumdb/sum.example/lookup/evil.example/a@v1.0.0",
+        ] {
+            assert_eq!(go.charged_name(path).as_deref(), Some("evil.example/a"), "{path}");
         }
     }
 }

@@ -13,7 +13,7 @@ mod pypi;
 mod resource;
 mod rubygems;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH};
 use hyper::{Method, Response, StatusCode};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use url::Url;
 
 use self::digest::{DigestCheck, FileDigest};
@@ -44,6 +44,10 @@ use crate::core::hex::to_hex;
 const DOCUMENT_MAX_AGE: u64 = 600;
 /// Maximum size of an index document, decompressed. The largest known one, of all gems, has 25 MB.
 const MAX_DOCUMENT: u64 = 128 << 20;
+/// Number of documents that are loaded at once, and memory in MiB for those that clients read.
+const MAX_LOADING: usize = 16;
+const DOCUMENT_MEMORY_MIB: usize = 256;
+const TOO_MANY_NAMES: &str = "too many requests for packages that do not exist; wait a minute";
 /// Number of listed files that a route remembers, and of their hosts.
 const MAX_LISTED: usize = 200_000;
 const MAX_FILE_HOSTS: usize = 100;
@@ -72,6 +76,8 @@ pub struct PackageUpstreams {
     pub cargo: Vec<(String, Url)>,
     pub go_proxy: Option<Url>,
     pub go_sumdb: Option<ChecksumDatabase>,
+    /// The hosts of Go modules that the repository uses already.
+    pub go_hosts: BTreeSet<String>,
     /// Further lines of Go's own configuration.
     pub go_settings: String,
     pub maven: Option<Url>,
@@ -172,6 +178,10 @@ pub(super) struct PackageRoutes {
     is_offline: bool,
     /// Bytes that may still be downloaded.
     budget: Arc<Mutex<u64>>,
+    /// Permits to load a document.
+    loading: Arc<Semaphore>,
+    /// A permit for each MiB of documents on their way to clients.
+    document_memory: Arc<Semaphore>,
 }
 
 struct PackageRoute {
@@ -296,7 +306,11 @@ impl PackageRoutes {
         if let Some(proxy) = upstreams.go_proxy {
             routes.push((
                 "go",
-                Box::new(go::Go { proxy, sumdb: upstreams.go_sumdb.map(|database| (database.name, database.url)) }),
+                Box::new(go::Go {
+                    proxy,
+                    sumdb: upstreams.go_sumdb.map(|database| (database.name, database.url)),
+                    known_hosts: upstreams.go_hosts,
+                }),
             ));
         }
         if let Some(repository) = upstreams.maven {
@@ -318,6 +332,8 @@ impl PackageRoutes {
             cache,
             is_offline,
             budget: Arc::new(Mutex::new(max_download)),
+            loading: Arc::new(Semaphore::new(MAX_LOADING)),
+            document_memory: Arc::new(Semaphore::new(DOCUMENT_MEMORY_MIB)),
         }
     }
 
@@ -350,6 +366,12 @@ impl PackageRoutes {
             }
         }
         is_file_host()
+    }
+
+    /// Returns whether a URL has the origin of a registry that clients know by its own name.
+    pub(super) fn has_own_origin(&self, url: &Url) -> bool {
+        let mut own = self.routes.iter().flat_map(|route| route.ecosystem.own_urls());
+        own.any(|own| own.origin() == url.origin())
     }
 
     /// Answers a request under a registry's own name.
@@ -441,6 +463,14 @@ impl RouteRequest<'_> {
             _ => head.path.to_owned(),
         };
         let resource = self.route.ecosystem.parse(&path, head.query, accept);
+        if resource.is_ok()
+            && let Some(name) = self.route.ecosystem.charged_name(&path)
+        {
+            if !self.may_request(&name) {
+                return Err(Failure::Denied(TOO_MANY_NAMES.into()));
+            }
+            self.record_existence(&name, false);
+        }
         match resource.map_err(|reason| Failure::Denied(reason.into()))? {
             Resource::Fixed { content_type, body } => {
                 Ok((Response::builder().header(CONTENT_TYPE, content_type), full_body(body)))
@@ -490,7 +520,14 @@ impl RouteRequest<'_> {
 
     async fn load_index(&self, index: &IndexRequest, exchange: &mut Exchange) -> Result<Document, Failure> {
         exchange.set_host(&host_of(&index.url));
+        let closed = |_| Failure::Failed("the gateway ends".into());
+        // Few documents are loaded at once, and then wait for memory until the client has read others.
+        let loading = Arc::clone(&self.routes.loading).acquire_owned().await.map_err(closed)?;
         let (document, is_cached) = self.load_document(index).await?;
+        let size = u32::try_from(document.body.len() >> 20).unwrap_or(0) + 1;
+        let memory = Arc::clone(&self.routes.document_memory).acquire_many_owned(size).await.map_err(closed)?;
+        exchange.hold_memory(Some(memory));
+        drop(loading);
         if is_cached {
             exchange.set_cached();
         }
@@ -581,7 +618,7 @@ impl RouteRequest<'_> {
     ) -> Result<(CacheEntry, Bytes, bool), Failure> {
         let name = index.url.as_str();
         if !self.may_request(name) {
-            return Err(Failure::Denied("too many requests for packages that do not exist; wait a minute".into()));
+            return Err(Failure::Denied(TOO_MANY_NAMES.into()));
         }
         let etag = stored.as_ref().and_then(|(entry, _)| entry.etag.as_deref());
         let options = FetchOptions { accept: Some(index.accept), gzip: true, etag, policy: Some(self.context.policy) };
@@ -673,7 +710,7 @@ impl RouteRequest<'_> {
         // A file without an index counts like a document: its name is free.
         let is_direct = file.digest.is_none();
         if is_direct && !self.may_request(&key) {
-            return Err(Failure::Denied("too many requests for packages that do not exist; wait a minute".into()));
+            return Err(Failure::Denied(TOO_MANY_NAMES.into()));
         }
         let (response, url) = self
             .context

@@ -65,6 +65,12 @@ pub(super) trait Ecosystem: Send + Sync {
         None
     }
 
+    /// Returns a name in a path that the registry itself would look up at a server of the agent's choice. Such a name
+    /// counts like one that does not exist.
+    fn charged_name(&self, _path: &str) -> Option<String> {
+        None
+    }
+
     /// Lists the URLs under which clients know the registry, and which they record.
     fn own_urls(&self) -> Vec<Url> {
         Vec::new()
