@@ -72,6 +72,8 @@ struct Overflow {
 pub struct AuditSummary {
     /// By route: requests that were answered, and those of them that came from the cache.
     pub routes: BTreeMap<String, (u64, u64)>,
+    /// Requests through the proxy that were allowed, by host. Below an allowed wildcard, an agent chooses the names.
+    pub proxied: BTreeMap<String, u64>,
     /// Denied requests that the user cannot allow, by method and path. Untrusted.
     pub denied: BTreeMap<String, u64>,
     /// Denied requests to hosts that could be allowed. Untrusted.
@@ -93,6 +95,11 @@ impl AuditSummary {
                 let counts = self.routes.entry(entry.route.clone()).or_default();
                 counts.0 += 1;
                 counts.1 += u64::from(entry.cached);
+                if entry.route == "proxy" {
+                    let is_counted = self.proxied.len() < MAX_HOSTS || self.proxied.contains_key(&entry.host);
+                    let host = if is_counted { entry.host.clone() } else { "other hosts".into() };
+                    *self.proxied.entry(host).or_default() += 1;
+                }
             }
             Verdict::Denied => {
                 let name = if is_allowable {

@@ -1,13 +1,12 @@
 //! The gateway's routes, from an agent's container to servers on loopback that the user's configuration names.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
 use crate::support::{CommandOutput, TestRepo};
 use crate::terminal::Terminal;
-use crate::upstream::{Upstream, ok, start_git_server, status};
+use crate::upstream::{Upstream, git_server, ok, status};
 
 /// Reads the audit log of a sandbox.
 fn read_log(repo: &TestRepo, name: &str) -> Vec<Value> {
@@ -253,7 +252,7 @@ fn file_that_differs_from_its_index_is_never_complete() {
     );
     // Nothing was stored.
     let again = run_with_packages(&repo, "v", script).ok();
-    assert_eq!(again.stdout, ran.stdout);
+    assert!(again.stdout.lines().count() == 3 && !again.stdout.contains("complete"), "{}", again.stdout);
     assert!(read_log(&repo, "v").iter().all(|entry| entry["cached"] == false));
 }
 
@@ -283,7 +282,7 @@ fn git_fetches_from_remotes_but_never_pushes() {
         repo.git(&["-C", path.to_str().expect("UTF-8"), "config", "http.receivepack", "true"]);
     };
     bare("module.git");
-    let server = start_git_server(&served);
+    let server = Upstream::start(git_server(&served));
     repo.write(".gitmodules", format!("[submodule \"m\"]\n\tpath = m\n\turl = {}/module.git\n", server.url));
     for n in 0..3 {
         repo.write("a.txt", format!("{n}\n"));
@@ -291,7 +290,7 @@ fn git_fetches_from_remotes_but_never_pushes() {
     }
     bare("main.git");
     repo.git(&["remote", "add", "origin", &format!("{}/main.git", server.url)]);
-    let other = start_git_server(&served);
+    let other = Upstream::start(git_server(&served));
     let script = format!(
         r#"set -x; git fetch -q {0}/main.git main && git log --oneline FETCH_HEAD | wc -l; git clone -q --depth 1 {0}/main.git /tmp/c && git -C /tmp/c log --oneline | wc -l && git -C /tmp/c fetch -q --deepen 1 && git -C /tmp/c log --oneline | wc -l
         for v in 0 1 2; do git -c protocol.version=$v ls-remote {0}/module.git HEAD | wc -l; done
@@ -345,44 +344,11 @@ fn git_fetches_from_remotes_but_never_pushes() {
     assert!(ran.stderr.contains("(allow with: airlock allow w "), "{}", ran.stderr);
 }
 
-/// Starts a TLS server for a name, and returns its port and its certificate in PEM form.
-fn start_tls_server(name: &str) -> (u16, String) {
-    use std::sync::Arc;
-    let key = rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a certificate");
-    let der = key.cert.der().clone();
-    let private = rustls::pki_types::PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![der], private)
-        .expect("valid");
-    let config = Arc::new(config);
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("it is bound").port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let config = Arc::clone(&config);
-            std::thread::spawn(move || {
-                let connection = rustls::ServerConnection::new(config).expect("a connection");
-                let mut tls = rustls::StreamOwned::new(connection, stream);
-                let mut request = [0; 4096];
-                if tls.read(&mut request).is_ok_and(|n| n > 0) {
-                    let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nsecure");
-                    tls.conn.send_close_notify();
-                    let _ = tls.flush();
-                }
-            });
-        }
-    });
-    (port, key.cert.pem())
-}
-
 #[test]
 fn tunnels_lead_only_to_allowed_hosts_over_tls() {
     let mut repo = TestRepo::new();
-    let (port, certificate) = start_tls_server("localhost");
+    let (server, certificate) = Upstream::start_tls(|_| ok("text/plain", "secure"));
+    let port = server.port;
     let plain = Upstream::start(|_| ok("text/plain", "plain"));
     repo.write("ca.pem", certificate);
     repo.commit();
@@ -424,6 +390,7 @@ fn tunnels_lead_only_to_allowed_hosts_over_tls() {
     }
     assert!(lines[8].starts_with("000 403 0 airlock: localhost:"), "{}", ran.stdout);
     assert!(plain.seen().is_empty());
+    assert!(ran.stderr.contains(&format!("network: proxy 1 (localhost:{port})")), "{}", ran.stderr);
     let reasons: Vec<String> =
         read_log(&repo, "w").iter().map(|entry| entry["reason"].as_str().unwrap_or_default().to_owned()).collect();
     assert!(
@@ -723,4 +690,37 @@ fn repository_requests_hosts_and_the_user_is_asked_once() {
     repo.write(".airlock.toml", "allow = [\"127.0.0.1\"]\n");
     repo.commit();
     repo.airlock(&args).expect_failure(125, &[".airlock.toml", "is an address"]);
+}
+
+#[test]
+fn git_clones_submodules_over_https() {
+    let mut repo = TestRepo::new();
+    let served = repo.directory().join("served");
+    std::fs::create_dir(&served).expect("made");
+    let bare = |name: &str| {
+        repo.git(&["clone", "-q", "--bare", ".", served.join(name).to_str().expect("UTF-8")]);
+    };
+    bare("module.git");
+    let (server, certificate) = Upstream::start_tls(git_server(&served));
+    let file = repo.directory().join("ca.pem");
+    std::fs::write(&file, certificate).expect("written");
+    let head = repo.git(&["rev-parse", "HEAD"]);
+    repo.write(".gitmodules", format!("[submodule \"m\"]\n\tpath = m\n\turl = {}/module.git\n", server.url));
+    repo.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{},m", head.trim())]);
+    repo.git(&["add", ".gitmodules"]);
+    repo.git(&["commit", "-qm", "submodule"]);
+    bare("main.git");
+    repo.git(&["remote", "add", "origin", &format!("{}/main.git", server.url)]);
+    let script = format!(
+        "git clone -q --recurse-submodules {0}/main.git /tmp/c && cat /tmp/c/m/a.txt && git clone -q --depth 1 {0}/main.git /tmp/d && git -C /tmp/d fetch -q --deepen 1 && git -C /tmp/d log --oneline | wc -l; git -C /tmp/c push -q origin HEAD:evil; echo $?; git -C /tmp/c/m push -q {0}/module.git HEAD:evil; echo $?",
+        server.url
+    );
+    // Without its certificate, the server is not trusted.
+    let refused = run_with_packages(&repo, "r", &format!("git ls-remote {}/main.git", server.url));
+    assert!(refused.stderr.contains("set NODE_EXTRA_CA_CERTS"), "{}", refused.stderr);
+    repo.set("NODE_EXTRA_CA_CERTS", file.to_str().expect("UTF-8"));
+    let ran = run_with_packages(&repo, "w", &script).ok();
+    assert_eq!(ran.stdout, "one\ntwo\n2\n128\n128\n", "{}", ran.stderr);
+    assert_eq!(ran.stderr.matches("a push is not passed on").count(), 2, "{}", ran.stderr);
+    assert!(server.targets().iter().all(|target| !target.contains("receive-pack")), "{:?}", server.targets());
 }

@@ -1,7 +1,7 @@
 //! Servers on loopback that stand for what is outside the sandbox: a scripted HTTP server, and a git server.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -25,24 +25,49 @@ pub struct Upstream {
     seen: Arc<Mutex<Vec<UpstreamRequest>>>,
 }
 
+type Respond = Arc<dyn Fn(&UpstreamRequest) -> Vec<u8> + Send + Sync>;
+
 impl Upstream {
     /// Starts a server that responds with the bytes that `respond` returns for a request.
     pub fn start(respond: impl Fn(&UpstreamRequest) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::listen("http://127.0.0.1", None, Arc::new(respond))
+    }
+
+    /// Starts a server with TLS for `localhost`. Also returns its certificate in PEM form.
+    pub fn start_tls(respond: impl Fn(&UpstreamRequest) -> Vec<u8> + Send + Sync + 'static) -> (Self, String) {
+        let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        let private = rustls::pki_types::PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![key.cert.der().clone()], private)
+            .expect("valid");
+        (Self::listen("https://localhost", Some(Arc::new(config)), Arc::new(respond)), key.cert.pem())
+    }
+
+    fn listen(scheme: &str, tls: Option<Arc<rustls::ServerConfig>>, respond: Respond) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
         let port = listener.local_addr().expect("it is bound").port();
         let seen = Arc::<Mutex<Vec<UpstreamRequest>>>::default();
-        let (log, respond) = (Arc::clone(&seen), Arc::new(respond));
+        let log = Arc::clone(&seen);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (log, respond) = (Arc::clone(&log), Arc::clone(&respond));
-                std::thread::spawn(move || {
-                    let Some(request) = read_request(&stream) else { return };
-                    log.lock().expect("no panic").push(request.clone());
-                    let _ = (&stream).write_all(&respond(&request));
+                let (log, respond, tls) = (Arc::clone(&log), Arc::clone(&respond), tls.clone());
+                std::thread::spawn(move || match tls {
+                    None => serve_stream(&mut &stream, &log, &respond),
+                    Some(config) => {
+                        let connection = rustls::ServerConnection::new(config).expect("a connection");
+                        let mut stream = rustls::StreamOwned::new(connection, stream);
+                        serve_stream(&mut stream, &log, &respond);
+                        stream.conn.send_close_notify();
+                        let _ = stream.flush();
+                    }
                 });
             }
         });
-        Self { url: format!("http://127.0.0.1:{port}"), port, seen }
+        Self { url: format!("{scheme}:{port}"), port, seen }
     }
 
     /// Returns the requests so far.
@@ -56,8 +81,14 @@ impl Upstream {
     }
 }
 
+fn serve_stream(stream: &mut (impl Read + Write), log: &Mutex<Vec<UpstreamRequest>>, respond: &Respond) {
+    let Some(request) = read_request(stream) else { return };
+    log.lock().expect("no panic").push(request.clone());
+    let _ = stream.write_all(&respond(&request));
+}
+
 /// Reads a request with its body.
-fn read_request(stream: &TcpStream) -> Option<UpstreamRequest> {
+fn read_request(stream: &mut impl Read) -> Option<UpstreamRequest> {
     let mut reader = BufReader::new(stream);
     let (mut head, mut line) = (String::new(), String::new());
     while reader.read_line(&mut line).is_ok_and(|n| n > 2) {
@@ -87,10 +118,10 @@ pub fn status(line: &str) -> Vec<u8> {
     format!("HTTP/1.1 {line}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").into_bytes()
 }
 
-/// Starts a git server for the repositories in a directory, through `git http-backend`.
-pub fn start_git_server(root: &Path) -> Upstream {
+/// Returns the responses of a git server for the repositories in a directory, through `git http-backend`.
+pub fn git_server(root: &Path) -> impl Fn(&UpstreamRequest) -> Vec<u8> + Send + Sync + 'static {
     let root: PathBuf = root.to_owned();
-    Upstream::start(move |request| {
+    move |request| {
         let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
         let header = |name: &str| {
             let line = request.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
@@ -127,5 +158,5 @@ pub fn start_git_server(root: &Path) -> Upstream {
             body,
         ]
         .concat()
-    })
+    }
 }

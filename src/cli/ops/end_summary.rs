@@ -1,5 +1,7 @@
 //! Messages after an agent has ended.
 
+use std::collections::BTreeMap;
+
 use super::draft::join_renames;
 use super::holdings::{describe_holdings, hidden_files_message, ignored_files_hint};
 use super::network::{cache_limit, find_cache};
@@ -53,7 +55,8 @@ fn print_network(finished: &RunResult, output: Output) {
     let mut parts: Vec<String> = Vec::new();
     for (route, (count, cached)) in &requests.routes {
         let cached = if *cached > 0 { format!(" ({cached} cached)") } else { String::new() };
-        parts.push(format!("{route} {count}{cached}"));
+        let hosts = if route == "proxy" { format_hosts(&requests.proxied) } else { String::new() };
+        parts.push(format!("{route} {count}{cached}{hosts}"));
     }
     if model.tokens != TokenUsage::default() {
         let tokens = model.tokens;
@@ -78,6 +81,15 @@ fn print_network(finished: &RunResult, output: Output) {
     }
     if requests.dropped > 0 {
         output.print_status(&format!("the log of the network is full; it lacks {} requests", requests.dropped));
+    }
+}
+
+/// Formats the number of hosts behind the proxy, with the first of them.
+fn format_hosts(hosts: &BTreeMap<String, u64>) -> String {
+    match hosts.first_key_value() {
+        Some((only, _)) if hosts.len() == 1 => format!(" ({})", Escaped::new(only)),
+        Some((first, _)) => format!(" ({}, such as {})", format_count(hosts.len(), "host"), Escaped::new(first)),
+        None => String::new(),
     }
 }
 
