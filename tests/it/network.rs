@@ -724,3 +724,43 @@ fn git_clones_submodules_over_https() {
     assert_eq!(ran.stderr.matches("a push is not passed on").count(), 2, "{}", ran.stderr);
     assert!(server.targets().iter().all(|target| !target.contains("receive-pack")), "{:?}", server.targets());
 }
+
+#[test]
+fn agent_has_only_loopback() {
+    let mut repo = TestRepo::new();
+    repo.set("ANTHROPIC_API_KEY", "sk-ant-api03-test");
+    let script = r#"
+import errno, socket
+def attempt(name, action):
+    try:
+        print(name, "answered", action())
+    except OSError as error:
+        print(name, errno.errorcode.get(error.errno, error.errno))
+def connect(family, address):
+    with socket.socket(family, socket.SOCK_STREAM) as s:
+        s.settimeout(10)
+        s.connect(address)
+def send(family, address):
+    with socket.socket(family, socket.SOCK_DGRAM) as s:
+        s.settimeout(10)
+        s.sendto(b"\0\1\1\0\0\1\0\0\0\0\0\0\7example\3org\0\0\1\0\1", address)
+        return s.recv(512)
+print(sorted(line.split(":")[0].strip() for line in open("/proc/net/dev").readlines()[2:]))
+for host in ["1.1.1.1", "8.8.8.8", "10.0.0.1", "169.254.169.254", "172.17.0.1"]:
+    attempt(f"tcp {host}", lambda: connect(socket.AF_INET, (host, 443)))
+    attempt(f"dns {host}", lambda: send(socket.AF_INET, (host, 53)))
+attempt("ipv6", lambda: connect(socket.AF_INET6, ("2606:4700:4700::1111", 443)))
+attempt("ipv6 dns", lambda: send(socket.AF_INET6, ("2001:4860:4860::8888", 53)))
+attempt("icmp", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP))
+attempt("ping", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP).sendto(b"\10\0\0\0\0\0\0\0", ("1.1.1.1", 0)))
+attempt("name", lambda: socket.getaddrinfo("example.org", 443))
+"#;
+    repo.write("reach.py", script);
+    repo.commit();
+    let ran = repo.airlock(&["run", "--net", "open", "--", "python3", "reach.py"]).ok();
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!(lines[0], "['lo']", "{}", ran.stdout);
+    assert_eq!(lines.len(), 16, "{}", ran.stdout);
+    assert!(!ran.stdout.contains("answered"), "{}", ran.stdout);
+    assert!(lines[1..11].iter().all(|line| line.ends_with("ENETUNREACH")), "{}", ran.stdout);
+}

@@ -162,13 +162,14 @@ fn run_sandbox(
         }
         Ok::<_, CliError>((finished, engine))
     })?;
-    print_run_notes(&finished, output);
+    let has_talked = finished.network.as_ref().is_some_and(|network| network.model.answered > 0);
+    let holds = describe_holdings(&finished.sandbox.record, &finished.changes.ignored, has_talked);
+    let has_no_changes = finished.changes.is_empty() && !options.keep;
+    print_run_notes(&finished, has_no_changes && holds.is_none(), output);
     trim_cache(&finished, &settings, output)?;
     let status = u8::try_from(finished.exit).unwrap_or(FAILED);
-    let has_talked = finished.network.as_ref().is_some_and(|network| network.model.answered > 0);
-    if finished.changes.is_empty() && !options.keep {
+    if has_no_changes {
         let name = finished.sandbox.record.name.clone();
-        let holds = describe_holdings(&finished.sandbox.record, &finished.changes.ignored, has_talked);
         let Some(holds) = holds else {
             output.print_status(&format!("{name} changed nothing, so it is removed"));
             if finished.network.as_ref().is_some_and(NetworkUsage::is_notable) {

@@ -28,7 +28,7 @@ pub(crate) fn trim_cache(finished: &RunResult, settings: &Settings, output: Outp
 }
 
 /// Prints the limits that were hit, the dropped control sequences and the refused requests.
-pub(crate) fn print_run_notes(finished: &RunResult, output: Output) {
+pub(crate) fn print_run_notes(finished: &RunResult, is_removed: bool, output: Output) {
     if let Some(error) = &finished.seal_error {
         output.print_status(&format!("failed to keep the base for later starts: {}", Escaped::new(&error.to_string())));
     }
@@ -42,11 +42,11 @@ pub(crate) fn print_run_notes(finished: &RunResult, output: Output) {
             .collect();
         output.print_status(&format!("blocked in the terminal output: {}", kinds.join("; ")));
     }
-    print_network(finished, output);
+    print_network(finished, is_removed, output);
 }
 
 /// Prints the failures of the network, and one line with its counts and the command that allows what was denied.
-fn print_network(finished: &RunResult, output: Output) {
+fn print_network(finished: &RunResult, is_removed: bool, output: Output) {
     let Some(NetworkUsage { requests, model }) = &finished.network else { return };
     for (what, n) in &requests.failures {
         output.print_status(&format!("{} ({n} times)", Escaped::new(what)));
@@ -64,10 +64,12 @@ fn print_network(finished: &RunResult, output: Output) {
         parts.push(format!("tokens: {input} in, {} out", tokens.output));
     }
     if let Some((first, _)) = requests.allowable.first_key_value() {
+        // A sandbox that is removed cannot be changed. The next one can.
+        let command = if is_removed { "--allow".to_owned() } else { format!("airlock allow {name}") };
         let hosts = requests.allowable.iter().take(3).map(|(host, n)| format!("{} {n}", Escaped::new(host)));
         let hosts = hosts.collect::<Vec<_>>().join(", ");
         let more = if requests.allowable.len() > 3 { ", …" } else { "" };
-        parts.push(format!("denied: {hosts}{more} (allow with: airlock allow {name} {})", Escaped::new(first)));
+        parts.push(format!("denied: {hosts}{more} (allow with: {command} {})", Escaped::new(first)));
     }
     let refused = requests.denied.values().sum::<u64>();
     if refused > 0 {

@@ -209,7 +209,7 @@ fn run_agent(
         signals.end_at_once();
         Ok::<_, CliError>(finished?)
     })?;
-    print_run_notes(&finished, output);
+    print_run_notes(&finished, false, output);
     trim_cache(&finished, &settings, output)?;
     let is_delivered = finished.network.as_ref().is_some_and(|network| network.model.answered > 0);
     Ok((finished, is_delivered))
