@@ -230,6 +230,23 @@ fn nothing_but_requests_to_read_packages_passes() {
 }
 
 #[test]
+fn refusal_arrives_although_the_agent_is_still_sending() {
+    let repo = TestRepo::new();
+    let registry = start_registry(sha256_of(CONTENT));
+    configure_clients(&repo, &registry.url);
+    let script = "head -c 8000000 /dev/zero > /tmp/big; for n in $(seq 20); do ask -H expect: -X POST --data-binary @/tmp/big $gw/npm/x; done";
+    let ran = run_with_packages(&repo, "w", &format!("{ASK}{script}")).ok();
+    assert_eq!(
+        ran.stdout.matches("403 {\"error\":\"airlock: the npm route only reads").count(),
+        20,
+        "{} {}",
+        ran.stdout,
+        ran.stderr
+    );
+    assert!(registry.seen().is_empty());
+}
+
+#[test]
 fn file_that_differs_from_its_index_is_never_complete() {
     let repo = TestRepo::new();
     let registry = start_registry(SHA256.into());
