@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::claude::model;
 use crate::support::model::Step;
 use crate::support::{CommandOutput, TestRepo};
+use crate::upstream::{Upstream, ok, status};
 
 const IMAGE: &str = "airlock-clients:latest";
 
@@ -192,4 +193,60 @@ fn cargo_builds_and_tests_a_project() {
             .ok();
     assert!(built.stdout.contains("1 passed") && !built.stdout.contains("Cargo.lock"), "{}", built.stdout);
     assert_all_files_cached(&repo, "test");
+}
+
+/// Prepares the files of a Go module proxy and of a gem server, with one package each.
+const SERVE: &str = r#"
+mkdir -p served/a.example/x/@v served/gems served/info lib
+printf 'v1.0.0\n' > served/a.example/x/@v/list
+printf '{"Version":"v1.0.0","Time":"2026-01-01T00:00:00Z"}' > served/a.example/x/@v/v1.0.0.info
+printf 'module a.example/x\n\ngo 1.21\n' > served/a.example/x/@v/v1.0.0.mod
+python3 -c '
+import zipfile
+archive = zipfile.ZipFile("served/a.example/x/@v/v1.0.0.zip", "w")
+archive.writestr("a.example/x@v1.0.0/go.mod", "module a.example/x\n\ngo 1.21\n")
+archive.writestr("a.example/x@v1.0.0/x.go", "package x\n\nfunc Answer() int { return 42 }\n")'
+echo 'module Demox; ANSWER = 42; end' > lib/demox.rb
+echo 'Gem::Specification.new { |s| s.name = "demox"; s.version = "1.0"; s.summary = "x"; s.authors = ["a"]; s.files = ["lib/demox.rb"] }' > demox.gemspec
+gem build demox.gemspec >/dev/null 2>&1
+mv demox-1.0.gem served/gems/
+printf -- '---\n1.0 |checksum:%s\n' "$(sha256sum served/gems/demox-1.0.gem | cut -d' ' -f1)" > served/info/demox
+printf 'created_at: 2026-01-01T00:00:00Z\n---\ndemox 1.0 %s\n' "$(md5sum served/info/demox | cut -d' ' -f1)" > served/versions
+"#;
+
+#[test]
+fn go_and_bundler_install_from_scripted_upstreams() {
+    let repo = TestRepo::empty();
+    repo.write("go.mod", "module demo\n\ngo 1.21\n\nrequire a.example/x v1.0.0\n");
+    let test = "package demo\n\nimport (\n\t\"testing\"\n\n\t\"a.example/x\"\n)\n\nfunc TestX(t *testing.T) {\n\tif x.Answer() != 42 {\n\t\tt.Fatal()\n\t}\n}\n";
+    repo.write("demo_test.go", test);
+    repo.write("Gemfile", "source \"https://gems.example\"\ngem \"demox\"\n");
+    repo.commit();
+    repo.airlock(&["run", "--name", "make", "--image", IMAGE, "--review", "never", "--", "bash", "-euc", SERVE]).ok();
+    repo.airlock(&["apply", "make", "--accept", "served/", "--allow-risky"]).ok();
+    let served = repo.path.join("served");
+    let server =
+        Upstream::start(move |request| match std::fs::read(served.join(request.target.trim_start_matches('/'))) {
+            Ok(content) => ok("application/octet-stream", content),
+            Err(_) => status("404 Not Found"),
+        });
+    let home = repo.directory().join("home");
+    for (path, text) in [
+        (".config/go/env", format!("GOPROXY={}\nGOSUMDB=off\n", server.url)),
+        (".bundle/config", format!("---\nBUNDLE_MIRROR__ALL: \"{}/\"\n", server.url)),
+    ] {
+        std::fs::create_dir_all(home.join(path).parent().expect("it has one")).expect("made");
+        std::fs::write(home.join(path), text).expect("written");
+    }
+    let script = "go mod tidy 2>&1; go test ./... 2>&1; bundle config set --global path /tmp/gems; bundle install 2>&1; bundle exec ruby -e 'require \"demox\"; puts Demox::ANSWER'; ! grep -c 127.0.0.1 go.sum go.mod Gemfile.lock";
+    let ran = run(&repo, "w", script).ok();
+    assert!(ran.stdout.contains("ok  \tdemo") && ran.stdout.contains("\n42\n"), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with("go.sum:0\ngo.mod:0\nGemfile.lock:0\n"), "{}", ran.stdout);
+    assert!(repo.changes("w").iter().any(|(path, _)| path == "Gemfile.lock"), "{:?}", repo.changes("w"));
+    let log = read_log(&repo, "w");
+    for (route, end) in [("go", "v1.0.0.zip"), ("rubygems", "gems/demox-1.0.gem")] {
+        let is_file =
+            |entry: &Value| entry["route"] == route && entry["path"].as_str().is_some_and(|p| p.ends_with(end));
+        assert!(log.iter().any(|entry| is_file(entry) && entry["verdict"] == "allowed"), "{log:?}");
+    }
 }
