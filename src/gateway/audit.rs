@@ -96,9 +96,7 @@ impl AuditSummary {
                 counts.0 += 1;
                 counts.1 += u64::from(entry.cached);
                 if entry.route == "proxy" {
-                    let is_counted = self.proxied.len() < MAX_HOSTS || self.proxied.contains_key(&entry.host);
-                    let host = if is_counted { entry.host.clone() } else { "other hosts".into() };
-                    *self.proxied.entry(host).or_default() += 1;
+                    count_name(&mut self.proxied, entry.host.clone(), "other hosts");
                 }
             }
             Verdict::Denied => {
@@ -108,16 +106,17 @@ impl AuditSummary {
                     format!("{} {}", entry.method, entry.path).chars().take(120).collect()
                 };
                 let list = if is_allowable { &mut self.allowable } else { &mut self.denied };
-                let is_counted = list.len() < MAX_HOSTS || list.contains_key(&name);
-                *list.entry(if is_counted { name } else { "other requests".into() }).or_default() += 1;
+                count_name(list, name, "other requests");
             }
-            Verdict::Failed => {
-                let is_counted = self.failures.len() < MAX_HOSTS || self.failures.contains_key(&entry.reason);
-                let reason = if is_counted { entry.reason.clone() } else { "other failures".into() };
-                *self.failures.entry(reason).or_default() += 1;
-            }
+            Verdict::Failed => count_name(&mut self.failures, entry.reason.clone(), "other failures"),
         }
     }
+}
+
+/// Counts a name, or `others` once there are too many names.
+fn count_name(counts: &mut BTreeMap<String, u64>, name: String, others: &str) {
+    let is_counted = counts.len() < MAX_HOSTS || counts.contains_key(&name);
+    *counts.entry(if is_counted { name } else { others.to_owned() }).or_default() += 1;
 }
 
 struct Log {

@@ -105,12 +105,6 @@ impl HostPattern {
             host == &self.name
         }
     }
-
-    /// Returns whether the pattern matches one host only.
-    #[must_use]
-    pub fn is_exact(&self) -> bool {
-        !self.has_wildcard
-    }
 }
 
 impl std::str::FromStr for HostPattern {

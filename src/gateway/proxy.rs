@@ -43,7 +43,7 @@ pub(super) async fn serve_connect(
         }
     };
     exchange.set_host(&name_target(&host, port));
-    if let Err(response) = check_policy(policy, &host, port, &mut exchange) {
+    if let Err(response) = check_policy(policy, &host, port) {
         return refuse_target(exchange, response, policy);
     }
     let upstream = match client.connect_tunnel(&host, port).await {
@@ -69,7 +69,7 @@ struct Refusal {
     pattern: Option<String>,
 }
 
-fn check_policy(policy: &Policy, host: &HostName, port: u16, _exchange: &mut Exchange) -> Result<(), Refusal> {
+fn check_policy(policy: &Policy, host: &HostName, port: u16) -> Result<(), Refusal> {
     match policy.decide_host(host, port) {
         HostVerdict::Allowed => Ok(()),
         HostVerdict::Denied => Err(Refusal { reason: format!("{host} is denied"), pattern: None }),
@@ -188,7 +188,7 @@ pub(super) async fn serve_absolute(
         Err(reason) => return exchange.deny_response(StatusCode::FORBIDDEN, &reason),
     };
     exchange.set_host(&name_target(&name, port));
-    if let Err(refusal) = check_policy(policy, &name, port, &mut exchange) {
+    if let Err(refusal) = check_policy(policy, &name, port) {
         return refuse_target(exchange, refusal, policy);
     }
     strip_hop_headers(request.headers_mut());

@@ -114,13 +114,16 @@ pub(super) struct FetchOptions<'a> {
     pub policy: Option<&'a Policy>,
 }
 
+/// Connections by one rule for addresses.
+type UpstreamConnections = Client<HttpsConnector<CheckedConnector>, RequestBody>;
+
 /// The client for all upstreams.
 #[derive(Clone)]
 pub(super) struct UpstreamClient {
-    public: Client<HttpsConnector<CheckedConnector>, RequestBody>,
-    any: Client<HttpsConnector<CheckedConnector>, RequestBody>,
+    public: UpstreamConnections,
+    any: UpstreamConnections,
     /// For the model: every event of a stream has to arrive at once, so there is one request per connection at a time.
-    model: Client<HttpsConnector<CheckedConnector>, RequestBody>,
+    model: UpstreamConnections,
     proxies: Arc<Matcher>,
     options: Arc<UpstreamOptions>,
 }
@@ -192,35 +195,35 @@ impl UpstreamClient {
         url: &Url,
         mut request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, UpstreamError> {
-        check_url(url)?;
-        *request.uri_mut() =
-            url.as_str().parse().map_err(|_| UpstreamError::Refused("the URL cannot be requested".into()))?;
         let agent = HeaderValue::from_static(concat!("airlock/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().entry(USER_AGENT).or_insert(agent);
         let client = if self.is_trusted(url) { &self.any } else { &self.public };
-        match tokio::time::timeout(IDLE_TIMEOUT, client.request(self.with_proxy_credential(request))).await {
-            Ok(sent) => sent.map_err(|error| describe_error(&error)),
-            Err(_) => Err(UpstreamError::Failed(format!("{} does not answer", host_of(url)))),
-        }
+        self.send_by(client, url, request).await
     }
 
     /// Forwards a request of the agent to a host that the user allowed, without any credential of the user.
     pub(super) async fn forward_request(
         &self,
         url: &Url,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        // What the user's configuration names as an upstream is named for its own route only.
+        let host = url.host_str().and_then(|host| HostName::parse(host).ok());
+        let is_private = host.is_some_and(|host| self.is_private_allowed(&host));
+        let client = if is_private { &self.any } else { &self.public };
+        self.send_by(client, url, request).await
+    }
+
+    async fn send_by(
+        &self,
+        client: &UpstreamConnections,
+        url: &Url,
         mut request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, UpstreamError> {
         check_url(url)?;
         *request.uri_mut() =
             url.as_str().parse().map_err(|_| UpstreamError::Refused("the URL cannot be requested".into()))?;
-        // What the user's configuration names as an upstream is named for its own route only.
-        let is_private = url
-            .host_str()
-            .and_then(|host| HostName::parse(host).ok())
-            .is_some_and(|host| self.is_private_allowed(&host));
-        let client = if is_private { &self.any } else { &self.public };
-        let sending = client.request(self.with_proxy_credential(request));
-        match tokio::time::timeout(IDLE_TIMEOUT, sending).await {
+        match tokio::time::timeout(IDLE_TIMEOUT, client.request(self.with_proxy_credential(request))).await {
             Ok(sent) => sent.map_err(|error| describe_error(&error)),
             Err(_) => Err(UpstreamError::Failed(format!("{} does not answer", host_of(url)))),
         }
