@@ -78,7 +78,7 @@ settings! {
     provider_tools: Words, false;
     /// The number of tokens of the model per run, such as `500k`.
     budget: String, false;
-    /// The maximum size of all downloads of a run, such as `20g`.
+    /// The maximum size of all downloads of a run, except from the model, such as `20g`.
     max_download: String, false;
     /// The maximum size of the package cache, such as `10g`.
     cache_size: String, false;

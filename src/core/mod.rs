@@ -4,6 +4,7 @@ pub mod atomic_file;
 pub(crate) mod clock;
 pub mod escape;
 pub(crate) mod hex;
+pub(crate) mod host_command;
 pub mod known;
 pub mod name;
 pub mod on_conflict;

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
+use crate::core::host_command::run_shell;
+
 /// The kind of a credential, which determines its header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialKind {
@@ -134,25 +136,25 @@ pub enum CredentialSource {
 pub struct ApiKeyHelper {
     command: String,
     settings: PathBuf,
+    /// The time for which its output is used.
+    max_age: Duration,
     last: Mutex<Option<(Instant, Credential)>>,
 }
 
-/// The time for which the output of an `apiKeyHelper` is used, as in Claude Code by default.
+/// The time for which the output of an `apiKeyHelper` is used unless `CLAUDE_CODE_API_KEY_HELPER_TTL_MS` is set, as in
+/// Claude Code.
 const HELPER_MAX_AGE: Duration = Duration::from_secs(300);
+/// The time that an `apiKeyHelper` gets.
+const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl ApiKeyHelper {
     fn read(&self) -> Result<Credential, CredentialError> {
         let failed = |reason: String| CredentialError::Helper { settings: self.settings.clone(), reason };
         let mut last = self.last.lock().map_err(|_| failed("a thread panicked".into()))?;
-        if let Some((at, credential)) = last.as_ref().filter(|(at, _)| at.elapsed() < HELPER_MAX_AGE) {
-            let _ = at;
+        if let Some((_, credential)) = last.as_ref().filter(|(at, _)| at.elapsed() < self.max_age) {
             return Ok(credential.clone());
         }
-        let output = std::process::Command::new("sh")
-            .args(["-c", &self.command])
-            .stdin(std::process::Stdio::null())
-            .output()
-            .map_err(|error| failed(error.to_string()))?;
+        let output = run_shell(&self.command, HELPER_TIMEOUT).map_err(|error| failed(error.to_string()))?;
         let text = String::from_utf8(output.stdout).unwrap_or_default();
         let key = text.trim();
         if !output.status.success() || key.is_empty() {
@@ -237,8 +239,13 @@ impl CredentialSource {
             }
         }
         if let Some(command) = &settings.api_key_helper {
-            let helper =
-                ApiKeyHelper { command: command.clone(), settings: settings.path.clone(), last: Mutex::default() };
+            let max_age = variable("CLAUDE_CODE_API_KEY_HELPER_TTL_MS").and_then(|text| text.parse().ok());
+            let helper = ApiKeyHelper {
+                command: command.clone(),
+                settings: settings.path.clone(),
+                max_age: max_age.map_or(HELPER_MAX_AGE, Duration::from_millis),
+                last: Mutex::default(),
+            };
             helper.read()?;
             return Ok(Self::Helper(Arc::new(helper)));
         }

@@ -13,6 +13,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use url::Url;
 
 use super::audit::Exchange;
+use super::download_budget::{DownloadBudget, NO_BUDGET};
 use super::host::HostName;
 use super::packages::RequestHead;
 use super::policy::{HostVerdict, Policy};
@@ -93,6 +94,9 @@ impl GitRoute {
                 return exchange.deny_host_response(&reason, &policy.allow_hint(&host));
             }
         }
+        if policy.budget.is_spent() {
+            return exchange.deny_response(StatusCode::FORBIDDEN, NO_BUDGET);
+        }
         let protocol = head
             .headers
             .get(PROTOCOL)
@@ -124,7 +128,7 @@ impl GitRoute {
                 }
                 exchange.mark_allowed();
                 let (sender, channel) = ChannelBody::new();
-                tokio::spawn(stream_pack(response.into_body(), sender));
+                tokio::spawn(stream_pack(response.into_body(), sender, policy.budget.clone()));
                 exchange.finish_response(
                     Response::builder().header(CONTENT_TYPE, expected).header("cache-control", "no-cache"),
                     channel.into(),
@@ -399,7 +403,11 @@ fn upload_line_kind(line: &str) -> Option<LineKind> {
     is_valid.then_some(kind)
 }
 
-async fn stream_pack(mut body: Incoming, sender: tokio::sync::mpsc::Sender<std::io::Result<Frame<Bytes>>>) {
+async fn stream_pack(
+    mut body: Incoming,
+    sender: tokio::sync::mpsc::Sender<std::io::Result<Frame<Bytes>>>,
+    budget: DownloadBudget,
+) {
     let mut total = 0_u64;
     loop {
         let frame = match tokio::time::timeout(IDLE_TIMEOUT, body.frame()).await {
@@ -414,6 +422,8 @@ async fn stream_pack(mut body: Incoming, sender: tokio::sync::mpsc::Sender<std::
         total += data.len() as u64;
         let chunk = if total > MAX_RESPONSE {
             Err(std::io::Error::other("the fetch is too large"))
+        } else if !budget.charge(data.len() as u64) {
+            Err(std::io::Error::other(NO_BUDGET))
         } else {
             Ok(Frame::data(data))
         };

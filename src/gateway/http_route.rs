@@ -1,8 +1,8 @@
 //! Routes that the user defines: requests to one URL and below, by method and path, with a credential from the host.
 
 use std::fmt;
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use bytes::Bytes;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -16,12 +16,16 @@ use url::Url;
 
 use super::audit::{AuditLog, Exchange};
 use super::body::{BodyObserver, Mask, ResponseBody};
+use super::download_budget::{DownloadBudget, NO_BUDGET};
 use super::packages::{RequestHead, RouteContext};
 use super::reply::Reply;
 use super::upstream::{IDLE_TIMEOUT, UpstreamClient, UpstreamError, host_of};
+use crate::core::host_command::run_shell;
 
 /// Maximum size of a request's body in bytes.
 const MAX_BODY: usize = 64 << 20;
+/// The time that the command for a credential gets.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// Headers of a request that are passed on, and of a response.
 const REQUEST_HEADERS: [HeaderName; 4] = [ACCEPT, CONTENT_TYPE, IF_NONE_MATCH, USER_AGENT];
 const RESPONSE_HEADERS: [HeaderName; 2] = [CONTENT_TYPE, ETAG];
@@ -124,6 +128,9 @@ impl HttpRoutes {
         if context.policy.is_url_denied(&url) {
             return exchange.deny_response(StatusCode::FORBIDDEN, &format!("{} is denied", host_of(&url)));
         }
+        if context.policy.budget.is_spent() {
+            return exchange.deny_response(StatusCode::FORBIDDEN, NO_BUDGET);
+        }
         let limit = if matches!(*head.method, Method::GET | Method::HEAD) { 0 } else { MAX_BODY };
         let body = match tokio::time::timeout(IDLE_TIMEOUT, Limited::new(body, limit).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
@@ -138,35 +145,13 @@ impl HttpRoutes {
         };
         exchange.add_sent(body.len());
         match route.send_request(&url, &head, body, credential.as_ref(), context.client).await {
-            Ok(response) => self.build_response(response, credential.as_ref(), &route.options, exchange),
+            Ok(response) => {
+                let observer = RouteObserver(self.log.clone(), context.policy.budget.clone());
+                build_response(response, credential.as_ref(), &route.options, (exchange, observer))
+            }
             Err(UpstreamError::Refused(reason)) => exchange.deny_response(StatusCode::FORBIDDEN, &reason),
             Err(UpstreamError::Failed(reason)) => exchange.fail_response(&reason),
         }
-    }
-
-    fn build_response(
-        &self,
-        response: Response<Incoming>,
-        credential: Option<&HeaderValue>,
-        options: &HttpRouteOptions,
-        mut exchange: Exchange,
-    ) -> Response<Reply> {
-        if response.headers().get_all(CONTENT_ENCODING).iter().any(|value| value != "identity") {
-            return exchange.fail_response("the upstream answered in an encoding that was not requested");
-        }
-        exchange.mark_allowed();
-        let (head, body) = response.into_parts();
-        let secret = credential.map(HeaderValue::as_bytes).unwrap_or_default();
-        let mask = Mask::new(secret.strip_prefix(options.prefix.as_bytes()).unwrap_or(secret));
-        let mut builder = Response::builder().status(head.status);
-        for name in RESPONSE_HEADERS {
-            for value in head.headers.get_all(&name).iter().filter(|value| !mask.is_contained(value.as_bytes())) {
-                builder = builder.header(name.clone(), value);
-            }
-        }
-        let body = ResponseBody::new(body, mask, RouteObserver(self.log.clone()));
-        let body = body.map_err(|_| std::io::Error::other("the upstream broke off a response")).boxed_unsync();
-        exchange.finish_response(builder, body)
     }
 }
 
@@ -212,17 +197,36 @@ impl HttpRoute {
     }
 }
 
+fn build_response(
+    response: Response<Incoming>,
+    credential: Option<&HeaderValue>,
+    options: &HttpRouteOptions,
+    (mut exchange, observer): (Exchange, RouteObserver),
+) -> Response<Reply> {
+    if response.headers().get_all(CONTENT_ENCODING).iter().any(|value| value != "identity") {
+        return exchange.fail_response("the upstream answered in an encoding that was not requested");
+    }
+    exchange.mark_allowed();
+    let (head, body) = response.into_parts();
+    let secret = credential.map(HeaderValue::as_bytes).unwrap_or_default();
+    let mask = Mask::new(secret.strip_prefix(options.prefix.as_bytes()).unwrap_or(secret));
+    let mut builder = Response::builder().status(head.status);
+    for name in RESPONSE_HEADERS {
+        for value in head.headers.get_all(&name).iter().filter(|value| !mask.is_contained(value.as_bytes())) {
+            builder = builder.header(name.clone(), value);
+        }
+    }
+    let body = ResponseBody::new(body, mask, observer);
+    let body = body.map_err(|_| std::io::Error::other("the upstream broke off a response")).boxed_unsync();
+    exchange.finish_response(builder, body)
+}
+
 impl RouteCredential {
     fn read_value(&self) -> Option<String> {
         match self {
             Self::Variable(name) => std::env::var(name).ok().filter(|value| !value.is_empty()),
             Self::Command(command) => {
-                let output = Command::new("sh")
-                    .args(["-c", command])
-                    .stdin(Stdio::null())
-                    .stderr(Stdio::null())
-                    .output()
-                    .ok()?;
+                let output = run_shell(command, COMMAND_TIMEOUT).ok()?;
                 let text = String::from_utf8(output.stdout).ok()?.trim_end_matches(['\n', '\r']).to_owned();
                 (output.status.success() && !text.is_empty()).then_some(text)
             }
@@ -230,10 +234,12 @@ impl RouteCredential {
     }
 }
 
-struct RouteObserver(AuditLog);
+struct RouteObserver(AuditLog, DownloadBudget);
 
 impl BodyObserver for RouteObserver {
-    fn on_data(&mut self, _chunk: &[u8]) {}
+    fn on_data(&mut self, chunk: &[u8]) {
+        self.1.charge(chunk.len() as u64);
+    }
 
     fn on_mask(&self) {
         self.0.note_event("an upstream returned the credential of a route; it was masked and did not reach the agent");

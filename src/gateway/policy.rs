@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::download_budget::DownloadBudget;
 use super::host::{HostName, HostPattern};
 
 /// The extent of a sandbox's network.
@@ -61,6 +62,8 @@ pub(super) struct Policy {
     initial: HostLists,
     file: Option<PathBuf>,
     current: Mutex<(Option<SystemTime>, HostLists)>,
+    /// The bytes that may still be downloaded.
+    pub budget: DownloadBudget,
 }
 
 /// A verdict about a host that is not one of a route's own.
@@ -77,12 +80,17 @@ impl Policy {
     /// Creates a policy. `file` holds the lists once the user changes them.
     pub(super) fn new(level: NetworkLevel, initial: HostLists, file: Option<PathBuf>) -> Self {
         let current = Mutex::new((None, initial.clone()));
-        Self { level, name: String::new(), initial, file, current }
+        Self { level, name: String::new(), initial, file, current, budget: DownloadBudget::new(u64::MAX) }
     }
 
     /// Sets the name of the sandbox.
     pub(super) fn with_name(self, name: String) -> Self {
         Self { name, ..self }
+    }
+
+    /// Limits what is downloaded.
+    pub(super) fn with_budget(self, budget: DownloadBudget) -> Self {
+        Self { budget, ..self }
     }
 
     /// Returns the advice for a host that is not allowed.

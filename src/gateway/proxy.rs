@@ -1,6 +1,7 @@
 //! The proxy for hosts that the user allowed: tunnels by `CONNECT`, whose TLS stays end to end, and plain HTTP in
 //! absolute form.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -14,6 +15,7 @@ use super::audit::{AuditLog, Exchange, RequestPermit};
 use super::body::DataBody;
 use super::client_hello::{HelloState, MAX_HELLO, parse_hello};
 use super::counted::{ByteCounts, CountedStream};
+use super::download_budget::{DownloadBudget, NO_BUDGET};
 use super::headers::strip_hop_headers;
 use super::host::{HostError, HostName};
 use super::policy::{HostVerdict, Policy};
@@ -22,6 +24,8 @@ use super::upstream::{IDLE_TIMEOUT, UpstreamClient, UpstreamError, host_of};
 
 /// Time after which a tunnel in which nothing is transferred is closed.
 const TUNNEL_IDLE: Duration = Duration::from_secs(300);
+/// Time between two looks at the policy while a tunnel is open.
+const TUNNEL_CHECK: Duration = Duration::from_millis(500);
 /// Maximum time for the first message of TLS.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -29,7 +33,7 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(15);
 pub(super) async fn serve_connect(
     request: Request<Incoming>,
     client: &UpstreamClient,
-    policy: &Policy,
+    policy: &Arc<Policy>,
     (log, permit): (&AuditLog, RequestPermit),
 ) -> Response<Reply> {
     let target = request.uri().to_string();
@@ -51,9 +55,10 @@ pub(super) async fn serve_connect(
         Err(UpstreamError::Refused(reason)) => return exchange.deny_response(StatusCode::FORBIDDEN, &reason),
         Err(UpstreamError::Failed(reason)) => return exchange.fail_response(&reason),
     };
+    let policy = Arc::clone(policy);
     tokio::spawn(async move {
         match hyper::upgrade::on(request).await {
-            Ok(upgraded) => relay_tunnel(TokioIo::new(upgraded), upstream, &host, exchange).await,
+            Ok(upgraded) => relay_tunnel(TokioIo::new(upgraded), upstream, (&host, port), (&policy, exchange)).await,
             Err(_) => drop(exchange),
         }
     });
@@ -70,6 +75,9 @@ struct Refusal {
 }
 
 fn check_policy(policy: &Policy, host: &HostName, port: u16) -> Result<(), Refusal> {
+    if policy.budget.is_spent() {
+        return Err(Refusal { reason: NO_BUDGET.into(), pattern: None });
+    }
     match policy.decide_host(host, port) {
         HostVerdict::Allowed => Ok(()),
         HostVerdict::Denied => Err(Refusal { reason: format!("{host} is denied"), pattern: None }),
@@ -115,8 +123,8 @@ fn split_target(target: &str) -> Result<(HostName, u16), String> {
 async fn relay_tunnel(
     mut agent: TokioIo<hyper::upgrade::Upgraded>,
     mut upstream: TcpStream,
-    host: &HostName,
-    mut exchange: Exchange,
+    (host, port): (&HostName, u16),
+    (policy, mut exchange): (&Policy, Exchange),
 ) {
     let hello = match tokio::time::timeout(HELLO_TIMEOUT, read_hello(&mut agent)).await {
         Ok(Ok(hello)) => hello,
@@ -141,10 +149,27 @@ async fn relay_tunnel(
     tokio::select! {
         _ = tokio::io::copy_bidirectional(&mut agent, &mut upstream) => {}
         () = counts.wait_idle(TUNNEL_IDLE) => {}
+        reason = watch_tunnel(&counts, policy, host, port) => exchange.mark_denied(&reason, false),
     }
     let (sent, received) = counts.current_counts();
     exchange.add_sent(usize::try_from(sent).unwrap_or(usize::MAX));
     exchange.add_received(usize::try_from(received).unwrap_or(usize::MAX));
+}
+
+/// Returns once the user denies the host of a tunnel, or once nothing may be downloaded any longer, with the reason.
+async fn watch_tunnel(counts: &ByteCounts, policy: &Policy, host: &HostName, port: u16) -> String {
+    let mut charged = 0;
+    loop {
+        tokio::time::sleep(TUNNEL_CHECK).await;
+        let (_, received) = counts.current_counts();
+        if !policy.budget.charge(received - charged) {
+            return NO_BUDGET.into();
+        }
+        charged = received;
+        if policy.decide_host(host, port) != HostVerdict::Allowed {
+            return format!("{host} was denied while the tunnel was open");
+        }
+    }
 }
 
 async fn read_hello(agent: &mut (impl AsyncReadExt + Unpin)) -> Result<Vec<u8>, &'static str> {
@@ -201,7 +226,7 @@ pub(super) async fn serve_absolute(
             let (mut head, body) = response.into_parts();
             strip_hop_headers(&mut head.headers);
             let (sender, channel) = ChannelBody::new();
-            tokio::spawn(stream_body(body, sender, host_of(&url)));
+            tokio::spawn(stream_body(body, sender, host_of(&url), policy.budget.clone()));
             let mut builder = Response::builder().status(head.status);
             if let Some(headers) = builder.headers_mut() {
                 *headers = head.headers;
@@ -214,10 +239,11 @@ pub(super) async fn serve_absolute(
 }
 
 /// Streams a body into a channel, within the idle limit.
-pub(super) async fn stream_body(
+async fn stream_body(
     mut body: Incoming,
     sender: tokio::sync::mpsc::Sender<std::io::Result<hyper::body::Frame<bytes::Bytes>>>,
     host: String,
+    budget: DownloadBudget,
 ) {
     use http_body_util::BodyExt as _;
     loop {
@@ -229,9 +255,10 @@ pub(super) async fn stream_body(
                 return;
             }
         };
-        if let Ok(data) = frame.into_data()
-            && sender.send(Ok(hyper::body::Frame::data(data))).await.is_err()
-        {
+        let Ok(data) = frame.into_data() else { continue };
+        let is_allowed = budget.charge(data.len() as u64);
+        let frame = if is_allowed { Ok(hyper::body::Frame::data(data)) } else { Err(std::io::Error::other(NO_BUDGET)) };
+        if sender.send(frame).await.is_err() || !is_allowed {
             return;
         }
     }

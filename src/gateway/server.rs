@@ -16,6 +16,7 @@ use url::Url;
 use super::audit::{AuditLog, AuditSummary, Exchange, RequestPermit};
 use super::authority::Authority;
 use super::cache::Cache;
+use super::download_budget::DownloadBudget;
 use super::git_route::{GitRoute, GitUpstreams};
 use super::host::HostName;
 use super::http_route::{HttpRouteOptions, HttpRoutes};
@@ -68,7 +69,7 @@ pub struct Gateway(Arc<Routes>);
 
 struct Routes {
     client: UpstreamClient,
-    policy: Policy,
+    policy: Arc<Policy>,
     model: Option<ModelRoute>,
     packages: PackageRoutes,
     git: GitRoute,
@@ -96,11 +97,13 @@ impl Gateway {
         let base = format!("http://127.0.0.1:{GATEWAY_PORT}");
         let upstreams = if has_packages { options.packages } else { PackageUpstreams::default() };
         let git = if has_packages { options.git } else { GitUpstreams::default() };
+        let budget = DownloadBudget::new(options.max_download);
+        let policy = Policy::new(options.level, options.lists, Some(lists_file));
         Ok(Self(Arc::new(Routes {
             client: UpstreamClient::new(options.upstream)?,
-            policy: Policy::new(options.level, options.lists, Some(lists_file)).with_name(options.name),
+            policy: Arc::new(policy.with_name(options.name).with_budget(budget.clone())),
             model: options.model.map(|model| ModelRoute::new(model, log.clone())),
-            packages: PackageRoutes::new(upstreams, &base, options.cache, options.is_offline, options.max_download),
+            packages: PackageRoutes::new(upstreams, &base, options.cache, options.is_offline, budget),
             git: GitRoute::new(git),
             http: HttpRoutes::new(options.http, log.clone()),
             authority,

@@ -26,8 +26,6 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use url::Url;
@@ -92,14 +90,7 @@ pub struct UpstreamOptions {
     pub trusted: BTreeSet<(String, u16)>,
     /// Further hosts that may have any address.
     pub private_hosts: Vec<HostPattern>,
-}
-
-/// Checks that the certificates of the environment can be read.
-///
-/// # Errors
-/// The system has no root certificates, or a file cannot be read.
-pub fn check_certificates() -> io::Result<()> {
-    tls_config().map(drop)
+    pub connections: super::connections::ConnectionSettings,
 }
 
 /// A request for a document or file. It has no body.
@@ -134,8 +125,8 @@ impl UpstreamClient {
     /// # Errors
     /// A certificate file cannot be read, or there is no certificate at all.
     pub(super) fn new(options: UpstreamOptions) -> io::Result<Self> {
-        let proxies = Arc::new(Matcher::from_env());
-        let tls = tls_config()?;
+        let proxies = Arc::new(options.connections.proxy_matcher());
+        let tls = options.connections.tls_config()?;
         let client = |rule: AddressRule, http2: bool| {
             let inner = CheckedConnector { proxies: Arc::clone(&proxies), rule };
             let builder = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
@@ -321,28 +312,6 @@ fn check_url(url: &Url) -> Result<(), UpstreamError> {
         return Err(UpstreamError::Refused("a URL with a user name or password is not requested".into()));
     }
     Ok(())
-}
-
-/// Reads the system's certificates (`SSL_CERT_FILE` and `SSL_CERT_DIR` override them) and those of
-/// `NODE_EXTRA_CA_CERTS`.
-fn tls_config() -> io::Result<rustls::ClientConfig> {
-    let mut roots = rustls::RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
-    if let Some(path) = std::env::var_os("NODE_EXTRA_CA_CERTS").filter(|path| !path.is_empty()) {
-        let unreadable =
-            |error: String| io::Error::other(format!("NODE_EXTRA_CA_CERTS names a file that cannot be read: {error}"));
-        for certificate in CertificateDer::pem_file_iter(&path).map_err(|e| unreadable(e.to_string()))? {
-            roots.add_parsable_certificates([certificate.map_err(|e| unreadable(e.to_string()))?]);
-        }
-    }
-    if roots.is_empty() {
-        let reason = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
-        return Err(io::Error::other(format!("there are no root certificates{reason}")));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let versions = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    Ok(versions.map_err(io::Error::other)?.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// The addresses that a name may have.

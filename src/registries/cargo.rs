@@ -59,10 +59,10 @@ fn find_replacement(config: &toml::Table) -> Option<Replacement> {
     None
 }
 
-fn parse_sparse(text: &str) -> Option<url::Url> {
+pub(super) fn parse_sparse(text: &str) -> Option<url::Url> {
     parse_url(text.strip_prefix("sparse+")?)
 }
 
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     name != "crates-io" && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) && name.len() <= 64
 }

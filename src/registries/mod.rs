@@ -11,14 +11,16 @@ mod ini;
 mod npm;
 mod others;
 mod python;
+mod repository;
 
 pub use clients::HostClients;
 pub use defaults::ImageDefaults;
 pub(crate) use defaults::PROBE_SCRIPT;
 pub use environment::HostEnvironment;
 use others::parse_sumdb;
+pub use repository::{REPOSITORY_FILES, RepositoryRegistries};
 
-use crate::gateway::{HostPattern, PackageUpstreams, UpstreamOptions};
+use crate::gateway::{ConnectionSettings, HostPattern, PackageUpstreams, UpstreamOptions};
 
 impl HostClients {
     /// Reads the configuration of the user. A file that is missing or damaged configures nothing: its client would say
@@ -46,14 +48,15 @@ impl HostClients {
     ) -> (PackageUpstreams, UpstreamOptions) {
         let mut upstreams = self.upstreams;
         let others =
-            self.extra_indexes.iter().chain(&self.uv_indexes).chain(&upstreams.uv).cloned().collect::<Vec<_>>();
+            self.extra_indexes.iter().chain(&self.uv_indexes).chain(&upstreams.uv).chain(&upstreams.npm_aliases);
+        let others: Vec<_> = others.cloned().collect();
         let configured = upstreams.list_urls().into_iter().chain(others);
         let trusted =
             configured.filter_map(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?))).collect();
         upstreams.npm = upstreams.npm.or_else(|| defaults.npm.clone());
         // yarn uses its own name for the default registry, but not for a mirror.
         if upstreams.npm == defaults.npm {
-            upstreams.npm_aliases.clone_from(&defaults.npm_aliases);
+            upstreams.npm_aliases.extend(defaults.npm_aliases.clone());
         }
         if upstreams.pypi.is_empty() {
             upstreams.pypi.extend(defaults.pypi.clone());
@@ -76,7 +79,15 @@ impl HostClients {
         upstreams.go_sumdb = sumdb.as_deref().and_then(parse_sumdb);
         upstreams.maven = upstreams.maven.or_else(|| defaults.maven.clone());
         upstreams.rubygems = upstreams.rubygems.or_else(|| defaults.rubygems.clone());
-        (upstreams, UpstreamOptions { credentials: self.credentials, trusted, private_hosts })
+        (
+            upstreams,
+            UpstreamOptions {
+                credentials: self.credentials,
+                trusted,
+                private_hosts,
+                connections: ConnectionSettings::default(),
+            },
+        )
     }
 }
 
@@ -111,9 +122,27 @@ mod tests {
             ".m2/settings.xml",
             "<settings xmlns='http://maven.apache.org/SETTINGS/1.2.0'><servers><server><id>m</id><username>u</username><password>p</password></server></servers><mirrors><mirror><id>m</id><url>https://maven.example/all</url><mirrorOf>*</mirrorOf></mirror></mirrors></settings>",
         );
-        write(".bundle/config", "---\nBUNDLE_MIRROR__ALL: \"https://gems.example/\"\n");
+        write(
+            ".bundle/config",
+            "---\nBUNDLE_MIRROR__ALL: \"https://gems.example/\"\nBUNDLE_GEMS__MY___CORP__EXAMPLE: \"g:h\"\nBUNDLE_JOBS: \"4\"\n",
+        );
+        write(".yarnrc.yml", "npmRegistryServer: \"https://yarn.example\"\nnpmAuthToken: \"${TOKEN}\"\n");
+        write(
+            ".config/uv/uv.toml",
+            "[[index]]\nname = 'my-index'\nurl = 'https://uv.example/simple'\n[[index]]\nurl = 'https://ring@keyring.example/simple'\n",
+        );
+        write("bin/keyring", "#!/bin/sh\necho \"$2 for $3\"\n");
+        let keyring = home.path().join("bin/keyring");
+        std::fs::set_permissions(keyring, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
         write(".netrc", "machine files.example login a password b\ndefault login c password d\n");
-        let env = |name: &str| (name == "TOKEN").then(|| "npm-token".to_owned());
+        let path = home.path().join("bin").to_str().expect("UTF-8").to_owned();
+        let env = |name: &str| match name {
+            "TOKEN" => Some("npm-token".to_owned()),
+            "PATH" => Some(path.clone()),
+            "UV_INDEX_MY_INDEX_USERNAME" => Some("a".into()),
+            "UV_INDEX_MY_INDEX_PASSWORD" => Some("b".into()),
+            _ => None,
+        };
         let clients = HostClients::load_clients(&HostEnvironment { env: &env, home: home.path().to_owned() });
         let (upstreams, options) = clients.with_defaults(&ImageDefaults::default(), Vec::new());
         let urls: Vec<String> = upstreams.list_urls().into_iter().map(String::from).collect();
@@ -124,6 +153,8 @@ mod tests {
                 "https://corp.example/",
                 "https://pypi.example/simple",
                 "https://extra.example/simple",
+                "https://uv.example/simple",
+                "https://keyring.example/simple",
                 "https://crates.example/index/",
                 "https://corp.example/crates/",
                 "https://go.example/",
@@ -137,11 +168,15 @@ mod tests {
         assert_eq!(
             credentials,
             [
+                ("https://yarn.example/", "Bearer npm-token"),
                 ("https://corp.example/", "Bearer npm-token"),
                 ("https://plain.example/", "Bearer x"),
                 ("https://pypi.example/", "Basic bWU6c0BjcnQ="),
+                ("https://uv.example/", "Basic YTpi"),
+                ("https://keyring.example/", "Basic cmluZzpodHRwczovL2tleXJpbmcuZXhhbXBsZS9zaW1wbGUgZm9yIHJpbmc="),
                 ("https://corp.example/", "crate-token"),
                 ("https://maven.example/all", "Basic dTpw"),
+                ("https://gems.my-corp.example/", "Basic Zzpo"),
                 ("https://files.example/", "Basic YTpi"),
             ]
         );

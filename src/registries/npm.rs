@@ -18,12 +18,29 @@ pub(super) fn read_config(host: &HostEnvironment<'_>, clients: &mut HostClients)
             clients.upstreams.npm_scopes.extend(parse_url(value).map(|url| (scope.to_owned(), url)));
         }
     }
+    read_yarn_config(host, clients);
     for name in ["NPM_CONFIG_REGISTRY", "npm_config_registry"] {
         if let Some(url) = host.find_variable(name).as_deref().and_then(parse_url) {
             clients.upstreams.npm = Some(url);
         }
     }
     read_credentials(&entries, clients);
+}
+
+/// Reads the registry and token of yarn's own file, which count where `.npmrc` has none.
+fn read_yarn_config(host: &HostEnvironment<'_>, clients: &mut HostClients) {
+    let text = host.read_file(&host.home_path(".yarnrc.yml")).unwrap_or_default();
+    let field = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+        Some(expand_variables(line.trim().trim_matches(['"', '\'']), host))
+    };
+    let Some(url) = field("npmRegistryServer").as_deref().and_then(parse_url) else { return };
+    clients.credentials.extend(field("npmAuthToken").and_then(|token| bearer_credential(&url, &token)));
+    match &clients.upstreams.npm {
+        None => clients.upstreams.npm = Some(url),
+        Some(npm) if *npm == url => {}
+        Some(_) => clients.upstreams.npm_aliases.push(url),
+    }
 }
 
 /// Reads `//HOST/PATH/:KEY=VALUE`, by which npm binds credentials to the beginning of a URL.

@@ -67,6 +67,22 @@ pub(super) fn read_rubygems(host: &HostEnvironment<'_>, clients: &mut HostClient
     };
     let bundle = host.read_file(&host.home_path(".bundle/config")).unwrap_or_default();
     let mirror = host.find_variable("BUNDLE_MIRROR__ALL").or_else(|| field(&bundle, "BUNDLE_MIRROR__ALL"));
+    for (key, value) in bundle.lines().filter_map(|line| line.trim().strip_prefix("BUNDLE_")?.split_once(": ")) {
+        if key.starts_with("MIRROR__") {
+            continue;
+        }
+        // A login of a host: its dots are two underscores, its dashes three.
+        let name = key.replace("___", "-").replace("__", ".").to_lowercase();
+        let login = value
+            .trim()
+            .trim_matches(['"', '\''])
+            .split_once(':')
+            .filter(|_| name.contains('.') && !name.contains('/'));
+        let prefix = parse_url(&format!("https://{name}/"));
+        clients
+            .credentials
+            .extend(prefix.zip(login).and_then(|(url, (user, password))| basic_credential(&url, user, password)));
+    }
     let gemrc = host.read_file(&host.home_path(".gemrc")).unwrap_or_default();
     let source = || {
         let at = gemrc.lines().position(|line| line.trim().trim_matches(':') == "sources")?;

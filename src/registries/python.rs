@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::clients::{HostClients, take_url_credential};
+use super::clients::{HostClients, basic_credential, parse_url, take_url_credential};
 use super::environment::HostEnvironment;
 use super::ini::parse_ini;
 
@@ -37,17 +37,49 @@ pub(super) fn read_config(host: &HostEnvironment<'_>, clients: &mut HostClients)
     }
     let from_file = read_uv_index(host, &mut uv_extra);
     let uv = host.find_variable("UV_DEFAULT_INDEX").or_else(|| host.find_variable("UV_INDEX_URL")).or(from_file);
-    // uv writes `NAME=URL`.
-    let url = |text: &str| match text.split_once('=') {
-        Some((name, url)) if !name.contains(':') => url.to_owned(),
-        _ => text.to_owned(),
-    };
-    let main = main.and_then(|text| take_url_credential(&url(&text), clients));
-    let extra: Vec<url::Url> = extra.iter().filter_map(|text| take_url_credential(&url(text), clients)).collect();
-    clients.upstreams.uv = uv.and_then(|text| take_url_credential(&url(&text), clients));
-    clients.uv_indexes = uv_extra.iter().filter_map(|text| take_url_credential(&url(text), clients)).collect();
+    let main = main.and_then(|text| take_index(&text, host, clients));
+    let extra: Vec<url::Url> = extra.iter().filter_map(|text| take_index(text, host, clients)).collect();
+    clients.upstreams.uv = uv.and_then(|text| take_index(&text, host, clients));
+    clients.uv_indexes = uv_extra.iter().filter_map(|text| take_index(text, host, clients)).collect();
     clients.upstreams.pypi.extend(main);
     clients.extra_indexes.extend(extra);
+}
+
+/// Parses the address of an index, which uv writes as `NAME=URL`, and reads its credential: from the address, from the
+/// variables that uv reads for a name, or from a keyring.
+fn take_index(text: &str, host: &HostEnvironment<'_>, clients: &mut HostClients) -> Option<url::Url> {
+    let (name, text) = match text.split_once('=') {
+        Some((name, url)) if !name.contains(':') => (Some(name), url),
+        _ => (None, text),
+    };
+    let with_login = url::Url::parse(text.trim()).ok()?;
+    let before = clients.credentials.len();
+    let user = Some(with_login.username()).filter(|user| !user.is_empty());
+    if let (Some(user), None) = (user, with_login.password()) {
+        let mut url = with_login.clone();
+        url.set_username("").ok()?;
+        if let Some(password) = host.ask_keyring(url.as_str(), user) {
+            clients.credentials.extend(basic_credential(&url.join("/").ok()?, user, &password));
+        }
+    }
+    let found_in_keyring = clients.credentials.len() > before;
+    let url = if found_in_keyring {
+        let mut url = with_login;
+        url.set_username("").ok()?;
+        parse_url(url.as_str())?
+    } else {
+        take_url_credential(text, clients)?
+    };
+    if let Some(name) = name {
+        let name: String =
+            name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
+        let variable = |field: &str| host.find_variable(&format!("UV_INDEX_{name}_{field}"));
+        let password = variable("PASSWORD").unwrap_or_default();
+        if let Some(user) = variable("USERNAME") {
+            clients.credentials.extend(basic_credential(&url.join("/").ok()?, &user, &password));
+        }
+    }
+    Some(url)
 }
 
 /// Returns the default index of `uv.toml`, and adds the others.
@@ -56,10 +88,12 @@ fn read_uv_index(host: &HostEnvironment<'_>, extra: &mut Vec<String>) -> Option<
     let mut main = table.get("index-url").and_then(|url| url.as_str()).map(str::to_owned);
     for index in table.get("index").and_then(|list| list.as_array()).into_iter().flatten() {
         let Some(url) = index.get("url").and_then(|url| url.as_str()) else { continue };
+        let name = index.get("name").and_then(|name| name.as_str());
+        let url = name.map_or_else(|| url.to_owned(), |name| format!("{name}={url}"));
         if index.get("default").and_then(toml::Value::as_bool) == Some(true) {
-            main = Some(url.to_owned());
+            main = Some(url);
         } else {
-            extra.push(url.to_owned());
+            extra.push(url);
         }
     }
     main

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::claude::model;
 use crate::support::model::Step;
 use crate::support::{CommandOutput, TestRepo};
+use crate::terminal::Terminal;
 use crate::upstream::{Upstream, ok, status};
 
 const IMAGE: &str = "airlock-clients:latest";
@@ -107,11 +108,14 @@ fn npm_pnpm_and_yarn_install_and_run_the_tests_of_a_project() {
     let other = run(
         &repo,
         "others",
-        "rm package-lock.json; pnpm install 2>&1 | tail -n 3; rm -rf node_modules; yarn install 2>&1 | tail -n 3; ! grep -c 127.0.0.1 pnpm-lock.yaml yarn.lock; grep -c 'tarball:' pnpm-lock.yaml || true; npx jest 2>&1",
+        "rm package-lock.json; pnpm install 2>&1 | tail -n 3; rm -rf node_modules; yarn install 2>&1 | tail -n 3; ! grep -c 127.0.0.1 pnpm-lock.yaml yarn.lock; grep -c 'tarball:' pnpm-lock.yaml || true; npx jest 2>&1
+        rm -r node_modules yarn.lock; YARN_NODE_LINKER=node-modules yarn-4 install 2>&1 | tail -n 3; npx jest 2>&1; rm -r node_modules; bun install 2>&1 | tail -n 3; npx jest 2>&1; ! grep -c 127.0.0.1 yarn.lock bun.lock",
     )
     .ok();
     assert!(
-        other.stdout.contains("pnpm-lock.yaml:0\nyarn.lock:0\n0\n") && other.stdout.contains("1 passed"),
+        other.stdout.contains("pnpm-lock.yaml:0\nyarn.lock:0\n0\n")
+            && other.stdout.ends_with("yarn.lock:0\nbun.lock:0\n")
+            && other.stdout.matches("1 passed, 1 total").count() == 6,
         "{}",
         other.stdout
     );
@@ -209,6 +213,8 @@ archive.writestr("a.example/x@v1.0.0/x.go", "package x\n\nfunc Answer() int { re
 echo 'module Demox; ANSWER = 42; end' > lib/demox.rb
 echo 'Gem::Specification.new { |s| s.name = "demox"; s.version = "1.0"; s.summary = "x"; s.authors = ["a"]; s.files = ["lib/demox.rb"] }' > demox.gemspec
 gem build demox.gemspec >/dev/null 2>&1
+mkdir -p served/quick/Marshal.4.8
+ruby -rrubygems -e 'IO.binwrite("served/quick/Marshal.4.8/demox-1.0.gemspec.rz", Gem.deflate(Marshal.dump(Gem::Specification.load("demox.gemspec"))))'
 mv demox-1.0.gem served/gems/
 printf -- '---\n1.0 |checksum:%s\n' "$(sha256sum served/gems/demox-1.0.gem | cut -d' ' -f1)" > served/info/demox
 printf 'created_at: 2026-01-01T00:00:00Z\n---\ndemox 1.0 %s\n' "$(md5sum served/info/demox | cut -d' ' -f1)" > served/versions
@@ -238,7 +244,7 @@ fn go_and_bundler_install_from_scripted_upstreams() {
         std::fs::create_dir_all(home.join(path).parent().expect("it has one")).expect("made");
         std::fs::write(home.join(path), text).expect("written");
     }
-    let script = "go mod tidy 2>&1; go test ./... 2>&1; bundle config set --global path /tmp/gems; bundle install 2>&1; bundle exec ruby -e 'require \"demox\"; puts Demox::ANSWER'; ! grep -c 127.0.0.1 go.sum go.mod Gemfile.lock";
+    let script = "go mod tidy 2>&1; go test ./... 2>&1; bundle config set --global path /tmp/gems; bundle install 2>&1; bundle exec ruby -e 'require \"demox\"; puts Demox::ANSWER'; gem install --install-dir /tmp/own demox 2>&1; ! grep -c 127.0.0.1 go.sum go.mod Gemfile.lock";
     let ran = run(&repo, "w", script).ok();
     assert!(ran.stdout.contains("ok  \tdemo") && ran.stdout.contains("\n42\n"), "{}", ran.stdout);
     assert!(ran.stdout.ends_with("go.sum:0\ngo.mod:0\nGemfile.lock:0\n"), "{}", ran.stdout);
@@ -249,4 +255,89 @@ fn go_and_bundler_install_from_scripted_upstreams() {
             |entry: &Value| entry["route"] == route && entry["path"].as_str().is_some_and(|p| p.ends_with(end));
         assert!(log.iter().any(|entry| is_file(entry) && entry["verdict"] == "allowed"), "{log:?}");
     }
+}
+
+/// Serves the files of a directory; a directory is its `index.html`.
+fn serve_dir(root: std::path::PathBuf) -> Upstream {
+    Upstream::start(move |request| {
+        // As a proxy, it gets the whole URL.
+        let path = request.target.trim_start_matches("http://packages.example").trim_start_matches('/');
+        let path = root.join(path);
+        let path = if request.target.ends_with('/') { path.join("index.html") } else { path };
+        let kind = if path.ends_with("index.html") { "text/html" } else { "application/octet-stream" };
+        std::fs::read(path).map_or_else(|_| status("404 Not Found"), |content| ok(kind, content))
+    })
+}
+
+/// A wheel, and an extension of Maven with its parent, in the layout of their repositories.
+const SERVE_MORE: &str = r#"
+mkdir -p served/simple/demox served/wheels pkg/demox-1.0.dist-info pkg/demox
+echo 'ANSWER = 42' > pkg/demox/__init__.py
+printf 'Metadata-Version: 2.1\nName: demox\nVersion: 1.0\n' > pkg/demox-1.0.dist-info/METADATA
+printf 'Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n' > pkg/demox-1.0.dist-info/WHEEL
+printf 'demox/__init__.py,,\ndemox-1.0.dist-info/METADATA,,\ndemox-1.0.dist-info/WHEEL,,\ndemox-1.0.dist-info/RECORD,,\n' > pkg/demox-1.0.dist-info/RECORD
+wheel=demox-1.0-py3-none-any.whl
+(cd pkg && python3 -m zipfile -c ../served/wheels/$wheel demox demox-1.0.dist-info)
+hash=$(sha256sum served/wheels/$wheel | cut -d' ' -f1)
+echo "<html><body><a href=\"../../wheels/$wheel#sha256=$hash\">$wheel</a></body></html>" > served/simple/demox/index.html
+maven=served/maven/example
+mkdir -p $maven/parent/1 $maven/ext/1
+pom() { echo "<project><modelVersion>4.0.0</modelVersion><groupId>example</groupId><artifactId>$1</artifactId><version>1</version><packaging>$2</packaging>$3</project>"; }
+pom parent pom '<properties><answer>42</answer></properties>' > $maven/parent/1/parent-1.pom
+pom ext jar '' > $maven/ext/1/ext-1.pom
+(cd pkg && python3 -m zipfile -c ../$maven/ext/1/ext-1.jar demox)
+for file in $maven/*/1/*.pom $maven/ext/1/ext-1.jar; do printf %s "$(sha1sum $file | cut -d' ' -f1)" > $file.sha1; done
+rm -rf pkg
+"#;
+
+#[test]
+fn poetry_and_maven_install_from_scripted_upstreams() {
+    let mut repo = TestRepo::empty();
+    repo.write("README.md", "demo\n");
+    repo.commit();
+    repo.airlock(&["run", "--name", "make", "--image", IMAGE, "--review", "never", "--", "bash", "-euc", SERVE_MORE])
+        .ok();
+    repo.airlock(&["apply", "make", "--accept", "served/", "--allow-risky"]).ok();
+    let server = serve_dir(repo.path.join("served"));
+    // The names of example hosts are resolved by the user's proxy.
+    repo.set("HTTP_PROXY", &server.url);
+    repo.set("NO_PROXY", "127.0.0.1");
+    repo.write(
+        "pyproject.toml",
+        "[project]\nname = \"demo\"\nversion = \"1.0\"\nrequires-python = \">=3.11\"\ndependencies = [\"demox\"]\n[[tool.poetry.source]]\nname = \"own\"\nurl = \"http://packages.example/simple/\"\npriority = \"primary\"\n[tool.poetry]\npackage-mode = false\n",
+    );
+    repo.write("pom.xml", "<project><modelVersion>4.0.0</modelVersion><parent><groupId>example</groupId><artifactId>parent</artifactId><version>1</version></parent><artifactId>demo</artifactId><packaging>pom</packaging><build><extensions><extension><groupId>example</groupId><artifactId>ext</artifactId><version>1</version></extension></extensions></build></project>\n");
+    repo.commit();
+    let home = repo.directory().join("home");
+    std::fs::create_dir_all(home.join(".m2")).expect("made");
+    let mirror = format!("<mirror><id>m</id><url>{}/maven</url><mirrorOf>*</mirrorOf></mirror>", server.url);
+    std::fs::write(home.join(".m2/settings.xml"), format!("<settings><mirrors>{mirror}</mirrors></settings>"))
+        .expect("written");
+
+    // The index is one that the repository names, so the user is asked once.
+    let poetry = "poetry config virtualenvs.in-project true; poetry install 2>&1; .venv/bin/python -c 'import demox; print(demox.ANSWER)'; grep -c 127.0.0.1 poetry.lock || true";
+    let refused = run(&repo, "refused", poetry);
+    assert_ne!(refused.status, 0);
+    assert!(
+        refused.stderr.contains("this repository asks to reach http://packages.example/simple/ (pypi); to allow it"),
+        "{}",
+        refused.stderr
+    );
+    assert!(refused.stdout.contains("Authorization error"), "{}", refused.stdout);
+    let log = read_log(&repo, "refused");
+    let is_refusal = |entry: &Value| entry["host"] == "packages.example" && entry["verdict"] == "denied";
+    assert!(log.iter().any(is_refusal), "{log:?}");
+    let mut terminal =
+        Terminal::start(&repo, &["run", "--net", "packages", "--image", IMAGE, "--review", "never", "--", "true"]);
+    terminal.shows("asks to reach http://packages.example/simple/ (pypi) from its sandboxes. Allow?");
+    terminal.types("y\r");
+    terminal.child.wait().expect("it ends");
+    let ran = run(&repo, "poetry", poetry).ok();
+    assert!(ran.stdout.ends_with("\n42\n0\n"), "{}", ran.stdout);
+
+    let ran = run(&repo, "maven", "mvn -B validate 2>&1; ls ~/.m2/repository/example/ext/1").ok();
+    assert!(ran.stdout.contains("BUILD SUCCESS") && ran.stdout.contains("ext-1.jar"), "{}", ran.stdout);
+    let log = read_log(&repo, "maven");
+    let is_jar = |entry: &Value| entry["path"].as_str().is_some_and(|path| path.ends_with("ext-1.jar"));
+    assert!(log.iter().any(|entry| is_jar(entry) && entry["route"] == "maven"), "{log:?}");
 }

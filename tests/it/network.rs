@@ -419,6 +419,31 @@ fn tunnels_lead_only_to_allowed_hosts_over_tls() {
 }
 
 #[test]
+fn downloads_of_every_route_are_limited() {
+    let mut repo = TestRepo::new();
+    let large = Upstream::start(|_| ok("text/plain", vec![b'x'; 200_000]));
+    repo.set("AIRLOCK_PRIVATE_HOSTS", "localhost");
+    repo.set("AIRLOCK_MAX_DOWNLOAD", "300k");
+    let script = format!(
+        "for n in 1 2 3; do curl -sS -o /dev/null -w '%{{http_code}} %{{size_download}}\\n' -x $HTTP_PROXY --noproxy '' http://localhost:{}/; done; true",
+        large.port
+    );
+    let allow = format!("localhost:{}", large.port);
+    let args = [
+        "--keep", "run", "--name", "w", "--net", "packages", "--allow", &allow, "--review", "never", "--", "bash",
+        "-c", &script,
+    ];
+    let ran = repo.airlock(&args).ok();
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (3, "200 200000"), "{}", ran.stdout);
+    let partial: u32 = lines[1].strip_prefix("200 ").and_then(|bytes| bytes.parse().ok()).expect("a size");
+    assert!(partial < 200_000 && lines[2].starts_with("403 "), "{}", ran.stdout);
+    let reasons =
+        read_log(&repo, "w").iter().filter(|entry| entry["reason"].to_string().contains("max_download")).count();
+    assert_eq!(reasons, 2);
+}
+
+#[test]
 fn names_with_private_addresses_are_not_reached_though_allowed() {
     let mut repo = TestRepo::new();
     let plain = Upstream::start(|_| ok("text/plain", "plain"));
@@ -454,8 +479,32 @@ fn allow_and_deny_take_effect_while_the_agent_runs() {
     repo.set("AIRLOCK_PRIVATE_HOSTS", "localhost");
     repo.set("ANTHROPIC_API_KEY", "sk-ant-api03-test");
     let host = format!("localhost:{}", plain.port);
+    // A server behind an open tunnel, which sends one byte.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let tunnel = format!("localhost:{}", listener.local_addr().expect("bound").port());
+    let held = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        stream.write_all(b"!").expect("sent");
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    repo.write(
+        "tunnel.py",
+        format!(
+            "import socket, ssl
+s = socket.create_connection(('127.0.0.1', 47821))
+s.sendall(b'CONNECT {tunnel} HTTP/1.1\\r\\nhost: {tunnel}\\r\\n\\r\\n')
+s.recv(4096)
+hello = ssl.MemoryBIO()
+tls = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), hello, server_hostname='localhost')
+try: tls.do_handshake()
+except ssl.SSLWantReadError: s.sendall(hello.read())
+print(s.recv(1)); open('second', 'w').write('x'); print(s.recv(1))
+"
+        ),
+    );
+    repo.commit();
     let script = format!(
-        "get() {{ curl -sS -o /dev/null -w '%{{http_code}}\\n' -x $HTTP_PROXY --noproxy '' http://{host}/; }}; get; echo > first; until [ \"$(get)\" = 200 ]; do :; done; echo > second; until [ \"$(get)\" = 403 ]; do :; done; echo done"
+        "get() {{ curl -sS -o /dev/null -w '%{{http_code}}\\n' -x $HTTP_PROXY --noproxy '' http://{host}/; }}; get; echo > first; until [ \"$(get)\" = 200 ]; do :; done; python3 tunnel.py; until [ \"$(get)\" = 403 ]; do :; done; echo done"
     );
     let mut command = repo.command(
         crate::support::AIRLOCK,
@@ -485,12 +534,18 @@ fn allow_and_deny_take_effect_while_the_agent_runs() {
         }
     };
     wait_for("first");
+    repo.airlock(&["allow", "w", &tunnel]).ok();
     let allowed = repo.airlock(&["allow", "w", &host, "--always"]).ok();
     assert!(allowed.stderr.contains(&format!("w can reach {host}")), "{}", allowed.stderr);
     wait_for("second");
     repo.airlock(&["deny", "w", &host]).ok();
+    repo.airlock(&["deny", "w", &tunnel]).ok();
     let ran: CommandOutput = child.wait_with_output().expect("it ends").into();
-    assert_eq!(ran.stdout, "403\ndone\n", "{}", ran.stderr);
+    // The open tunnel ends as well.
+    assert_eq!(ran.stdout, "403\nb'!'\nb''\ndone\n", "{}", ran.stderr);
+    held.join().expect("the server ends");
+    let log = read_log(&repo, "w");
+    assert!(log.iter().any(|entry| entry["reason"] == "localhost was denied while the tunnel was open"), "{log:?}");
     let config = std::fs::read_to_string(repo.directory().join("home/.config/airlock/config.toml")).expect("written");
     assert!(config.contains(&format!("allow = [\"{host}\"]")), "{config}");
     repo.airlock(&["allow", "w", "10.0.0.1"]).expect_failure(2, &["is an address"]);

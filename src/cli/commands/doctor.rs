@@ -16,7 +16,7 @@ use crate::config::Settings;
 use crate::core::escape::Escaped;
 use crate::engine::image::{AGENT_IMAGE, CLAUDE_VERSION};
 use crate::engine::{Docker, Engine, EngineInfo};
-use crate::gateway::{ClaudeSettings, CredentialKind, CredentialSource, NetworkLevel, check_certificates};
+use crate::gateway::{ClaudeSettings, ConnectionSettings, CredentialKind, CredentialSource, NetworkLevel};
 use crate::sandbox::probe;
 use crate::terminal;
 
@@ -268,8 +268,8 @@ fn check_git(checks: &mut Checks) {
 /// Checks the credential. Reports its kind, never a part of its value.
 fn check_credential(checks: &mut Checks) {
     let env = |name: &str| std::env::var(name).ok();
-    let found =
-        CredentialSource::find_credential(env, &ClaudeSettings::load_settings(env)).and_then(|source| source.read());
+    let claude = ClaudeSettings::load_settings(env);
+    let found = CredentialSource::find_credential(env, &claude).and_then(|source| source.read());
     match found {
         Ok(credential) => {
             let kind = match credential.kind {
@@ -277,7 +277,10 @@ fn check_credential(checks: &mut Checks) {
                 CredentialKind::AuthToken => "an authorization token",
                 CredentialKind::OauthToken => "a Claude login",
             };
-            checks.add_good("credential", format!("{kind} was found; it never enters a sandbox"));
+            let others = CredentialSource::list_credentials(env, &claude).into_iter().skip(1).collect::<Vec<_>>();
+            let unused =
+                if others.is_empty() { String::new() } else { format!("; {} is not used", others.join(" and ")) };
+            checks.add_good("credential", format!("{kind} was found; it never enters a sandbox{unused}"));
         }
         Err(error) => checks.add_check(
             "credential",
@@ -290,12 +293,16 @@ fn check_credential(checks: &mut Checks) {
 
 /// Checks which proxies and certificates apply to connections from the host. A password in an address is not shown.
 fn check_connections(checks: &mut Checks) {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let either = |name: &str| variable(name).or_else(|| variable(&name.to_lowercase()));
+    let env = |name: &str| std::env::var(name).ok();
+    let claude = ClaudeSettings::load_settings(env);
+    let connections = ConnectionSettings::from_variables(|name| claude.find_variable(env, name));
     let mut found: Vec<String> = Vec::new();
-    for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"] {
-        let Some(value) = either(name) else { continue };
-        let text = if value.contains("://") { value } else { format!("http://{value}") };
+    for (name, value) in connections.list_proxies() {
+        if name == "NO_PROXY" {
+            found.push(format!("NO_PROXY is {value}"));
+            continue;
+        }
+        let text = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
         match url::Url::parse(&text) {
             Ok(url) if url.scheme() == "http" => {
                 found.push(format!(
@@ -312,12 +319,9 @@ fn check_connections(checks: &mut Checks) {
             ),
         }
     }
-    found.extend(either("NO_PROXY").map(|value| format!("NO_PROXY is {value}")));
-    for name in ["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"] {
-        found.extend(variable(name).map(|value| format!("{name} is {value}")));
-    }
+    found.extend(connections.list_certificates().map(|(name, value)| format!("{name} is {}", value.display())));
     let found = if found.is_empty() { "no proxy; the certificates of the system".to_owned() } else { found.join("; ") };
-    match check_certificates() {
+    match connections.check_certificates() {
         Ok(()) => checks.add_good("connections", found),
         Err(error) => checks.add_check(
             "connections",

@@ -17,7 +17,6 @@ use crate::cli::ops::network::{bind_port, describe_network, plan_network};
 use crate::cli::ops::offer_review::is_review_wanted;
 use crate::cli::ops::policy::collect_policy;
 use crate::cli::ops::repo::{Repo, create_runtime};
-use crate::cli::ops::requested_hosts::find_requested_hosts;
 use crate::cli::ops::rounds::{Round, run_rounds};
 use crate::cli::ops::settings::load_settings;
 use crate::cli::ops::start_summary::{DirtyScan, first_line, print_start, print_worktree_status};
@@ -85,7 +84,7 @@ fn run_sandbox(
     let mut network = plan_network(&config.network, &settings, verb, &repo.host, output)?;
     let snapshot = Arc::new(repo.host.take_snapshot(&base_options)?);
     if let Some(network) = &mut network {
-        network.add_hosts(&find_requested_hosts(&repo.host, &snapshot.commit, output)?);
+        network.read_requests(&repo.host, &snapshot.commit)?;
     }
     let policy = collect_policy(&settings, &repo.host, &snapshot.commit, snapshot.module_paths(), output)?;
     let work = repo.host.read_uncommitted(&snapshot, uncommitted, &options.include)?;
@@ -99,7 +98,7 @@ fn run_sandbox(
             _ = signals.next(0) => return Err(SandboxError::Interrupted.into()),
         };
         let network = match network {
-            Some(plan) => Some(plan.into_request(&engine, &image.id).await?),
+            Some(plan) => Some(plan.into_request(&engine, &image.id, output).await?),
             None => None,
         };
         let request = RunRequest {

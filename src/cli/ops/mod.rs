@@ -17,7 +17,7 @@ pub(super) mod offer_review;
 pub(super) mod patch;
 pub(super) mod policy;
 pub(super) mod repo;
-pub(super) mod requested_hosts;
+pub(super) mod repository_requests;
 pub(super) mod resume_session;
 pub(super) mod review_session;
 pub(super) mod risk_check;

@@ -7,17 +7,18 @@ use etcetera::BaseStrategy as _;
 use hyper::header::{HeaderName, HeaderValue};
 use url::Url;
 
+use super::repository_requests::RepositoryRequests;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::config::{RouteSetting, Settings, parse_bytes, parse_tokens};
 use crate::engine::Engine;
 use crate::gateway::{
-    Cache, ClaudeSettings, CredentialError, CredentialKind, CredentialSource, DEFAULT_CACHE_BYTES,
+    Cache, ClaudeSettings, ConnectionSettings, CredentialError, CredentialKind, CredentialSource, DEFAULT_CACHE_BYTES,
     DEFAULT_MAX_DOWNLOAD, GATEWAY_PORT, GatewayOptions, GitUpstreams, HostLists, HostPattern, HttpRouteOptions,
     ModelOptions, NetworkLevel, ProviderTools, RouteCredential, parse_route_paths,
 };
 use crate::git::{HostRepo, find_git_credential};
-use crate::registries::{HostClients, HostEnvironment, ImageDefaults};
+use crate::registries::{HostClients, HostEnvironment, ImageDefaults, RepositoryRegistries};
 use crate::sandbox::image_defaults::find_image_defaults;
 use crate::sandbox::ports::{BoundPort, PortSpec};
 use crate::sandbox::{NetworkConfig, NetworkRequest, RunRequest};
@@ -44,6 +45,8 @@ pub(crate) struct NetworkPlan {
     trusted: Vec<(String, u16)>,
     go_hosts: std::collections::BTreeSet<String>,
     clients: HostClients,
+    requests: RepositoryRequests,
+    connections: ConnectionSettings,
     settings: Settings,
     max_download: u64,
 }
@@ -114,6 +117,8 @@ pub(crate) fn plan_network(
         trusted,
         go_hosts: host.list_go_hosts(),
         clients: load_clients(),
+        requests: RepositoryRequests::default(),
+        connections: ConnectionSettings::from_variables(|name| claude.find_variable(env, name)),
         max_download: max_download
             .map_err(|problem| CliError::usage(format!("max_download: {problem}")))?
             .unwrap_or(DEFAULT_MAX_DOWNLOAD),
@@ -129,8 +134,16 @@ pub(crate) fn load_clients() -> HostClients {
 }
 
 impl NetworkPlan {
-    /// Adds hosts that the agent may reach.
-    pub(crate) fn add_hosts(&mut self, hosts: &[HostPattern]) {
+    /// Reads what the repository requests in a commit.
+    ///
+    /// # Errors
+    /// A file is invalid.
+    pub(crate) fn read_requests(&mut self, host: &HostRepo, commit: &str) -> Result<(), CliError> {
+        self.requests = RepositoryRequests::read_commit(host, commit)?;
+        Ok(())
+    }
+
+    fn add_hosts(&mut self, hosts: &[HostPattern]) {
         for host in hosts {
             if !self.config.lists.deny.contains(host) && !self.config.lists.allow.contains(host) {
                 self.config.lists.allow.push(host.clone());
@@ -138,19 +151,33 @@ impl NetworkPlan {
         }
     }
 
-    /// Completes the plan with the default registries of the package clients in the image.
+    /// Completes the plan with the default registries of the package clients in the image, and with what the repository
+    /// requests, if the user allows it.
     ///
     /// # Errors
     /// The engine fails, or the cache cannot be used.
-    pub(crate) async fn into_request(self, engine: &dyn Engine, image: &str) -> Result<NetworkRequest, CliError> {
+    pub(crate) async fn into_request(
+        mut self,
+        engine: &dyn Engine,
+        image: &str,
+        output: Output,
+    ) -> Result<NetworkRequest, CliError> {
         let defaults = if self.config.level >= NetworkLevel::Packages {
             find_image_defaults(engine, image).await?
         } else {
             ImageDefaults::default()
         };
         let private_hosts = self.settings.private_hosts.clone().unwrap_or_default().0;
-        let (mut packages, mut upstream) = self.clients.with_defaults(&defaults, private_hosts);
+        let (mut packages, mut upstream) = std::mem::take(&mut self.clients).with_defaults(&defaults, private_hosts);
+        let mut requests = std::mem::take(&mut self.requests);
+        if self.config.level < NetworkLevel::Packages {
+            requests.registries = RepositoryRegistries::default();
+        }
+        let (hosts, registries) = requests.ask_user(&packages, &self.config.lists, output)?;
+        self.add_hosts(&hosts);
+        registries.add_to(&mut packages);
         packages.go_hosts = self.go_hosts;
+        upstream.connections = self.connections;
         upstream.trusted.extend(self.trusted);
         let (model, credential) = self.model.unzip();
         let http = self.settings.route.iter().map(parse_route).collect::<Result<Vec<_>, _>>()?;

@@ -15,8 +15,8 @@ const RULES_FILE: &str = ".airlock.toml";
 pub(crate) const CONFIGURED: &str = "git-config";
 /// Maximum length of a reason from that file, in characters.
 const MAX_REASON_CHARS: usize = 200;
-/// Maximum size of that file, in bytes.
-const MAX_RULES_BYTES: usize = 256 * 1024;
+/// Maximum size of a committed configuration file, in bytes.
+const MAX_FILE_BYTES: usize = 256 * 1024;
 
 /// Returns the collect policy. The repository's file is read from this commit, because the agent can edit the file in its
 /// workspace.
@@ -50,9 +50,18 @@ pub(crate) fn read_repository_settings(
     host: &HostRepo,
     commit: &str,
 ) -> Result<Option<(RepositorySettings, Vec<String>)>, CliError> {
-    let file = RepoPath::from_bytes(RULES_FILE.as_bytes()).map_err(|e| CliError::usage(e.to_string()))?;
-    let Some(text) = host.open_commit(commit)?.read_file(&file, MAX_RULES_BYTES)? else { return Ok(None) };
-    Ok(Some(RepositorySettings::parse(&String::from_utf8_lossy(&text))?))
+    let Some(text) = read_committed_file(host, commit, RULES_FILE)? else { return Ok(None) };
+    Ok(Some(RepositorySettings::parse(&text)?))
+}
+
+/// Reads a file as committed, if it exists.
+///
+/// # Errors
+/// Git fails, or the file is too large.
+pub(crate) fn read_committed_file(host: &HostRepo, commit: &str, path: &str) -> Result<Option<String>, CliError> {
+    let file = RepoPath::from_bytes(path.as_bytes()).map_err(|e| CliError::usage(e.to_string()))?;
+    let text = host.open_commit(commit)?.read_file(&file, MAX_FILE_BYTES)?;
+    Ok(text.map(|text| String::from_utf8_lossy(&text).into_owned()))
 }
 
 /// Returns rules that include the paths named by the user's git configuration now, under the name [`CONFIGURED`].

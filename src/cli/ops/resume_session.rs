@@ -12,7 +12,6 @@ use crate::cli::ops::end_summary::{print_run_notes, print_summary, trim_cache};
 use crate::cli::ops::network::{bind_port, describe_network, plan_network};
 use crate::cli::ops::policy::collect_policy;
 use crate::cli::ops::repo::create_runtime;
-use crate::cli::ops::requested_hosts::find_requested_hosts;
 use crate::cli::ops::settings::load_settings;
 use crate::cli::output::{Output, format_count};
 use crate::cli::progress::Progress;
@@ -172,7 +171,7 @@ fn run_agent(
         let ports = config.network.ports.iter().map(|spec| bind_port(*spec)).collect::<Result<Vec<_>, _>>()?;
         let mut network = plan_network(&config.network, &settings, verb, host, output)?;
         if let Some(network) = &mut network {
-            network.add_hosts(&find_requested_hosts(host, &record.base, output)?);
+            network.read_requests(host, &record.base)?;
         }
         let image = round.agent.image.as_deref().unwrap_or(&record.image);
         let Some(image) = engine.find_image(image).await? else {
@@ -180,7 +179,7 @@ fn run_agent(
                 .with_hint(format!("to use another image, run `airlock resume {name} --image IMAGE`")));
         };
         let network = match network {
-            Some(plan) => Some(plan.into_request(&engine, &image.id).await?),
+            Some(plan) => Some(plan.into_request(&engine, &image.id, output).await?),
             None => None,
         };
         let request = RunRequest {

@@ -32,6 +32,7 @@ use self::npm::decode_scope;
 use self::resource::{Document, Ecosystem, IndexRequest, ListedFile, RenderedDocument, Resource};
 use super::audit::{AuditLog, Exchange, RequestPermit};
 use super::cache::{Cache, CacheEntry, ObjectWriter};
+use super::download_budget::{DownloadBudget, NO_BUDGET};
 use super::host::HostName;
 use super::policy::{HostVerdict, Policy};
 use super::reply::{ChannelBody, Reply, file_body, full_body};
@@ -131,7 +132,7 @@ fn all_ecosystems() -> Vec<(&'static str, Box<dyn Ecosystem>)> {
         rubygems: url("gems"),
         ..PackageUpstreams::default()
     };
-    PackageRoutes::new(upstreams, "http://127.0.0.1:1", None, false, 0)
+    PackageRoutes::new(upstreams, "http://127.0.0.1:1", None, false, DownloadBudget::new(0))
         .routes
         .into_iter()
         .map(|route| (route.name, route.ecosystem))
@@ -176,8 +177,7 @@ pub(super) struct PackageRoutes {
     routes: Vec<PackageRoute>,
     cache: Option<Cache>,
     is_offline: bool,
-    /// Bytes that may still be downloaded.
-    budget: Arc<Mutex<u64>>,
+    budget: DownloadBudget,
     /// Permits to load a document.
     loading: Arc<Semaphore>,
     /// A permit for each MiB of documents on their way to clients.
@@ -280,7 +280,7 @@ impl PackageRoutes {
         base: &str,
         cache: Option<Cache>,
         is_offline: bool,
-        max_download: u64,
+        budget: DownloadBudget,
     ) -> Self {
         let url = |name: &str| format!("{base}/{name}/");
         let mut routes: Vec<(&'static str, Box<dyn Ecosystem>)> = Vec::new();
@@ -331,7 +331,7 @@ impl PackageRoutes {
             routes: routes.into_iter().map(to_route).collect(),
             cache,
             is_offline,
-            budget: Arc::new(Mutex::new(max_download)),
+            budget,
             loading: Arc::new(Semaphore::new(MAX_LOADING)),
             document_memory: Arc::new(Semaphore::new(DOCUMENT_MEMORY_MIB)),
         }
@@ -670,7 +670,7 @@ impl RouteRequest<'_> {
     }
 
     fn charge_budget(&self, bytes: u64) -> Result<(), Failure> {
-        if charge_bytes(&self.routes.budget, bytes) { Ok(()) } else { Err(Failure::Denied(NO_BUDGET.into())) }
+        if self.routes.budget.charge(bytes) { Ok(()) } else { Err(Failure::Denied(NO_BUDGET.into())) }
     }
 
     async fn answer_file(
@@ -745,7 +745,7 @@ impl RouteRequest<'_> {
             writer,
             entry,
             length,
-            budget: Arc::clone(&self.routes.budget),
+            budget: self.routes.budget.clone(),
         };
         let mut builder = Response::builder().header(CONTENT_TYPE, "application/octet-stream");
         if let Some(length) = length {
@@ -771,17 +771,6 @@ fn answer_document(document: RenderedDocument, head: &RequestHead<'_>) -> Answer
         return (response.status(StatusCode::NOT_MODIFIED), full_body(Bytes::new()));
     }
     (response, full_body(body))
-}
-
-const NO_BUDGET: &str = "the sandbox has downloaded as much as max_download allows";
-
-/// Charges bytes to the budget of downloads, and returns whether there were enough.
-fn charge_bytes(budget: &Mutex<u64>, bytes: u64) -> bool {
-    budget.lock().is_ok_and(|mut budget| {
-        let rest = budget.checked_sub(bytes);
-        *budget = rest.unwrap_or(0);
-        rest.is_some()
-    })
 }
 
 /// Returns whether a status says that a package does not exist.
@@ -829,7 +818,7 @@ struct Download {
     writer: Option<(Cache, ObjectWriter)>,
     entry: CacheEntry,
     length: Option<u64>,
-    budget: Arc<Mutex<u64>>,
+    budget: DownloadBudget,
 }
 
 impl Download {
@@ -852,7 +841,7 @@ impl Download {
                 break Err("the file is too large");
             }
             // A file of known length was charged before.
-            if self.length.is_none() && !charge_bytes(&self.budget, data.len() as u64) {
+            if self.length.is_none() && !self.budget.charge(data.len() as u64) {
                 break Err(NO_BUDGET);
             }
             self.check.update_hash(&data);
