@@ -146,6 +146,7 @@ pub(super) async fn build_base(
         config_key: compute_config_key(snapshot),
         commit: snapshot.commit.clone(),
         branch: snapshot.branch.clone(),
+        refs: snapshot.refs.content_key(),
         files: listing.entries.len(),
         bytes: 0,
         missing_lfs_objects: Vec::new(),

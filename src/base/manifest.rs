@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::store::Base;
 use crate::core::path::RepoPath;
-use crate::git::{History, SkippedSubmodule, Snapshot, SnapshotDelta, UncommittedChanges};
+use crate::git::{History, RefsSummary, SkippedSubmodule, Snapshot, SnapshotDelta, UncommittedChanges};
 
 /// Maximum number of files in git's stored form that are named.
 const MAX_NAMED: usize = 10;
@@ -40,6 +40,8 @@ pub struct Manifest {
     pub sparse: bool,
     /// Number of paths in the delta over the base, including deleted ones.
     pub delta_files: usize,
+    /// The refs beside HEAD's own branch.
+    pub refs: RefsSummary,
     /// A description of the network for the agent.
     pub network: String,
 }
@@ -73,6 +75,7 @@ impl Manifest {
             lfs_pointers: merged(&base.missing_lfs_objects, &delta.unconverted.pointers),
             filtered: merged(&base.filtered, &delta.unconverted.filtered),
             sparse: snapshot.is_sparse(),
+            refs: snapshot.refs.summary.clone(),
             network: String::new(),
             delta_files: delta.files.len() + uncommitted.files.len(),
         }
@@ -86,6 +89,18 @@ impl Manifest {
             format!("history: {}", self.history),
         ];
         let name = |path: &RepoPath| String::from_utf8_lossy(path.as_bytes()).into_owned();
+        let RefsSummary { tags, base_branches, missing_base, .. } = &self.refs;
+        notes.extend(match tags {
+            0 => None,
+            1 => Some("1 tag".to_owned()),
+            n => Some(format!("{n} tags")),
+        });
+        if !base_branches.is_empty() {
+            notes.push(format!("for comparison: {}", base_branches.join(" and ")));
+        }
+        if let Some((name, fork)) = missing_base {
+            notes.push(format!("{name} has further commits, which are not included; HEAD left it at {fork}"));
+        }
         notes.push(match self.uncommitted {
             0 => "no uncommitted changes (--uncommitted includes them)".into(),
             1 => "1 uncommitted change".into(),

@@ -75,6 +75,7 @@ impl PreparedBase {
     /// Returns whether nothing has to be written over the base.
     pub(crate) fn is_unchanged(&self) -> bool {
         let same_branch = self.base.branch == self.snapshot.branch;
-        self.delta.is_empty() && same_branch && self.base.commit == self.snapshot.commit
+        let same_refs = self.base.refs == self.snapshot.refs.content_key();
+        self.delta.is_empty() && same_branch && same_refs && self.base.commit == self.snapshot.commit
     }
 }

@@ -38,6 +38,9 @@ pub struct Base {
     pub commit: String,
     /// The branch that HEAD names.
     pub branch: Option<String>,
+    /// The key of the refs beside that branch.
+    #[serde(default)]
+    pub refs: String,
     /// Number of files, excluding git's own.
     pub files: usize,
     /// Total size of these files in bytes.

@@ -19,6 +19,7 @@ use super::delta::SnapshotDelta;
 use super::error::SnapshotError;
 use super::history::History;
 use super::listing::Listing;
+use super::refs::IncludedRefs;
 use super::source::Snapshot;
 use super::submodule::Submodule;
 use crate::core::path::{EntryKind, RepoPath};
@@ -60,7 +61,9 @@ impl GitDir {
         if let Some(sparse) = &module.sparse {
             git.write_file("info/sparse-checkout", sparse.pattern_text())?;
         }
-        git.pack_objects(format!("{tip}\n").as_bytes(), true, history)?;
+        let refs = if number == 0 { snapshot.refs.as_ref() } else { &IncludedRefs::default() };
+        git.write_file("packed-refs", refs.packed_refs().unwrap_or_default())?;
+        git.pack_objects(format!("{tip}\n{}", refs.tag_object_list()).as_bytes(), true, history)?;
         git.write_config(snapshot, module)?;
         Ok(Self { dir: git.finish_packing()?, module: number })
     }
@@ -109,6 +112,8 @@ pub struct PreviousRefs<'a> {
     /// The commit, in hexadecimal.
     pub commit: &'a str,
     pub branch: Option<&'a str>,
+    /// The key of the other refs.
+    pub refs: &'a str,
 }
 
 impl Snapshot {
@@ -143,8 +148,12 @@ impl Snapshot {
             };
             found.insert(b"HEAD".to_vec(), Some(head.into_bytes()));
         }
+        let has_other_refs = self.refs.content_key() != old.refs;
+        if has_other_refs {
+            found.insert(b"packed-refs".to_vec(), self.refs.packed_refs().map(<[u8]>::to_vec));
+        }
+        let mut objects = if has_other_refs { self.refs.tag_object_list().into_bytes() } else { Vec::new() };
         if moved {
-            let git = AlternateObjects::new(module)?;
             let (host, old) = (module.open()?, Oid::from_str(old.commit)?);
             let cut = self.history.shallow_boundary(&host, module.commit)?;
             if !cut.is_empty() {
@@ -152,11 +161,11 @@ impl Snapshot {
                 found.insert(b"shallow".to_vec(), Some(text.into_bytes()));
             }
             let commits = self.history.commits_beyond(&host, module.commit, old)?;
-            git.pack_objects(
-                &format_object_list(&super::new_objects::list_new_objects(&host, &commits, old, &cut)?),
-                false,
-                self.history,
-            )?;
+            objects.extend(format_object_list(&super::new_objects::list_new_objects(&host, &commits, old, &cut)?));
+        }
+        if !objects.is_empty() {
+            let git = AlternateObjects::new(module)?;
+            git.pack_objects(&objects, false, self.history)?;
             let dir = git.finish_packing()?;
             for (path, is_directory) in list_dir(&dir.path().join("objects/pack"))? {
                 if !is_directory {

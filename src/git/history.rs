@@ -107,14 +107,23 @@ impl History {
             Self::None => return Ok(BTreeSet::new()),
             Self::Depth { .. } => self.walk_to_depth(git, tip, &mut cut)?,
             Self::Full if cut.is_empty() => return Ok(cut),
-            Self::Full => {
-                let mut walk = git.revwalk()?;
-                walk.push(tip)?;
-                walk.collect::<Result<_, _>>()?
-            }
+            Self::Full => self.included_commits(git, tip)?,
         };
         cut.retain(|id| reached.contains(id));
         Ok(cut)
+    }
+
+    /// Returns the commits that are included with the tip.
+    pub(crate) fn included_commits(self, git: &Repository, tip: Oid) -> Result<BTreeSet<Oid>, SnapshotError> {
+        match self {
+            Self::None => Ok(BTreeSet::new()),
+            Self::Depth { .. } => self.walk_to_depth(git, tip, &mut host_boundary(git)),
+            Self::Full => {
+                let mut walk = git.revwalk()?;
+                walk.push(tip)?;
+                Ok(walk.collect::<Result<_, _>>()?)
+            }
+        }
     }
 
     /// Walks to the depth, adds the commits at it to `cut`, and returns all commits on the way. Returns nothing if

@@ -1,10 +1,13 @@
 //! Identifies the contents of a snapshot without reading them, at a cost that does not depend on the size of the tree.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
 use super::error::SnapshotError;
 use super::history::{History, HistoryChoice};
 use super::own_git::{IdentityRole, read_identity};
+use super::refs::IncludedRefs;
 use super::repo::HostRepo;
 use super::submodule::{Modules, SkippedSubmodule, Submodule};
 use crate::core::hex::to_hex;
@@ -37,6 +40,8 @@ pub struct Snapshot {
     pub modules: Vec<Submodule>,
     /// Submodules whose content is not included.
     pub skipped_submodules: Vec<SkippedSubmodule>,
+    /// The refs beside HEAD's own branch.
+    pub refs: Arc<IncludedRefs>,
     /// The name and email address for the agent's commits.
     pub author: (String, String),
 }
@@ -58,10 +63,12 @@ impl HostRepo {
             || ("Airlock".to_owned(), "airlock@localhost".to_owned()),
             |author| (author.name, author.email),
         );
+        let history = History::resolve_choice(self, options.history)?;
         Ok(Snapshot {
             commit: commit.to_string(),
+            refs: Arc::new(self.select_refs(commit, branch.as_deref(), history)?),
             branch,
-            history: History::resolve_choice(self, options.history)?,
+            history,
             modules,
             skipped_submodules: skipped,
             author,

@@ -183,7 +183,9 @@ impl WorkspaceSearch<'_> {
             self.list_subdirs(b".git/worktrees").await.iter().map(|name| display_name(name)).collect();
         found.extend(format_names("worktree", "worktrees", &worktrees));
         found.extend(format_names("ref", "refs", &self.list_other_refs().await));
-        if self.is_new(b".git/packed-refs").await {
+        // The file that Airlock wrote has that size.
+        let packed = self.list_dir(Root::Work, b".git").await.into_iter().find(|entry| entry.name == b"packed-refs");
+        if packed.is_some_and(|packed| packed.stat.size != record.manifest.refs.packed_size) {
             found.push("packed refs (git for-each-ref lists them)".to_owned());
         }
         if found.is_empty() && has_objects {

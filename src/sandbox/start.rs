@@ -318,7 +318,7 @@ fn git_files_task(
     let index = BaseStore::new(&host.common_dir).index_path(&prepared_base.base);
     move || {
         let index = || fresh_index.map_or_else(|| std::fs::read(index), Ok);
-        let old = PreviousRefs { commit: &base.commit, branch: base.branch.as_deref() };
+        let old = PreviousRefs { commit: &base.commit, branch: base.branch.as_deref(), refs: &base.refs };
         snapshot.fast_forward(&old, index, &delta, &written)
     }
 }

@@ -20,6 +20,10 @@ fn run_script(repo: &TestRepo, options: &[&str], script: &str) -> String {
     repo.airlock(&[&["run"], options, &["--", "sh", "-euc", script]].concat()).ok().stdout
 }
 
+fn base_count(repo: &TestRepo) -> usize {
+    airlock::base::BaseStore::new(&repo.path.join(".git")).list_bases().expect("listed").len()
+}
+
 fn to_owned_pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
     list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
 }
@@ -107,6 +111,70 @@ fn rewritten_history_gets_a_new_base() {
 }
 
 #[test]
+fn tags_and_base_branch_go_along_with_their_commits() {
+    let mut repo = TestRepo::new();
+    repo.git(&["tag", "-a", "v1.0", "-m", "the first"]);
+    repo.git(&["tag", "-a", "of-a-tag", "-m", "nested", "v1.0"]);
+    repo.git(&["tag", "blob", &repo.git(&["rev-parse", "HEAD:a.txt"]).trim().to_owned()]);
+    repo.git(&["update-ref", "refs/remotes/origin/main", "HEAD"]);
+    repo.git(&["symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/main"]);
+    repo.git(&["update-ref", "refs/remotes/origin/other", "HEAD"]);
+    repo.git(&["checkout", "-qb", "side"]);
+    repo.write("a.txt", "side\n");
+    repo.git(&["commit", "-qam", "side"]);
+    repo.git(&["tag", "-a", "unreached", "-m", "of another branch"]);
+    let unreached = repo.git(&["rev-parse", "unreached", "unreached^{commit}"]).replace('\n', " ");
+    repo.git(&["checkout", "-qb", "feature", "main"]);
+    repo.write("b.txt", "feature\n");
+    repo.git(&["add", "b.txt"]);
+    repo.git(&["commit", "-qm", "feature"]);
+    let refs = "git for-each-ref --format='%(refname)'";
+    let script = format!(
+        "{refs}; git describe; git diff --name-only main...HEAD; git log --format=%s origin/main..HEAD; for id in {unreached}; do ! git cat-file -e $id 2>&1; done; git fsck 2>&1"
+    );
+    let all = "refs/heads/feature\nrefs/heads/main\nrefs/remotes/origin/main\nrefs/tags/of-a-tag\nrefs/tags/v1.0\n";
+    for mode in ["overlay", "copy"] {
+        repo.set("AIRLOCK_WORKSPACE", mode);
+        let shown = run_script(&repo, &[], &script);
+        assert!(shown.starts_with(&format!("{all}{}", repo.git(&["describe"]))), "{shown}");
+        assert!(shown.ends_with("\nb.txt\nfeature\n"), "{shown}");
+    }
+    repo.set("AIRLOCK_WORKSPACE", "overlay");
+    let commit = repo.git(&["rev-parse", "HEAD"]);
+    assert!(repo.airlock(&["run", "--", "true"]).ok().stderr.contains("changed nothing, so it is removed"));
+
+    // Refs change while the commit and its base stay.
+    repo.git(&["tag", "-a", "v1.1", "-m", "the second"]);
+    repo.git(&["tag", "-d", "of-a-tag"]);
+    let bases = base_count(&repo);
+    let newer = "refs/heads/feature\nrefs/heads/main\nrefs/remotes/origin/main\nrefs/tags/v1.0\nrefs/tags/v1.1\n";
+    let described = run_script(&repo, &[], &format!("{refs}; git describe; git cat-file -t v1.1; git fsck --no-dangling 2>&1"));
+    assert_eq!(described, format!("{newer}v1.1\ntag\n"));
+    assert_eq!((base_count(&repo), repo.git(&["rev-parse", "HEAD"])), (bases, commit));
+
+    // The base branch has moved on.
+    repo.git(&["update-ref", "refs/remotes/origin/main", "side"]);
+    repo.git(&["branch", "-f", "main", "side"]);
+    repo.sandbox("moved", &format!("{refs}; cat ~/.claude/CLAUDE.md; touch new")).ok();
+    let status = repo.airlock(&["status", "moved"]).ok().stdout;
+    let fork = repo.git(&["merge-base", "HEAD", "side"]);
+    assert!(status.contains("2 tags"), "{status}");
+    let note = format!("main has further commits, which are not included; HEAD left it at {}", fork.trim());
+    assert!(status.contains(&note), "{status}");
+    let shown = run_script(&repo, &[], &format!("{refs}; cat ~/.claude/CLAUDE.md"));
+    assert!(!shown.contains("refs/heads/main") && shown.contains(&note), "{shown}");
+
+    // Other refs of the agent are named as before.
+    let kept = repo.airlock(&["run", "--", "git", "pack-refs", "--all"]).ok().stderr;
+    assert!(kept.contains("packed refs"), "{kept}");
+    assert_eq!(
+        run_script(&repo, &["--history", "none"], &format!("{refs}; git describe --always >/dev/null")),
+        "refs/heads/feature\n"
+    );
+    assert!(run_script(&repo, &["--history", "1"], refs).ends_with("refs/tags/v1.1\n"));
+}
+
+#[test]
 fn history_option_limits_commits() {
     let repo = TestRepo::new();
     for n in 1..6 {
@@ -131,7 +199,7 @@ fn history_option_limits_commits() {
     // Nothing else of the host's git directory is in the sandbox.
     assert_eq!(
         run_script(&repo, &[], "git for-each-ref --format='%(refname)'; git remote; ls .git/hooks 2>/dev/null || true"),
-        "refs/heads/main\n"
+        "refs/heads/main\nrefs/tags/v1\n"
     );
     assert_snapshot!(repo.airlock(&["run", "--history", "some", "--", "true"]), @"
     status: 125
@@ -613,7 +681,7 @@ fn partial_history_fast_forwards_over_old_merges() {
             let difference = now.read_delta_from(&before.commit, share).expect("read").expect("few differ");
             assert!(now.count_changed_paths(&before.commit, share).expect("asked").is_some());
             let index = || std::fs::read(base.file_path("index".as_ref()));
-            let from = PreviousRefs { commit: &before.commit, branch: None };
+            let from = PreviousRefs { commit: &before.commit, branch: None, refs: &before.refs.content_key() };
             let delta = now.fast_forward(&from, index, &difference, &Default::default()).expect("made");
             let folder = tempfile::tempdir().expect("a folder");
             let git = |folder: &std::path::Path, args: &[&str]| {
