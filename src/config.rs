@@ -54,6 +54,12 @@ macro_rules! settings {
 settings! {
     /// The agent image.
     image: String, false;
+    /// The base of agent images that Airlock builds: the name of an image, or the path of a root file system as tar.
+    image_base: String, false;
+    /// A Dockerfile of the repository, as committed, from which the agent image is built.
+    dockerfile: String, false;
+    /// The version of Claude Code in images that Airlock builds: `pinned`, `latest`, or a version such as `2.1.x`.
+    claude_version: String, false;
     /// The memory limit, such as `4g`.
     memory: String, false;
     /// The CPU limit, such as `1.5`.

@@ -13,6 +13,7 @@ pub mod engine;
 pub mod gateway;
 pub mod git;
 pub mod guest_client;
+pub mod images;
 pub mod protocol;
 pub mod registries;
 pub mod render;

@@ -458,12 +458,23 @@ pub(super) enum ImageVerb {
         /// Start from an image, or from a root file system in a tar archive
         #[arg(long, value_name = "IMAGE|ROOTFS.tar")]
         base: Option<String>,
-        /// Install this version of Claude Code
-        #[arg(long, value_name = "VERSION", conflicts_with = "claude")]
-        claude_version: Option<String>,
-        /// Install a `claude` binary of this machine instead of the npm package
-        #[arg(long, value_name = "PATH")]
-        claude: Option<std::path::PathBuf>,
+        /// Install packages of the base's distribution (repeatable)
+        #[arg(long, value_name = "PACKAGE", value_delimiter = ',')]
+        with: Vec<String>,
+        /// Install this version of Claude Code (2.1.197, 2.1.x, latest), or a `claude` binary of this machine
+        #[arg(long, value_name = "VERSION|PATH")]
+        claude: Option<String>,
+        /// Name of the image
+        #[arg(long, value_name = "IMAGE", default_value = crate::images::AGENT_IMAGE)]
+        name: String,
+        /// Build the image that fits the files of this repository, and use it here from now on
+        #[arg(long, conflicts_with_all = ["base", "with", "claude", "name"])]
+        project: bool,
+    },
+    /// Build images again, with the newest base, packages and Claude Code
+    Update {
+        /// Images to build again [default: all that Airlock built]
+        names: Vec<String>,
     },
     /// List Airlock's images
     Ls {

@@ -13,7 +13,7 @@ use bollard::models::{
 use bollard::query_parameters::{
     BuildImageOptions, CreateContainerOptions, CreateImageOptions, InspectContainerOptions, KillContainerOptions,
     ListContainersOptions, ListImagesOptions, ListVolumesOptions, RemoveContainerOptions, RemoveImageOptions,
-    RemoveVolumeOptions, ResizeContainerTTYOptions, StatsOptions, WaitContainerOptions,
+    RemoveVolumeOptions, ResizeContainerTTYOptions, StatsOptions, TagImageOptions, WaitContainerOptions,
 };
 use bollard::{API_DEFAULT_VERSION, ClientVersion, body_try_stream};
 use futures_util::{StreamExt, TryStreamExt};
@@ -335,6 +335,9 @@ impl Engine for Docker {
                     volumes: config.volumes.unwrap_or_default().into_iter().collect(),
                     layers: image.root_fs.and_then(|fs| fs.layers).unwrap_or_default(),
                     created: 0,
+                    arch: image.architecture.unwrap_or_default(),
+                    has_entrypoint: config.entrypoint.is_some_and(|words| !words.is_empty()),
+                    on_build: config.on_build.unwrap_or_default(),
                 }))
             }
             Err(EngineError::Refused { status: 404, .. }) => Ok(None),
@@ -354,16 +357,19 @@ impl Engine for Docker {
             volumes: Vec::new(),
             layers: Vec::new(),
             created: i.created,
+            arch: String::new(),
+            has_entrypoint: false,
+            on_build: Vec::new(),
         };
         Ok(found.into_iter().map(image).collect())
     }
 
     async fn import_image(&self, tar: TarStream, name: &str, changes: &[String]) -> Result<String, EngineError> {
-        let (repo, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
+        let name_parts = (!name.is_empty()).then(|| name.rsplit_once(':').unwrap_or((name, "latest")));
         let options = CreateImageOptions {
             from_src: Some("-".into()),
-            repo: Some(repo.into()),
-            tag: Some(tag.into()),
+            repo: name_parts.map(|(repo, _)| repo.into()),
+            tag: name_parts.map(|(_, tag)| tag.into()),
             changes: changes.to_vec(),
             ..Default::default()
         };
@@ -384,9 +390,13 @@ impl Engine for Docker {
     async fn build_image(&self, build: ImageBuild, progress: &BuildProgress<'_>) -> Result<(), EngineError> {
         let options = BuildImageOptions {
             t: Some(build.name.clone()),
+            dockerfile: build.dockerfile,
+            target: build.target.unwrap_or_default(),
             rm: true,
             forcerm: true,
             buildargs: Some(build.args.into_iter().collect()),
+            labels: Some(to_hash_map(&build.labels)),
+            nocache: build.fresh,
             networkmode: build.network,
             ..Default::default()
         };
@@ -398,6 +408,28 @@ impl Engine for Docker {
             }
         }
         Ok(())
+    }
+
+    async fn pull_image(&self, name: &str, progress: &BuildProgress<'_>) -> Result<(), EngineError> {
+        // Without a tag, the engine would get all of them.
+        let has_tag = name.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
+        let image = if has_tag { name.to_owned() } else { format!("{name}:latest") };
+        let options = CreateImageOptions { from_image: Some(image), ..Default::default() };
+        let mut lines = self.client.create_image(Some(options), None, None);
+        while let Some(line) = lines.next().await {
+            let line = line.map_err(refused_attempt(format!("pull the image {name}")))?;
+            if let Some(text) = line.status {
+                progress(&text);
+            }
+        }
+        Ok(())
+    }
+
+    async fn tag_image(&self, image: &str, name: &str) -> Result<(), EngineError> {
+        let (repo, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
+        let options = TagImageOptions { repo: Some(repo.into()), tag: Some(tag.into()) };
+        let tagged = self.client.tag_image(image, Some(options)).await;
+        tagged.map_err(refused_attempt(format!("name the image {name}")))
     }
 
     async fn remove_image(&self, name: &str) -> Result<(), EngineError> {

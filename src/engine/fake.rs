@@ -89,6 +89,12 @@ impl Engine for FakeEngine {
     async fn build_image(&self, build: ImageBuild, _: &BuildProgress<'_>) -> Result<(), EngineError> {
         self.record_call(format!("build image {}", build.name))
     }
+    async fn pull_image(&self, name: &str, _: &BuildProgress<'_>) -> Result<(), EngineError> {
+        self.record_call(format!("pull image {name}"))
+    }
+    async fn tag_image(&self, _: &str, name: &str) -> Result<(), EngineError> {
+        self.record_call(format!("tag image {name}"))
+    }
     async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
         self.record_call(format!("remove image {name}"))
     }

@@ -1,26 +1,18 @@
-//! Provides the two images: the guest's, imported from the embedded binary, and the agent's, built from the embedded
-//! Dockerfile.
+//! Provides the guest's image, imported from the embedded binary, and streams what images are built from.
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::EngineError;
-use super::traits::{BuildProgress, Engine, ImageBuild, TarStream};
+use super::traits::{Engine, TarStream};
 
 /// The statically linked guest.
 const GUEST_BINARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/airlock-guest"));
-const DOCKERFILE: &str = include_str!("Dockerfile");
-/// The version of Claude Code that this version of Airlock was tested with.
-pub const CLAUDE_VERSION: &str = "2.1.197";
-/// The default base of the agent image.
-pub const DEFAULT_BASE: &str = "debian:bookworm-slim";
-/// The name of the agent image.
-pub const AGENT_IMAGE: &str = "airlock-agent:latest";
-/// The label on both images: `guest` or `agent`.
+/// The label on all images: `guest`, `agent`, `base` or `stage`.
 pub const IMAGE_LABEL: &str = "dev.airlock.image";
 
 /// Imports the guest image unless the engine has it, and returns its ID.
@@ -125,80 +117,35 @@ fn append_file(tar: &mut tar::Builder<impl io::Write>, path: &str, mode: u32, by
     tar.append_data(&mut header, path, bytes)
 }
 
-/// The options for building the agent image.
-#[derive(Debug, Clone)]
-pub struct AgentImageOptions {
-    /// The name of an image, or a file that contains a root file system as tar.
-    pub base: String,
-    /// The version of Claude Code to download unless `claude` is given.
-    pub claude_version: String,
-    /// A `claude` binary on this machine.
-    pub claude: Option<PathBuf>,
+/// Creates the context of a build: a Dockerfile, and a file `claude` if there is one.
+pub(crate) fn build_context(dockerfile: String, claude: Option<PathBuf>) -> TarStream {
+    stream_archive(move |writer| {
+        let mut tar = tar::Builder::new(writer);
+        append_file(&mut tar, "Dockerfile", 0o644, dockerfile.as_bytes())?;
+        if let Some(path) = claude {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o755);
+            let file = File::open(&path)?;
+            header.set_size(file.metadata()?.len());
+            tar.append_data(&mut header, "claude", file)?;
+        }
+        tar.into_inner().map(drop)
+    })
 }
 
-/// Builds the agent image.
-///
-/// # Errors
-/// A file that cannot be read, or an error of the builder.
-pub async fn build_agent(
-    engine: &dyn Engine,
-    options: &AgentImageOptions,
-    progress: &BuildProgress<'_>,
-) -> Result<(), EngineError> {
-    let mut base = options.base.clone();
-    if Path::new(&base).is_file() {
-        base = "airlock-base:latest".into();
-        progress(&format!("importing the base image from {}", options.base));
-        let file = File::open(&options.base).map_err(|e| EngineError::Refused {
-            attempt: format!("read the base image {}", options.base),
-            message: e.to_string(),
-            status: 0,
-        })?;
-        engine.import_image(stream_file(file), &base, &[format!("LABEL {IMAGE_LABEL}=base")]).await?;
-    }
-    let fetch = match &options.claude {
-        Some(_) => "FROM scratch AS claude\nCOPY claude /claude\n".to_owned(),
-        None => concat!(
-            "FROM node:22-bookworm-slim AS claude\n",
-            "ARG CLAUDE_VERSION\n",
-            "RUN cd /tmp && npm pack \"@anthropic-ai/claude-code-linux-$(node -p process.arch)@${CLAUDE_VERSION}\" \\\n",
-            " && tar xzf ./*.tgz && mv package/claude /claude\n",
-        )
-        .to_owned(),
-    };
-    let dockerfile = DOCKERFILE.replace("# @claude@\n", &fetch);
-    let context = build_context(dockerfile, options.claude.clone());
-    let version = if options.claude.is_some() { "of this machine".into() } else { options.claude_version.clone() };
-    let args = vec![("BASE".into(), base), ("CLAUDE_VERSION".into(), version)];
-    // If the engine has no bridge, packages can only be downloaded through the host's network.
-    let network = (!engine.has_bridge().await).then(|| "host".to_owned());
-    engine.build_image(ImageBuild { context, name: AGENT_IMAGE.into(), args, network }, progress).await
-}
-
-fn build_context(dockerfile: String, claude: Option<PathBuf>) -> TarStream {
-    let (writer, stream) = open_pipe();
+/// Streams what a thread writes.
+pub(crate) fn stream_archive(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()> + Send + 'static) -> TarStream {
+    let (mut writer, stream) = open_pipe();
     std::thread::spawn(move || {
-        let errors = writer.0.clone();
-        let result = (|| {
-            let mut tar = tar::Builder::new(writer);
-            append_file(&mut tar, "Dockerfile", 0o644, dockerfile.as_bytes())?;
-            if let Some(path) = claude {
-                let mut header = tar::Header::new_gnu();
-                header.set_mode(0o755);
-                let file = File::open(&path)?;
-                header.set_size(file.metadata()?.len());
-                tar.append_data(&mut header, "claude", file)?;
-            }
-            tar.into_inner().map(drop)
-        })();
-        if let Err(error) = result {
-            let _ = errors.blocking_send(Err(error));
+        if let Err(error) = write(&mut writer) {
+            let _ = writer.0.blocking_send(Err(error));
         }
     });
     stream
 }
 
-fn stream_file(mut file: File) -> TarStream {
+/// Streams a file to the engine.
+pub(crate) fn stream_file(mut file: File) -> TarStream {
     let (writer, stream) = open_pipe();
     std::thread::spawn(move || {
         let mut buffer = vec![0; 1 << 18];

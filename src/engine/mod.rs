@@ -21,8 +21,8 @@ pub use spec::sidecar_spec;
 pub(crate) use spec::{
     AgentContainerOptions, AgentVolumes, ContainerSpec, Mount, Network, OWNER_PORT, SIDECAR_MOUNTS, agent_spec,
 };
-pub use traits::{AttachedStreams, Engine, Labels, OutputChunk};
-pub(crate) use traits::{EngineInfo, ImageInfo, VolumeInfo, VolumeSpec};
+pub use traits::{AttachedStreams, Engine, ImageInfo, Labels, OutputChunk};
+pub(crate) use traits::{BuildProgress, EngineInfo, ImageBuild, TarStream, VolumeInfo, VolumeSpec};
 
 /// Returns the SHA-256 in hexadecimal.
 fn sha256_hex(bytes: &[u8]) -> String {

@@ -34,10 +34,14 @@ pub trait Engine: Send + Sync {
     async fn find_image(&self, name: &str) -> Result<Option<ImageInfo>, EngineError>;
     /// Lists the images with a label.
     async fn list_images(&self, label: &str) -> Result<Vec<ImageInfo>, EngineError>;
-    /// Creates an image of one layer from a root file system in a tar archive, and returns its ID.
+    /// Creates an image of one layer from a root file system in a tar archive, and returns its ID. The name may be empty.
     async fn import_image(&self, tar: TarStream, name: &str, changes: &[String]) -> Result<String, EngineError>;
     /// Builds an image and passes each line of the builder's output to `progress`.
     async fn build_image(&self, build: ImageBuild, progress: &BuildProgress<'_>) -> Result<(), EngineError>;
+    /// Gets an image from its registry, and passes each line of the engine's output to `progress`.
+    async fn pull_image(&self, name: &str, progress: &BuildProgress<'_>) -> Result<(), EngineError>;
+    /// Gives an image another name.
+    async fn tag_image(&self, image: &str, name: &str) -> Result<(), EngineError>;
     /// Removes an image. A missing image is not an error.
     async fn remove_image(&self, name: &str) -> Result<(), EngineError>;
 
@@ -143,6 +147,12 @@ pub struct ImageInfo {
     pub layers: Vec<String>,
     /// The creation time in seconds since the epoch; 0 unless the image comes from a listing.
     pub created: i64,
+    /// The CPU architecture in Go's spelling; empty in a listing.
+    pub arch: String,
+    /// Whether the image has an entrypoint, which no sandbox runs.
+    pub has_entrypoint: bool,
+    /// Instructions for builds that start from the image (`ONBUILD`).
+    pub on_build: Vec<String>,
 }
 
 /// A volume of the engine.
@@ -205,10 +215,17 @@ pub struct ContainerInfo {
 
 /// The input of an image build.
 pub struct ImageBuild {
-    /// The build context, with a file `Dockerfile` at its root.
+    /// The build context.
     pub context: TarStream,
+    /// The path of the Dockerfile in the context.
+    pub dockerfile: String,
+    /// The stage to build, or `None` for the last one.
+    pub target: Option<String>,
     /// The name of the new image.
     pub name: String,
+    pub labels: Labels,
+    /// Whether to run every step again.
+    pub fresh: bool,
     /// The values of the `ARG` instructions.
     pub args: Vec<(String, String)>,
     /// The network of `RUN` steps, or `None` for the engine's default.

@@ -3,6 +3,7 @@
 //! The host repository is only read: its index, refs, stash and worktrees do not change, and no hook, filter or monitor
 //! that a repository names is run.
 
+mod archive;
 mod commit_view;
 mod config_files;
 mod conversion;
@@ -28,6 +29,7 @@ mod tree_diff;
 mod uncommitted;
 mod wildmatch;
 
+pub use archive::CommittedDir;
 pub use commit_view::{CommittedEntry, CommittedTree};
 pub(crate) use config_files::ConfiguredPath;
 pub(crate) use conversion::{AttributeFiles, MergeAttribute};

@@ -148,7 +148,8 @@ fn tags_and_base_branch_go_along_with_their_commits() {
     repo.git(&["tag", "-d", "of-a-tag"]);
     let bases = base_count(&repo);
     let newer = "refs/heads/feature\nrefs/heads/main\nrefs/remotes/origin/main\nrefs/tags/v1.0\nrefs/tags/v1.1\n";
-    let described = run_script(&repo, &[], &format!("{refs}; git describe; git cat-file -t v1.1; git fsck --no-dangling 2>&1"));
+    let described =
+        run_script(&repo, &[], &format!("{refs}; git describe; git cat-file -t v1.1; git fsck --no-dangling 2>&1"));
     assert_eq!(described, format!("{newer}v1.1\ntag\n"));
     assert_eq!((base_count(&repo), repo.git(&["rev-parse", "HEAD"])), (bases, commit));
 

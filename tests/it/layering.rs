@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 /// Modules that every layer may use.
 const CORE: [&str; 2] = ["core", "protocol"];
 /// Each layer with the layers that it may use besides.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 20] = [
     ("core", &[]),
     ("terminal", &[]),
     ("git", &[]),
     ("engine", &[]),
+    ("images", &["engine"]),
     ("changes", &[]),
     ("changes/rule_table", &[]),
     ("gateway", &[]),
@@ -19,7 +20,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("registries", &["gateway"]),
     ("guest_client", &["changes", "engine", "gateway"]),
     ("base", &["engine", "git", "changes", "guest_client", "terminal"]),
-    ("sandbox", &["base", "engine", "git", "changes", "gateway", "guest_client", "registries", "terminal"]),
+    ("sandbox", &["base", "engine", "git", "changes", "gateway", "guest_client", "images", "registries", "terminal"]),
     ("review", &["changes"]),
     ("render", &["changes", "review"]),
     ("tui", &["changes", "review", "render", "terminal"]),

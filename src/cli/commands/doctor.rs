@@ -14,9 +14,9 @@ use crate::cli::ops::settings::load_settings;
 use crate::cli::output::{Output, print_stdout};
 use crate::config::Settings;
 use crate::core::escape::Escaped;
-use crate::engine::image::{AGENT_IMAGE, CLAUDE_VERSION};
 use crate::engine::{Docker, Engine, EngineInfo};
 use crate::gateway::{ClaudeSettings, ConnectionSettings, CredentialKind, CredentialSource, NetworkLevel};
+use crate::images::{AGENT_IMAGE, CLAUDE_VERSION};
 use crate::sandbox::probe;
 use crate::terminal;
 

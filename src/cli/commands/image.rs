@@ -1,31 +1,32 @@
-//! `airlock image`, and the first build of the agent image.
+//! `airlock image`: builds, lists and removes agent images.
 
-use std::time::{Duration, Instant};
+use std::path::Path;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::cli::args::ImageVerb;
 use crate::cli::error::CliError;
 use crate::cli::json::render_json;
-use crate::cli::ops::repo::{create_runtime, format_age};
+use crate::cli::ops::agent_image::{build_image, claude_version, find_or_build_recipe};
+use crate::cli::ops::choose_image::{Proposal, choose_image};
+use crate::cli::ops::repo::{Repo, create_runtime, format_age};
+use crate::cli::ops::settings::load_settings;
 use crate::cli::output::{Output, print_stdout};
 use crate::core::escape::Escaped;
-use crate::engine::image::{AGENT_IMAGE, AgentImageOptions, CLAUDE_VERSION, DEFAULT_BASE, IMAGE_LABEL, build_agent};
-use crate::engine::{Docker, Engine, EngineError, ImageInfo};
+use crate::engine::image::IMAGE_LABEL;
+use crate::engine::{Docker, Engine, ImageInfo};
+use crate::git::SnapshotOptions;
+use crate::images::{BaseSource, CLAUDE_VERSION, ClaudeSource, ImageRecipe, read_recipe};
 
 pub(crate) fn run_image(verb: ImageVerb, output: Output) -> Result<u8, CliError> {
     create_runtime()?.block_on(async {
         let engine = Docker::connect().await?;
         match verb {
-            ImageVerb::Build { base, claude_version, claude } => {
-                let options = AgentImageOptions {
-                    base: base.unwrap_or_else(|| DEFAULT_BASE.into()),
-                    claude_version: claude_version.unwrap_or_else(|| CLAUDE_VERSION.into()),
-                    claude,
-                };
-                build_image(&engine, &options, output).await?;
+            ImageVerb::Build { project: true, .. } => build_project_image(&engine, output).await?,
+            ImageVerb::Build { base, with, claude, name, project: false } => {
+                build_image(&engine, &create_recipe(base, with, claude)?, (&name, false), None, output).await?;
             }
+            ImageVerb::Update { names } => update_images(&engine, &names, output).await?,
             ImageVerb::Ls { json } => list_images(&engine.list_images(IMAGE_LABEL).await?, json)?,
             ImageVerb::Rm { names } => remove_images(&engine, &names, output).await?,
         }
@@ -33,63 +34,69 @@ pub(crate) fn run_image(verb: ImageVerb, output: Output) -> Result<u8, CliError>
     })
 }
 
-/// Returns the image to run. Builds Airlock's agent image if it does not exist yet.
-pub(crate) async fn find_or_build_image(
-    engine: &dyn Engine,
-    requested: Option<&str>,
-    output: Output,
-) -> Result<ImageInfo, CliError> {
-    let name = requested.unwrap_or(AGENT_IMAGE);
-    if let Some(image) = engine.find_image(name).await? {
-        // An image with the name of Airlock's image must also have its label. Any other image is the user's choice.
-        if name == AGENT_IMAGE && image.labels.get(IMAGE_LABEL).is_none_or(|kind| kind != "agent") {
-            return Err(CliError::from(EngineError::Foreign { kind: "image", name: name.into() })
-                .with_hint("to replace it, run `airlock image build`"));
-        }
-        return Ok(image);
-    }
-    if requested.is_some_and(|w| w != AGENT_IMAGE) {
-        return Err(CliError::failed(format!("the image `{name}` does not exist"))
-            .with_hint(format!("run `docker pull {name}`, or omit `--image`")));
-    }
-    output.print_status("building the agent image; this happens once");
-    let options = AgentImageOptions { base: DEFAULT_BASE.into(), claude_version: CLAUDE_VERSION.into(), claude: None };
-    build_image(engine, &options, output).await?;
-    engine
-        .find_image(name)
-        .await?
-        .ok_or_else(|| CliError::failed(format!("the image `{name}` was removed after it was built")))
+/// Builds the image that the files of the current repository call for.
+async fn build_project_image(engine: &Docker, output: Output) -> Result<(), CliError> {
+    let repo = Repo::open(output)?;
+    let snapshot = repo.host.take_snapshot(&SnapshotOptions::default())?;
+    let choice = choose_image(&repo.host, &snapshot.commit, &load_settings()?, Proposal::Take, output)?;
+    let Some(recipe) = &choice.recipe else {
+        return Err(CliError::failed("nothing in this repository calls for a particular image")
+            .with_hint("choose packages yourself: `airlock image build --with PACKAGE,…`"));
+    };
+    find_or_build_recipe(engine, &repo.host, (recipe, choice.context.as_ref()), output).await?;
+    output.print_status(&format!("sandboxes of this repository use {}", recipe.image_name()));
+    Ok(())
 }
 
-async fn build_image(engine: &dyn Engine, options: &AgentImageOptions, output: Output) -> Result<(), CliError> {
-    let start = Instant::now();
-    let bar = if output.is_progress_shown() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}") {
-        bar.set_style(style);
+/// Returns the recipe that the options describe.
+fn create_recipe(
+    base: Option<String>,
+    mut packages: Vec<String>,
+    claude: Option<String>,
+) -> Result<ImageRecipe, CliError> {
+    let mut recipe = ImageRecipe::new_default(&claude.clone().unwrap_or(claude_version(&load_settings()?)));
+    let absolute = |text: &str| std::path::absolute(text).unwrap_or_else(|_| text.into());
+    if let Some(path) = claude.filter(|text| text.contains('/') || Path::new(text).is_file()) {
+        if !Path::new(&path).is_file() {
+            return Err(CliError::usage(format!("--claude: {path} is not a file")));
+        }
+        recipe.claude = ClaudeSource::File(absolute(&path));
     }
-    bar.enable_steady_tick(Duration::from_millis(100));
-    let last = std::sync::Mutex::new(Vec::<String>::new());
-    let progress = |line: &str| {
-        let shown = Escaped::new(line).to_string();
-        bar.set_message(shown.clone());
-        if bar.is_hidden() && line.starts_with("Step ") {
-            output.print_status(&shown);
+    if let Some(base) = base {
+        recipe.base = BaseSource::parse_base(&base);
+    }
+    packages.sort();
+    packages.dedup();
+    recipe.packages = packages;
+    recipe.check_packages().map_err(|name| CliError::usage(format!("--with: {name} is not the name of a package")))?;
+    Ok(recipe)
+}
+
+/// Builds the named images again, or all.
+async fn update_images(engine: &Docker, names: &[String], output: Output) -> Result<(), CliError> {
+    let version = claude_version(&load_settings()?);
+    let images = engine.list_images(IMAGE_LABEL).await?;
+    let is_agent = |image: &&ImageInfo| image.labels.get(IMAGE_LABEL).is_some_and(|kind| kind == "agent");
+    let ours = images.iter().filter(is_agent).flat_map(|image| image.names.iter().map(move |name| (name, image)));
+    let ours: Vec<_> = ours.filter(|(name, _)| !name.starts_with("<none>")).collect();
+    if let Some(unknown) = names.iter().find(|name| ours.iter().all(|(own, _)| own != name)) {
+        return Err(CliError::failed(format!("no agent image of Airlock is named `{unknown}`"))
+            .with_hint("to list the images, run `airlock image ls`"));
+    }
+    for (name, image) in ours.iter().filter(|(name, _)| names.is_empty() || names.contains(name)) {
+        let Some(mut recipe) = read_recipe(image) else {
+            output.print_status(&format!(
+                "{} is not built again: the files that it was built from are gone",
+                Escaped::new(name)
+            ));
+            continue;
+        };
+        // A version that the recipe names was chosen for this image.
+        if recipe.claude == ClaudeSource::Npm(CLAUDE_VERSION.into()) {
+            recipe.claude = ClaudeSource::Npm(version.clone());
         }
-        if let Ok(mut last) = last.lock() {
-            last.extend((!line.is_empty()).then(|| line.to_owned()));
-            let from = last.len().saturating_sub(8);
-            last.drain(..from);
-        }
-    };
-    let built = build_agent(engine, options, &progress).await;
-    bar.finish_and_clear();
-    built.map_err(|error| {
-        let lines = last.lock().map(|l| l.clone()).unwrap_or_default();
-        CliError::from(error).with_details(lines).with_hint(
-            "without a registry, run `airlock image build --base ROOTFS.tar --claude PATH` (`scripts/agent-image` creates both)",
-        )
-    })?;
-    output.print_status(&format!("built {AGENT_IMAGE} ({} s)", start.elapsed().as_secs()));
+        build_image(engine, &recipe, (name, true), None, output).await?;
+    }
     Ok(())
 }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use indicatif::HumanBytes;
 
-use super::image;
 use crate::base::{BaseStore, PreparedBase, RunContext};
 use crate::cli::args::{RunOptions, UncommittedArg};
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
 use crate::cli::ops::agent_config::{new_agent_config, parse_variables};
+use crate::cli::ops::agent_image::find_or_build_image;
+use crate::cli::ops::choose_image::{ImageChoice, Proposal, choose_image};
 use crate::cli::ops::end_summary::{print_run_notes, print_summary, trim_cache};
 use crate::cli::ops::holdings::{describe_holdings, ignored_files_hint};
 use crate::cli::ops::network::{bind_port, describe_network, plan_network};
@@ -22,7 +23,7 @@ use crate::cli::ops::settings::load_settings;
 use crate::cli::ops::start_summary::{DirtyScan, first_line, print_start, print_worktree_status};
 use crate::cli::output::{Output, format_count, print_stderr};
 use crate::cli::progress::Progress;
-use crate::config::WorkspaceMode;
+use crate::config::{Settings, WorkspaceMode};
 use crate::core::name::SandboxName;
 use crate::engine::{Docker, Engine, ImageInfo};
 use crate::gateway::NetworkLevel;
@@ -64,7 +65,7 @@ fn run_sandbox(
 ) -> Result<u8, CliError> {
     let settings = load_settings()?.overridden_by(options.agent.settings());
     let name = options.name.as_deref().map(str::parse::<SandboxName>).transpose()?;
-    let env = parse_variables(&options.agent.env)?;
+    parse_variables(&options.agent.env)?;
     let repo = Repo::open(output)?;
     let base_options = snapshot_options(&options)?;
     if let Some(name) = &name
@@ -86,6 +87,11 @@ fn run_sandbox(
     if let Some(network) = &mut network {
         network.read_requests(&repo.host, &snapshot.commit)?;
     }
+    let proposal = if verb == "claude" { Proposal::Ask } else { Proposal::AskQuietly };
+    let choice = choose_image(&repo.host, &snapshot.commit, &settings, proposal, output)?;
+    let mut options = options;
+    options.agent.env.splice(0..0, choice.env.iter().cloned());
+    let env = parse_variables(&options.agent.env)?;
     let policy = collect_policy(&settings, &repo.host, &snapshot.commit, snapshot.module_paths(), output)?;
     let work = repo.host.read_uncommitted(&snapshot, uncommitted, &options.include)?;
     let runtime = create_runtime()?;
@@ -94,11 +100,11 @@ fn run_sandbox(
         let engine = Docker::connect().await?;
         // A long image build can be interrupted as well.
         let image = tokio::select! {
-            image = find_image_and_info(&engine, settings.image.as_deref(), output) => image?,
+            image = find_image_and_info(&engine, &repo.host, &choice, &settings, output) => image?,
             _ = signals.next(0) => return Err(SandboxError::Interrupted.into()),
         };
         let network = match network {
-            Some(plan) => Some(plan.into_request(&engine, &image.id, output).await?),
+            Some(plan) => Some(plan.into_request(&repo.host, (&engine, &image.id), output).await?),
             None => None,
         };
         let request = RunRequest {
@@ -219,8 +225,14 @@ fn print_base_usage(host: &HostRepo, keep: usize, output: Output) -> Result<(), 
 }
 
 /// Finds or builds the image, while querying the engine's properties.
-async fn find_image_and_info(engine: &dyn Engine, image: Option<&str>, output: Output) -> Result<ImageInfo, CliError> {
-    let (image, info) = tokio::join!(image::find_or_build_image(engine, image, output), engine.engine_info());
+async fn find_image_and_info(
+    engine: &dyn Engine,
+    host: &HostRepo,
+    choice: &ImageChoice,
+    settings: &Settings,
+    output: Output,
+) -> Result<ImageInfo, CliError> {
+    let (image, info) = tokio::join!(find_or_build_image(engine, host, choice, settings, output), engine.engine_info());
     info?;
     image
 }

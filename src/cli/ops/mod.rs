@@ -2,10 +2,13 @@
 
 pub(super) mod advisories;
 pub(super) mod agent_config;
+pub(super) mod agent_image;
+pub(super) mod answers;
 pub(super) mod apply_context;
 pub(super) mod apply_options;
 pub(super) mod apply_to_worktree;
 pub(super) mod backups;
+pub(super) mod choose_image;
 pub(super) mod conflict;
 pub(super) mod decided;
 pub(super) mod decisions;

@@ -158,8 +158,8 @@ impl NetworkPlan {
     /// The engine fails, or the cache cannot be used.
     pub(crate) async fn into_request(
         mut self,
-        engine: &dyn Engine,
-        image: &str,
+        host: &HostRepo,
+        (engine, image): (&dyn Engine, &str),
         output: Output,
     ) -> Result<NetworkRequest, CliError> {
         let defaults = if self.config.level >= NetworkLevel::Packages {
@@ -173,7 +173,7 @@ impl NetworkPlan {
         if self.config.level < NetworkLevel::Packages {
             requests.registries = RepositoryRegistries::default();
         }
-        let (hosts, registries) = requests.ask_user(&packages, &self.config.lists, output)?;
+        let (hosts, registries) = requests.ask_user(host, &packages, &self.config.lists, output)?;
         self.add_hosts(&hosts);
         registries.add_to(&mut packages);
         packages.go_hosts = self.go_hosts;

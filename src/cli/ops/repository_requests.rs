@@ -3,31 +3,22 @@
 //! request.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use etcetera::BaseStrategy as _;
-use sha2::{Digest as _, Sha256};
 use url::Url;
 
+use super::answers::Request;
 use super::policy::{read_committed_file, read_repository_settings};
-use crate::base::repository_id;
 use crate::cli::confirm::ask_yes_no;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
-use crate::core::atomic_file::write_atomic;
-use crate::core::hex::to_hex;
 use crate::gateway::{HostLists, HostName, HostPattern, PackageUpstreams};
 use crate::git::HostRepo;
 use crate::registries::{REPOSITORY_FILES, RepositoryRegistries};
 use crate::terminal;
 
-const FILE_NAME: &str = "repository-requests.json";
-
 /// What a repository requests.
 #[derive(Default)]
 pub(crate) struct RepositoryRequests {
-    /// The identifier of the repository.
-    repository: String,
     pub hosts: Vec<HostPattern>,
     pub registries: RepositoryRegistries,
 }
@@ -44,7 +35,6 @@ impl RepositoryRequests {
             files.extend(read_committed_file(host, commit, path)?.map(|text| (path, text)));
         }
         Ok(Self {
-            repository: repository_id(&host.common_dir).map_err(crate::sandbox::SandboxError::from)?,
             hosts: settings.allow.0,
             registries: RepositoryRegistries::read_files(|path| files.get(path).cloned()),
         })
@@ -57,6 +47,7 @@ impl RepositoryRequests {
     /// The answer cannot be saved.
     pub(crate) fn ask_user(
         self,
+        host: &HostRepo,
         upstreams: &PackageUpstreams,
         lists: &HostLists,
         output: Output,
@@ -74,7 +65,7 @@ impl RepositoryRequests {
         others.retain_urls(|url| !is_known(url));
         let registries = others.list_urls().into_iter().map(|(client, url)| format!("{url} ({client})"));
         let names: Vec<String> = self.hosts.iter().map(ToString::to_string).chain(registries).collect();
-        if names.is_empty() || is_granted(&self.repository, &names, output)? {
+        if names.is_empty() || is_granted(&Request::new(host, &names.join("\0"))?, &names, output)? {
             known_registries.extend(others);
             return Ok((self.hosts, known_registries));
         }
@@ -83,11 +74,9 @@ impl RepositoryRequests {
 }
 
 /// Returns the user's answer about a request, and asks if there is none.
-fn is_granted(repository: &str, names: &[String], output: Output) -> Result<bool, CliError> {
-    let key = to_hex(&Sha256::digest(format!("{repository}\0{}", names.join("\0"))));
+fn is_granted(request: &Request, names: &[String], output: Output) -> Result<bool, CliError> {
     let list = names.join(", ");
-    let mut answers = load_answers();
-    match answers.get(&key) {
+    match request.find_answer() {
         Some(true) => Ok(true),
         Some(false) => {
             output.print_status(&format!("you declined that this repository reaches {list}; `--allow` allows it"));
@@ -96,8 +85,7 @@ fn is_granted(repository: &str, names: &[String], output: Output) -> Result<bool
         None if terminal::is_interactive() => {
             let question = format!("This repository asks to reach {list} from its sandboxes. Allow?");
             let answer = ask_yes_no(&question, false)?;
-            answers.insert(key, answer);
-            save_answers(&answers)?;
+            request.save_answer(answer)?;
             Ok(answer)
         }
         None => {
@@ -105,20 +93,4 @@ fn is_granted(repository: &str, names: &[String], output: Output) -> Result<bool
             Ok(false)
         }
     }
-}
-
-fn state_dir() -> Option<PathBuf> {
-    Some(etcetera::choose_base_strategy().ok()?.state_dir()?.join("airlock"))
-}
-
-fn load_answers() -> BTreeMap<String, bool> {
-    let bytes = state_dir().and_then(|dir| std::fs::read(dir.join(FILE_NAME)).ok()).unwrap_or_default();
-    serde_json::from_slice(&bytes).unwrap_or_default()
-}
-
-fn save_answers(answers: &BTreeMap<String, bool>) -> Result<(), CliError> {
-    let Some(dir) = state_dir() else { return Ok(()) };
-    std::fs::create_dir_all(&dir)?;
-    let bytes = serde_json::to_vec_pretty(answers).map_err(std::io::Error::other)?;
-    Ok(write_atomic(&dir, FILE_NAME, &bytes)?)
 }

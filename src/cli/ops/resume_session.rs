@@ -179,7 +179,7 @@ fn run_agent(
                 .with_hint(format!("to use another image, run `airlock resume {name} --image IMAGE`")));
         };
         let network = match network {
-            Some(plan) => Some(plan.into_request(&engine, &image.id, output).await?),
+            Some(plan) => Some(plan.into_request(host, (&engine, &image.id), output).await?),
             None => None,
         };
         let request = RunRequest {

@@ -1,0 +1,174 @@
+//! Finds the image of an agent, and builds it with a progress bar.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::choose_image::ImageChoice;
+use crate::base::REPOSITORY_LABEL;
+use crate::cli::error::CliError;
+use crate::cli::output::Output;
+use crate::config::Settings;
+use crate::core::escape::Escaped;
+use crate::engine::image::{IMAGE_LABEL, stream_archive};
+use crate::engine::{Engine, EngineError, ImageInfo, Labels};
+use crate::git::{CommittedDir, HostRepo};
+use crate::images::{
+    AGENT_IMAGE, BaseSource, BuildOptions, CLAUDE_VERSION, ContextSource, ImageRecipe, PROBE_REPOSITORY,
+    build_agent_image, describe_age,
+};
+use crate::sandbox::SANDBOX_LABEL;
+
+/// Lines of the builder's output that are shown after a failure.
+const SHOWN_LINES: usize = 8;
+
+/// Returns the version of Claude Code that the settings name.
+pub(crate) fn claude_version(settings: &Settings) -> String {
+    match settings.claude_version.as_deref() {
+        None | Some("pinned") => CLAUDE_VERSION.into(),
+        Some(version) => version.into(),
+    }
+}
+
+/// Returns the image to run. Builds Airlock's agent image if it does not exist yet.
+///
+/// # Errors
+/// The image does not exist, cannot be used, or cannot be built.
+pub(crate) async fn find_or_build_image(
+    engine: &dyn Engine,
+    host: &HostRepo,
+    choice: &ImageChoice,
+    settings: &Settings,
+    output: Output,
+) -> Result<ImageInfo, CliError> {
+    if let Some(recipe) = &choice.recipe {
+        return find_or_build_recipe(engine, host, (recipe, choice.context.as_ref()), output).await;
+    }
+    let requested = settings.image.as_deref();
+    let name = requested.unwrap_or(AGENT_IMAGE);
+    if let Some(image) = engine.find_image(name).await? {
+        // An image with the name of Airlock's image must also have its label. Any other image is the user's choice.
+        if name == AGENT_IMAGE && image.labels.get(IMAGE_LABEL).is_none_or(|kind| kind != "agent") {
+            return Err(CliError::from(EngineError::Foreign { kind: "image", name: name.into() })
+                .with_hint("to replace it, run `airlock image build`"));
+        }
+        check_image(engine, &image, name, output).await?;
+        return Ok(image);
+    }
+    if requested.is_some_and(|w| w != AGENT_IMAGE) {
+        return Err(CliError::failed(format!("the image `{name}` does not exist"))
+            .with_hint(format!("run `docker pull {name}`, or omit `--image`")));
+    }
+    output.print_status("building the agent image; this happens once");
+    let mut recipe = ImageRecipe::new_default(&claude_version(settings));
+    if let Some(base) = &settings.image_base {
+        recipe.base = BaseSource::parse_base(base);
+    }
+    build_image(engine, &recipe, (name, false), None, output).await?;
+    find_built(engine, name).await
+}
+
+async fn find_built(engine: &dyn Engine, name: &str) -> Result<ImageInfo, CliError> {
+    let found = engine.find_image(name).await?;
+    found.ok_or_else(|| CliError::failed(format!("the image `{name}` was removed after it was built")))
+}
+
+/// Returns the image of a recipe, which is built once.
+///
+/// # Errors
+/// The image cannot be built.
+pub(crate) async fn find_or_build_recipe(
+    engine: &dyn Engine,
+    host: &HostRepo,
+    (recipe, context): (&ImageRecipe, Option<&CommittedDir>),
+    output: Output,
+) -> Result<ImageInfo, CliError> {
+    let name = recipe.image_name();
+    if let Some(image) = engine.find_image(&name).await? {
+        check_image(engine, &image, &name, output).await?;
+        return Ok(image);
+    }
+    output.print_status("building the agent image of this repository; this happens once");
+    let context = context.cloned().map(|dir| (host, dir));
+    build_image(engine, recipe, (&name, false), context, output).await?;
+    find_built(engine, &name).await
+}
+
+/// Refuses an image that cannot run, and says what of it is not used.
+async fn check_image(engine: &dyn Engine, image: &ImageInfo, name: &str, output: Output) -> Result<(), CliError> {
+    let arch = &engine.engine_info().await?.arch;
+    if !image.arch.is_empty() && image.arch != *arch {
+        return Err(CliError::failed(format!(
+            "the image `{name}` is for {}, but the engine runs on {arch}",
+            image.arch
+        )));
+    }
+    if image.has_entrypoint {
+        output.print_status(&format!("the entrypoint of {} is not run", Escaped::new(name)));
+    }
+    if let Some(age) = describe_age(image) {
+        output.print_status(&format!("{age}; `airlock image update` renews it"));
+    }
+    Ok(())
+}
+
+/// Builds an image, and shows the builder's last line meanwhile.
+///
+/// # Errors
+/// The build fails; the last lines of its output are details of the error.
+pub(crate) async fn build_image(
+    engine: &dyn Engine,
+    recipe: &ImageRecipe,
+    (name, fresh): (&str, bool),
+    context: Option<(&HostRepo, CommittedDir)>,
+    output: Output,
+) -> Result<(), CliError> {
+    let start = Instant::now();
+    let bar = if output.is_progress_shown() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(100));
+    let last = Mutex::new(Vec::<String>::new());
+    let progress = |line: &str| {
+        let shown = Escaped::new(line).to_string();
+        bar.set_message(shown.clone());
+        if bar.is_hidden() && line.starts_with("Step ") && !line.contains(" : LABEL ") {
+            output.print_status(&shown);
+        }
+        if let Ok(mut last) = last.lock() {
+            last.extend((!line.is_empty()).then(|| line.to_owned()));
+            let from = last.len().saturating_sub(SHOWN_LINES);
+            last.drain(..from);
+        }
+    };
+    // `gc` finds the container by these labels.
+    let probe_labels: Labels = [(SANDBOX_LABEL, "image-build"), (REPOSITORY_LABEL, PROBE_REPOSITORY)]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    let context = context.map(|(host, dir)| Ok::<_, CliError>((host.reopen()?, dir))).transpose()?;
+    // The repository is opened again for the thread that reads it.
+    let stream = context.map(|(host, dir)| {
+        let host = Mutex::new(Some(host));
+        move || {
+            let (host, dir) = (host.lock().ok().and_then(|mut host| host.take()), dir.clone());
+            stream_archive(move |writer| match host {
+                Some(host) => host.write_archive(&dir, writer),
+                None => Err(std::io::Error::other("the context was read before")),
+            })
+        }
+    });
+    let context = stream.as_ref().map(|stream| stream as &ContextSource);
+    let options = BuildOptions { name, fresh, probe_labels: &probe_labels, context };
+    let built = build_agent_image(engine, recipe, options, &progress).await;
+    bar.finish_and_clear();
+    built.map_err(|error| {
+        let lines = last.lock().map(|l| l.clone()).unwrap_or_default();
+        CliError::from(error).with_details(lines).with_hint(
+            "without a registry, run `airlock image build --base ROOTFS.tar --claude PATH` (`scripts/agent-image` creates both)",
+        )
+    })?;
+    output.print_status(&format!("built {} ({} s)", Escaped::new(name), start.elapsed().as_secs()));
+    Ok(())
+}
