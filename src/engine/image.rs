@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::EngineError;
+use super::spec::WRITABLE_PATHS;
 use super::traits::{Engine, TarStream};
 
 /// The statically linked guest.
@@ -65,7 +66,7 @@ pub fn volumes_to_cover(volumes: &[String], workspace: &str) -> Result<Vec<Strin
         let path = format!("/{}", volume.split('/').filter(|c| !matches!(*c, "" | ".")).collect::<Vec<_>>().join("/"));
         let is_at_or_below = |parent: &str| path == parent || path.starts_with(&format!("{parent}/"));
         let is_relative = !volume.starts_with('/') || path.split('/').any(|c| c == "..");
-        if path == workspace || matches!(path.as_str(), "/home/agent" | "/tmp") {
+        if path == workspace || path == "/home/agent" || WRITABLE_PATHS.contains(&path.as_str()) {
             continue;
         }
         if is_relative || path == "/" || is_at_or_below(workspace) || RESERVED_PATHS.iter().any(|r| is_at_or_below(r)) {

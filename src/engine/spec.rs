@@ -58,6 +58,11 @@ pub enum Network {
 
 const MIB: u64 = 1 << 20;
 
+/// Some runtimes give a file system in memory the mode of the image's directory, so its owner matters.
+const TMPFS_OPTIONS: &str = "rw,exec,nosuid,nodev,mode=1777,uid=1000,gid=1000";
+/// Directories of the agent's container that programs expect to be writable. Their content is in memory.
+pub(crate) const WRITABLE_PATHS: [&str; 3] = ["/tmp", "/var/tmp", "/run"];
+
 /// The mount points of the sidecar's volumes; the guest uses the same paths.
 pub(crate) const SIDECAR_MOUNTS: SidecarMounts =
     SidecarMounts { work: "/v/work", home: "/v/home", base: "/v/base", upper: "/v/upper", launch: "/airlock" };
@@ -178,7 +183,7 @@ pub(crate) fn agent_spec(
             mount(volumes.home, "/home/agent"),
             mount(volumes.launch, &launcher),
         ],
-        tmpfs: vec![("/tmp".into(), "rw,exec,nosuid,nodev,mode=1777".into())],
+        tmpfs: WRITABLE_PATHS.map(|path| (path.to_owned(), TMPFS_OPTIONS.to_owned())).into(),
         covered_paths: options.covered_paths,
         network: Network::Join(sidecar.into()),
         capabilities: Vec::new(),

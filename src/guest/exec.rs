@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use crate::{filter, home, init};
+use crate::{environment, filter, home, init};
 
 /// `struct winsize`: rows, columns and two unused fields.
 #[repr(C)]
@@ -66,6 +66,7 @@ pub fn run_launcher(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(options) => options,
         Err(error) => return failed("read the launcher's arguments", &error),
     };
+    environment::adapt_environment();
     if let Err(error) = home::populate_home(&mut args) {
         return failed("prepare the home directory", &error);
     }

@@ -10,6 +10,7 @@
 #[path = "../protocol.rs"]
 mod protocol;
 
+mod environment;
 mod exec;
 mod files;
 mod filter;

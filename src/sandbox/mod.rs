@@ -20,6 +20,7 @@ mod resources;
 mod run_agent;
 mod start;
 mod store;
+mod user_surroundings;
 mod walk;
 mod workspace;
 

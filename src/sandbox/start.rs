@@ -11,6 +11,7 @@ use super::ports::PortTasks;
 use super::request::RunRequest;
 use super::resources::{EngineResources, Sidecar, VolumeState};
 use super::store::{NETWORK_LOG, Sandbox, SandboxRecord};
+use super::user_surroundings::user_surroundings;
 use super::workspace::WorkspaceKind;
 use super::{SandboxError, client_files, ports};
 use crate::base;
@@ -360,6 +361,7 @@ fn agent_environment(request: &RunRequest) -> Vec<String> {
         env.extend(client_files::client_variables(network));
         env.extend(network.env.iter().cloned());
     }
+    env.extend(user_surroundings());
     env.push("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1".into());
     env.push("DISABLE_AUTOUPDATER=1".into());
     if request.tty {

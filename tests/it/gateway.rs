@@ -113,7 +113,8 @@ fn gateway_reports_truncated_responses() {
     let script = format!("{POST} post length; post chunks");
     let ran = repo.airlock(&["run", "--net", "model", "--", "sh", "-c", &script]).ok();
     let ends: Vec<&str> = ran.stdout.lines().filter_map(|line| line.split(" curl: ").nth(1)).collect();
-    assert!(ends.len() == 2 && ends.iter().all(|end| matches!(*end, "18" | "56")), "{}", ran.stdout);
+    // A response that breaks off before its head was sent is an empty one (52).
+    assert!(ends.len() == 2 && ends.iter().all(|end| matches!(*end, "18" | "52" | "56")), "{}", ran.stdout);
     assert!(ran.stderr.contains("ended early (2 times)"), "{}", ran.stderr);
 }
 

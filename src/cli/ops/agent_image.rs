@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::choose_image::ImageChoice;
 use crate::base::REPOSITORY_LABEL;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
@@ -22,6 +21,17 @@ use crate::sandbox::SANDBOX_LABEL;
 
 /// Lines of the builder's output that are shown after a failure.
 const SHOWN_LINES: usize = 8;
+
+/// The image of a sandbox.
+#[derive(Debug, Default)]
+pub(crate) struct ImageChoice {
+    /// The recipe; `None` for the configured image or the default one.
+    pub recipe: Option<ImageRecipe>,
+    /// Variables that the devcontainer sets, as `KEY=VALUE`.
+    pub env: Vec<String>,
+    /// The directory in which the repository's Dockerfile is built.
+    pub context: Option<CommittedDir>,
+}
 
 /// Returns the version of Claude Code that the settings name.
 pub(crate) fn claude_version(settings: &Settings) -> String {

@@ -1,7 +1,7 @@
 //! Chooses the image of a sandbox: the user's own, the repository's devcontainer, or one with the packages that its files
 //! call for. What comes from the repository is asked once.
 
-use super::agent_image::claude_version;
+use super::agent_image::{ImageChoice, claude_version};
 use super::answers::Request;
 use super::policy::read_committed_file;
 use crate::cli::confirm::ask_yes_no;
@@ -10,22 +10,11 @@ use crate::cli::output::Output;
 use crate::config::Settings;
 use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
-use crate::git::{CommittedDir, CommittedEntry, HostRepo};
+use crate::git::{CommittedEntry, HostRepo};
 use crate::images::{
     BaseSource, DEVCONTAINER_FILES, Devcontainer, DevcontainerSource, DockerfileSource, ImageRecipe, ProjectSuggestion,
 };
 use crate::terminal;
-
-/// The image of a sandbox.
-#[derive(Debug, Default)]
-pub(crate) struct ImageChoice {
-    /// The recipe; `None` for the configured image or the default one.
-    pub recipe: Option<ImageRecipe>,
-    /// Variables that the devcontainer sets, as `KEY=VALUE`.
-    pub env: Vec<String>,
-    /// The directory in which the repository's Dockerfile is built.
-    pub context: Option<CommittedDir>,
-}
 
 /// Whether a suggestion is asked about, taken, or only mentioned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
