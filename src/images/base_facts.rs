@@ -27,7 +27,7 @@ pub struct BaseFacts {
 
 /// A shell script that prints a line `KEY VALUE` for each fact.
 pub(super) const PROBE_SCRIPT: &str = r#"
-. /etc/os-release 2>/dev/null
+[ -r /etc/os-release ] && . /etc/os-release
 echo "name ${PRETTY_NAME:-unknown}"
 for manager in apt-get dnf microdnf apk; do command -v $manager >/dev/null 2>&1 && echo "manager $manager"; done
 for library in /lib/ld-musl-*; do [ -e "$library" ] && echo "musl 1"; done

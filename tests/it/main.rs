@@ -22,6 +22,7 @@ mod full_screen;
 mod gateway;
 mod holdings;
 mod hostile;
+mod images;
 mod interactive;
 mod json;
 mod layering;

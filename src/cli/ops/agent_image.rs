@@ -175,7 +175,13 @@ pub(crate) async fn build_image(
     bar.finish_and_clear();
     built.map_err(|error| {
         let lines = last.lock().map(|l| l.clone()).unwrap_or_default();
-        CliError::from(error).with_details(lines).with_hint(
+        // A refusal of ours has its reason.
+        let is_engine = matches!(&error, EngineError::Refused { status, .. } if *status != 0);
+        let failed = CliError::from(error).with_details(lines);
+        if !is_engine {
+            return failed;
+        }
+        failed.with_hint(
             "without a registry, run `airlock image build --base ROOTFS.tar --claude PATH` (`scripts/agent-image` creates both)",
         )
     })?;
