@@ -341,3 +341,74 @@ fn poetry_and_maven_install_from_scripted_upstreams() {
     let is_jar = |entry: &Value| entry["path"].as_str().is_some_and(|path| path.ends_with("ext-1.jar"));
     assert!(log.iter().any(|entry| is_jar(entry) && entry["route"] == "maven"), "{log:?}");
 }
+
+/// Unpacks the published source of a project into a directory, without the archive's own top directory.
+fn unpack_source(url: &str, target: &std::path::Path) {
+    let script = format!("curl -sSfL '{url}' | tar xz --strip-components 1");
+    let done = Command::new("bash").args(["-euo", "pipefail", "-c", &script]).current_dir(target).status();
+    assert!(done.expect("bash runs").success(), "{url}");
+}
+
+fn fetch_json(url: &str) -> Value {
+    let accept = "Accept: application/vnd.pypi.simple.v1+json, application/json;q=0.5, */*;q=0.1";
+    let output = Command::new("curl").args(["-sSfL", "-H", accept, url]).output().expect("curl runs");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// Reads the address that a file of the user's configuration has, without a slash at the end.
+fn read_setting(repo: &TestRepo, path: &str, key: &str) -> String {
+    let text = std::fs::read_to_string(repo.directory().join("home").join(path)).expect("written");
+    let line = text.lines().find_map(|line| line.strip_prefix(key)).expect("set");
+    line.trim_end_matches('/').to_owned()
+}
+
+/// Runs a command by Claude Code in the image that Airlock proposes for the project, and returns what it printed.
+fn test_by_claude(repo: &mut TestRepo, command: &str) -> String {
+    repo.set("AIRLOCK_IMAGE_BASE", IMAGE);
+    repo.airlock(&["image", "build", "--project"]).ok();
+    let input = serde_json::json!({"command": command, "description": "test", "timeout": 600_000});
+    let (_runtime, model) = model(repo, vec![Step::Tool("Bash".into(), input), Step::Text("tested".into())]);
+    let args = ["--review", "never", "claude", "-p", "run the tests", "--allowedTools", "Bash"];
+    let ran = repo.airlock(&args).ok();
+    assert!(ran.stdout.contains("tested"), "{} {}", ran.stdout, ran.stderr);
+    // The results of the tool are in the last request.
+    let last = model.seen().iter().rev().find(|request| request.body.contains("tool_result")).map(|r| r.body.clone());
+    let body = last.expect("the tool has run");
+    body[body.find("tool_result").expect("found")..].to_owned()
+}
+
+#[test]
+fn projects_of_other_people_pass_their_own_tests() {
+    let mut repo = create_repo();
+    let index = tame_index::CRATES_IO_HTTP_INDEX.trim_start_matches("sparse+");
+    let crates = fetch_json(&format!("{index}config.json"));
+    unpack_source(&format!("{}/http/1.3.1/download", crates["dl"].as_str().expect("a URL")), &repo.path);
+    repo.commit();
+    let results =
+        test_by_claude(&mut repo, "cargo test --quiet 2>&1 | grep '^test result' | sort | uniq -c; git status --short");
+    assert!(results.contains("test result: ok. ") && !results.contains("FAILED"), "{results}");
+
+    let mut repo = create_repo();
+    let package = fetch_json(&format!("{}/minimist/1.2.8", read_setting(&repo, ".npmrc", "registry=")));
+    unpack_source(package["dist"]["tarball"].as_str().expect("a URL"), &repo.path);
+    repo.commit();
+    let results = test_by_claude(
+        &mut repo,
+        "npm install 2>&1 | tail -n 2; npm run tests-only 2>&1 | grep -E '^# (tests|pass|fail)'",
+    );
+    assert!(results.contains("# pass ") && !results.contains("# fail "), "{results}");
+
+    let mut repo = create_repo();
+    let files = fetch_json(&format!("{}/pluggy/", read_setting(&repo, ".config/pip/pip.conf", "index-url = ")));
+    let files = files["files"].as_array().expect("a list");
+    let source = files.iter().find(|file| file["filename"] == "pluggy-1.5.0.tar.gz").expect("listed");
+    unpack_source(source["url"].as_str().expect("a URL"), &repo.path);
+    repo.commit();
+    // setuptools-scm takes the version from the tag; without one, it would be 0.1.
+    repo.git(&["tag", "-a", "1.5.0", "-m", "x"]);
+    let results = test_by_claude(
+        &mut repo,
+        "python3 -m venv .venv && .venv/bin/pip install --quiet . pytest 2>&1; .venv/bin/pytest -q 2>&1 | tail -n 1; .venv/bin/pip show pluggy | grep Version",
+    );
+    assert!(results.contains(" passed in ") && results.contains("Version: 1.5.0"), "{results}");
+}
