@@ -156,6 +156,9 @@ impl Manifest {
             // A name with a line break must not begin a line that reads as an instruction.
             let _ = writeln!(text, "- {}", note.escape_debug());
         }
+        text += "\nYou can write to the working directory, the home directory, /tmp, /var/tmp and /run. Everything else is \
+                 read-only, and you are not root: for a program that is missing, ask the user to run `airlock image build \
+                 --with PACKAGE`.\n";
         if !self.network.is_empty() {
             let _ = writeln!(text, "\n{}", self.network);
         }

@@ -40,7 +40,7 @@ pub trait Engine: Send + Sync {
     async fn build_image(&self, build: ImageBuild, progress: &BuildProgress<'_>) -> Result<(), EngineError>;
     /// Gets an image from its registry, and passes each line of the engine's output to `progress`.
     async fn pull_image(&self, name: &str, progress: &BuildProgress<'_>) -> Result<(), EngineError>;
-    /// Gives an image another name.
+    /// Adds another name to an image.
     async fn tag_image(&self, image: &str, name: &str) -> Result<(), EngineError>;
     /// Removes an image. A missing image is not an error.
     async fn remove_image(&self, name: &str) -> Result<(), EngineError>;
@@ -215,7 +215,7 @@ pub struct ContainerInfo {
 
 /// The input of an image build.
 pub struct ImageBuild {
-    /// The build context.
+    /// The files that the build gets, as a tar archive.
     pub context: TarStream,
     /// The path of the Dockerfile in the context.
     pub dockerfile: String,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a refusal says.
+/// The reason of a refusal when no bytes are left.
 pub(super) const NO_BUDGET: &str = "the sandbox has downloaded as much as max_download allows";
 
 /// A number of bytes that all requests of a sandbox share.
@@ -16,7 +16,7 @@ impl DownloadBudget {
     }
 
     /// Charges bytes, and returns whether there were enough. If not, none are left.
-    pub(super) fn charge(&self, bytes: u64) -> bool {
+    pub(super) fn charge_bytes(&self, bytes: u64) -> bool {
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(bytes)))
             .is_ok_and(|left| left >= bytes)
@@ -36,9 +36,9 @@ mod tests {
     fn all_clones_share_the_bytes() {
         let budget = DownloadBudget::new(10);
         let other = budget.clone();
-        assert!(budget.charge(6) && other.charge(4));
-        assert!(budget.is_spent() && other.charge(0) && !other.charge(1));
+        assert!(budget.charge_bytes(6) && other.charge_bytes(4));
+        assert!(budget.is_spent() && other.charge_bytes(0) && !other.charge_bytes(1));
         let budget = DownloadBudget::new(3);
-        assert!(!budget.charge(4) && budget.is_spent());
+        assert!(!budget.charge_bytes(4) && budget.is_spent());
     }
 }

@@ -422,7 +422,7 @@ async fn stream_pack(
         total += data.len() as u64;
         let chunk = if total > MAX_RESPONSE {
             Err(std::io::Error::other("the fetch is too large"))
-        } else if !budget.charge(data.len() as u64) {
+        } else if !budget.charge_bytes(data.len() as u64) {
             Err(std::io::Error::other(NO_BUDGET))
         } else {
             Ok(Frame::data(data))

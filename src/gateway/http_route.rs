@@ -238,7 +238,7 @@ struct RouteObserver(AuditLog, DownloadBudget);
 
 impl BodyObserver for RouteObserver {
     fn on_data(&mut self, chunk: &[u8]) {
-        self.1.charge(chunk.len() as u64);
+        self.1.charge_bytes(chunk.len() as u64);
     }
 
     fn on_mask(&self) {

@@ -162,7 +162,7 @@ async fn watch_tunnel(counts: &ByteCounts, policy: &Policy, host: &HostName, por
     loop {
         tokio::time::sleep(TUNNEL_CHECK).await;
         let (_, received) = counts.current_counts();
-        if !policy.budget.charge(received - charged) {
+        if !policy.budget.charge_bytes(received - charged) {
             return NO_BUDGET.into();
         }
         charged = received;
@@ -256,7 +256,7 @@ async fn stream_body(
             }
         };
         let Ok(data) = frame.into_data() else { continue };
-        let is_allowed = budget.charge(data.len() as u64);
+        let is_allowed = budget.charge_bytes(data.len() as u64);
         let frame = if is_allowed { Ok(hyper::body::Frame::data(data)) } else { Err(std::io::Error::other(NO_BUDGET)) };
         if sender.send(frame).await.is_err() || !is_allowed {
             return;

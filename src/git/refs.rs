@@ -1,6 +1,6 @@
 //! Selects the refs that a workspace gets beside HEAD's own branch: tags, and the base branch that work is compared with.
 //!
-//! *Invariant:* a ref is included only if its commit is in the history that goes along, so no ref adds a commit.
+//! *Invariant:* a ref is included only if its commit is in the included history, so no ref adds a commit.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -96,7 +96,7 @@ impl HostRepo {
         let (tags, bases) = (list_tags(git)?, list_bases(git, branch));
         let key = selection_key(git, commit, history, tags.iter().chain(&bases));
         let cache = CacheFile::new(&self.common_dir);
-        if let Some(known) = cache.load().filter(|known| known.key == key) {
+        if let Some(known) = cache.load_selection().filter(|known| known.key == key) {
             return Ok(known);
         }
         let selected = if tags.is_empty() && bases.is_empty() {
@@ -104,7 +104,7 @@ impl HostRepo {
         } else {
             select_from(git, (commit, history), key, tags, bases)?
         };
-        cache.save(&selected);
+        cache.save_selection(&selected);
         Ok(selected)
     }
 }
@@ -208,12 +208,12 @@ impl CacheFile {
         Self(common_dir.join("airlock"))
     }
 
-    fn load(&self) -> Option<IncludedRefs> {
+    fn load_selection(&self) -> Option<IncludedRefs> {
         serde_json::from_slice(&std::fs::read(self.0.join(Self::NAME)).ok()?).ok()
     }
 
     /// Saves a selection. A failure is ignored, because the selection can be made again.
-    fn save(&self, selected: &IncludedRefs) {
+    fn save_selection(&self, selected: &IncludedRefs) {
         if self.0.is_dir()
             && let Ok(bytes) = serde_json::to_vec(selected)
         {

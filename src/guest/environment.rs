@@ -8,8 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 unsafe extern "C" {
-    /// See access(2).
-    fn access(path: *const std::ffi::c_char, mode: i32) -> i32;
+    /// See access(2). The result is 0 if the mode is allowed.
+    #[link_name = "access"]
+    fn check_access(path: *const std::ffi::c_char, mode: i32) -> i32;
 }
 
 const W_OK: i32 = 2;
@@ -35,7 +36,7 @@ const TOOL_DIRS: [(&str, &str); 9] = [
 ];
 /// The rule of the user's time zone, for an image without time zones.
 const ZONE_RULE: &str = "AIRLOCK_ZONE_RULE";
-/// The user's locale.
+/// The locale of the user, from the host.
 const USER_LOCALE: &str = "AIRLOCK_LOCALE";
 
 /// Changes the variables of this process, which the command inherits. No other thread exists yet.
@@ -107,5 +108,5 @@ fn has_locale(locale: &str) -> bool {
 fn is_writable(dir: &str) -> bool {
     let Ok(path) = CString::new(Path::new(dir).as_os_str().as_bytes()) else { return true };
     // SAFETY: the path ends with a zero byte, and the call only reads it. A missing directory counts as not writable.
-    unsafe { access(path.as_ptr(), W_OK) == 0 }
+    unsafe { check_access(path.as_ptr(), W_OK) == 0 }
 }

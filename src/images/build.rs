@@ -47,12 +47,12 @@ pub async fn build_agent_image(
     options: BuildOptions<'_>,
     progress: &BuildProgress<'_>,
 ) -> Result<(), EngineError> {
-    recipe.check_packages().map_err(|package| refuse(format!("{package} is not the name of a package")))?;
+    recipe.check_packages().map_err(|package| refuse_build(format!("{package} is not the name of a package")))?;
     let base = find_base(engine, recipe, options, progress).await?;
     let facts = ask_base(engine, &base, options.probe_labels).await?;
     progress(&format!("the base is {}", facts.name));
     if facts.distribution.is_none() && !recipe.packages.is_empty() {
-        return Err(refuse(format!(
+        return Err(refuse_build(format!(
             "packages cannot be installed on {}, because it has none of apt, dnf and apk",
             facts.name
         )));
@@ -100,7 +100,7 @@ pub async fn build_agent_image(
     built
 }
 
-fn refuse(message: String) -> EngineError {
+fn refuse_build(message: String) -> EngineError {
     EngineError::Refused { attempt: "build the agent image".into(), message, status: 0 }
 }
 
@@ -142,14 +142,14 @@ async fn find_base(
         }
     };
     let Some(base) = engine.find_image(&name).await? else {
-        return Err(refuse(format!("the base {name} was removed")));
+        return Err(refuse_build(format!("the base {name} was removed")));
     };
     let arch = &engine.engine_info().await?.arch;
     if !base.arch.is_empty() && base.arch != *arch {
-        return Err(refuse(format!("the base {name} is for {}, but the engine runs on {arch}", base.arch)));
+        return Err(refuse_build(format!("the base {name} is for {}, but the engine runs on {arch}", base.arch)));
     }
     if let Some(first) = base.on_build.first() {
-        return Err(refuse(format!(
+        return Err(refuse_build(format!(
             "the base {name} has instructions for builds that start from it (ONBUILD {first}), which expect a project's files"
         )));
     }
@@ -164,9 +164,13 @@ async fn build_toolchain(
     options: BuildOptions<'_>,
     progress: &BuildProgress<'_>,
 ) -> Result<(), EngineError> {
-    let context = options.context.ok_or_else(|| refuse("the repository of the Dockerfile is not known".into()))?;
+    let context =
+        options.context.ok_or_else(|| refuse_build("the repository of the Dockerfile is not known".into()))?;
     let inside = Path::new(&source.dockerfile).strip_prefix(&source.context).map_err(|_| {
-        refuse(format!("{} is not below {}, the directory in which it is built", source.dockerfile, source.context))
+        refuse_build(format!(
+            "{} is not below {}, the directory in which it is built",
+            source.dockerfile, source.context
+        ))
     })?;
     let build = ImageBuild {
         context: context(),
@@ -189,9 +193,9 @@ async fn build_network(engine: &dyn Engine) -> Option<String> {
 async fn ask_base(engine: &dyn Engine, base: &ImageInfo, labels: &Labels) -> Result<BaseFacts, EngineError> {
     let name = format!("airlock-{}-base", create_random_id::<8>()?);
     let output = probe_image(engine, &base.id, PROBE_SCRIPT, (&name, labels)).await?;
-    let output = output.ok_or_else(|| refuse("the base did not answer in time".into()))?;
+    let output = output.ok_or_else(|| refuse_build("the base did not answer in time".into()))?;
     if output.is_empty() {
-        return Err(refuse("the base has no shell, by which the agent's user could be added".into()));
+        return Err(refuse_build("the base has no shell, by which the agent's user could be added".into()));
     }
     Ok(BaseFacts::parse_output(&output))
 }

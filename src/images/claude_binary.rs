@@ -1,6 +1,8 @@
 //! Gets Claude Code's binary from the npm package, with the npm of this machine: it knows the user's registry, proxy and
 //! login, and checks the registry's integrity hash. The binary is kept in the cache directory.
 
+#![expect(clippy::disallowed_methods, reason = "a cache of our own, outside every working tree")]
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io;

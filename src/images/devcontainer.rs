@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 /// The places of the file, as the specification lists them.
 pub const DEVCONTAINER_FILES: [&str; 2] = [".devcontainer/devcontainer.json", ".devcontainer.json"];
 
-/// What is used of a `devcontainer.json`.
+/// The parts of a `devcontainer.json` that are used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Devcontainer {
     pub source: Option<DevcontainerSource>,
@@ -22,7 +22,7 @@ pub struct Devcontainer {
     pub unsupported: Vec<String>,
 }
 
-/// Where the image of a devcontainer comes from.
+/// The source of the image of a devcontainer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DevcontainerSource {
     Image(String),

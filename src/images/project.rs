@@ -26,7 +26,7 @@ const MARKERS: [Marker; 9] = [
 pub struct ProjectSuggestion {
     /// The files that it is made from.
     pub files: Vec<&'static str>,
-    /// The packages, sorted.
+    /// The names of the packages, sorted.
     pub packages: Vec<String>,
 }
 

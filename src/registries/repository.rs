@@ -69,7 +69,7 @@ impl RepositoryRegistries {
     }
 
     /// Adds the registries of another list.
-    pub fn extend(&mut self, other: Self) {
+    pub fn extend_with(&mut self, other: Self) {
         self.npm.extend(other.npm);
         self.pypi.extend(other.pypi);
         self.cargo.extend(other.cargo);

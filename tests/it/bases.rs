@@ -115,7 +115,7 @@ fn tags_and_base_branch_go_along_with_their_commits() {
     let mut repo = TestRepo::new();
     repo.git(&["tag", "-a", "v1.0", "-m", "the first"]);
     repo.git(&["tag", "-a", "of-a-tag", "-m", "nested", "v1.0"]);
-    repo.git(&["tag", "blob", &repo.git(&["rev-parse", "HEAD:a.txt"]).trim().to_owned()]);
+    repo.git(&["tag", "blob", repo.git(&["rev-parse", "HEAD:a.txt"]).trim()]);
     repo.git(&["update-ref", "refs/remotes/origin/main", "HEAD"]);
     repo.git(&["symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/main"]);
     repo.git(&["update-ref", "refs/remotes/origin/other", "HEAD"]);

@@ -123,7 +123,7 @@ async fn check_image(engine: &dyn Engine, image: &ImageInfo, name: &str, output:
     Ok(())
 }
 
-/// Builds an image, and shows the builder's last line meanwhile.
+/// Builds an image, and shows the builder's last line while it runs.
 ///
 /// # Errors
 /// The build fails; the last lines of its output are details of the error.

@@ -32,7 +32,7 @@ impl Request {
         load_answers().get(&self.0).copied()
     }
 
-    /// Saves an answer.
+    /// Saves the answer of the user.
     ///
     /// # Errors
     /// The file cannot be written.

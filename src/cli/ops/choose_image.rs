@@ -113,7 +113,9 @@ impl RepositorySource<'_> {
         };
         let request = Request::new(self.host, &format!("devcontainer\0{source:?}\0{:?}", devcontainer.env))?;
         let name = Escaped::new(&name).to_string();
-        let question = format!("This repository has a {path} with {name}. Build the agent image from it?");
+        let question = format!(
+            "This repository has a {path} with {name}. Build the agent image from it, on your engine and with its network?"
+        );
         if !is_accepted(&request, &question, proposal)? {
             return Ok(None);
         }

@@ -16,7 +16,7 @@ use crate::git::HostRepo;
 use crate::registries::{REPOSITORY_FILES, RepositoryRegistries};
 use crate::terminal;
 
-/// What a repository requests.
+/// The hosts and registries that a repository requests.
 #[derive(Default)]
 pub(crate) struct RepositoryRequests {
     pub hosts: Vec<HostPattern>,
@@ -66,7 +66,7 @@ impl RepositoryRequests {
         let registries = others.list_urls().into_iter().map(|(client, url)| format!("{url} ({client})"));
         let names: Vec<String> = self.hosts.iter().map(ToString::to_string).chain(registries).collect();
         if names.is_empty() || is_granted(&Request::new(host, &names.join("\0"))?, &names, output)? {
-            known_registries.extend(others);
+            known_registries.extend_with(others);
             return Ok((self.hosts, known_registries));
         }
         Ok((Vec::new(), known_registries))

@@ -670,7 +670,7 @@ impl RouteRequest<'_> {
     }
 
     fn charge_budget(&self, bytes: u64) -> Result<(), Failure> {
-        if self.routes.budget.charge(bytes) { Ok(()) } else { Err(Failure::Denied(NO_BUDGET.into())) }
+        if self.routes.budget.charge_bytes(bytes) { Ok(()) } else { Err(Failure::Denied(NO_BUDGET.into())) }
     }
 
     async fn answer_file(
@@ -841,7 +841,7 @@ impl Download {
                 break Err("the file is too large");
             }
             // A file of known length was charged before.
-            if self.length.is_none() && !self.budget.charge(data.len() as u64) {
+            if self.length.is_none() && !self.budget.charge_bytes(data.len() as u64) {
                 break Err(NO_BUDGET);
             }
             self.check.update_hash(&data);
