@@ -58,6 +58,8 @@ settings! {
     image_base: String, false;
     /// A Dockerfile of the repository, as committed, from which the agent image is built.
     dockerfile: String, false;
+    /// The command that prepares the workspace of a repository, run once: its result is shared; `none` for no setup.
+    setup: String, false;
     /// The version of Claude Code in images that Airlock builds: `pinned`, `latest`, or a version such as `2.1.x`.
     claude_version: String, false;
     /// The memory limit, such as `4g`.
@@ -141,6 +143,9 @@ pub struct RepositorySettings {
     /// Hosts that it requests. The user is asked.
     #[serde(default)]
     pub allow: HostPatterns,
+    /// The setup command that it requests. The user is asked.
+    #[serde(default)]
+    pub setup: Option<String>,
 }
 
 impl RepositorySettings {
@@ -155,7 +160,7 @@ impl RepositorySettings {
             suggestion: None,
         };
         let table: toml::Table = text.parse().map_err(wrong)?;
-        let others = table.keys().filter(|key| !matches!(key.as_str(), "risk" | "allow")).cloned().collect();
+        let others = table.keys().filter(|key| !matches!(key.as_str(), "risk" | "allow" | "setup")).cloned().collect();
         Ok((table.try_into().map_err(wrong)?, others))
     }
 }

@@ -18,7 +18,7 @@ const MAX_NAME: usize = 255;
 /// The maximum length of a symlink's target, in bytes (`PATH_MAX` of Linux).
 const MAX_TARGET: usize = 4096;
 /// The first bytes of the guest's reply to the handshake; the digits are the version of the protocol.
-pub const BANNER: &[u8] = b"airlock-guest-5 ";
+pub const BANNER: &[u8] = b"airlock-guest-6 ";
 
 /// The meaning of a frame. The stream number is a request number for files and a connection number for the tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +133,8 @@ pub enum Root {
     Base = 2,
     /// The upper directory of an overlay workspace: the files that were touched in it.
     Upper = 3,
+    /// The files of a setup layer below the workspace.
+    Layer = 4,
 }
 
 /// A request to the file service. Paths are relative to the root, without a leading slash; the empty path is the root
@@ -410,6 +412,7 @@ impl<'a> Decoder<'a> {
             1 => Ok(Root::Home),
             2 => Ok(Root::Base),
             3 => Ok(Root::Upper),
+            4 => Ok(Root::Layer),
             _ => Err(invalid_data("an unknown volume")),
         }
     }

@@ -42,6 +42,8 @@ pub struct Manifest {
     pub delta_files: usize,
     /// The refs beside HEAD's own branch.
     pub refs: RefsSummary,
+    /// The setup command whose result is in the workspace.
+    pub setup: Option<String>,
     /// A description of the network for the agent.
     pub network: String,
 }
@@ -76,6 +78,7 @@ impl Manifest {
             filtered: merged(&base.filtered, &delta.unconverted.filtered),
             sparse: snapshot.is_sparse(),
             refs: snapshot.refs.summary.clone(),
+            setup: None,
             network: String::new(),
             delta_files: delta.files.len() + uncommitted.files.len(),
         }
@@ -111,6 +114,9 @@ impl Manifest {
             1 => "1 ignored or untracked file (--include)".into(),
             n => format!("{n} ignored or untracked files (--include)"),
         });
+        if let Some(command) = &self.setup {
+            notes.push(format!("the ignored files that `{command}` wrote"));
+        }
         if self.sparse {
             notes.push("only the files of the sparse checkout (--full includes all)".into());
         }

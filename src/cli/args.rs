@@ -68,6 +68,9 @@ pub(super) struct RunOptions {
     pub full: bool,
     #[command(flatten)]
     pub agent: AgentOptions,
+    /// Start without the setup of the repository
+    #[arg(long)]
+    pub no_setup: bool,
     /// Keep the sandbox even if nothing changed
     #[arg(long)]
     pub keep: bool,
@@ -177,6 +180,7 @@ impl RunOptions {
             history: self.history.or(before.history),
             full: self.full || before.full,
             agent: self.agent.with_defaults(before.agent),
+            no_setup: self.no_setup || before.no_setup,
             keep: self.keep || before.keep,
         }
     }

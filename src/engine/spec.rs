@@ -64,8 +64,14 @@ const TMPFS_OPTIONS: &str = "rw,exec,nosuid,nodev,mode=1777,uid=1000,gid=1000";
 pub(crate) const WRITABLE_PATHS: [&str; 3] = ["/tmp", "/var/tmp", "/run"];
 
 /// The mount points of the sidecar's volumes; the guest uses the same paths.
-pub(crate) const SIDECAR_MOUNTS: SidecarMounts =
-    SidecarMounts { work: "/v/work", home: "/v/home", base: "/v/base", upper: "/v/upper", launch: "/airlock" };
+pub(crate) const SIDECAR_MOUNTS: SidecarMounts = SidecarMounts {
+    work: "/v/work",
+    home: "/v/home",
+    base: "/v/base",
+    upper: "/v/upper",
+    layer: "/v/layer",
+    launch: "/airlock",
+};
 /// The loopback port of the sidecar on which the launcher detects that its owner is gone.
 pub(crate) const OWNER_PORT: u16 = 47_820;
 /// The path of the launcher in the agent container, to which its random digits are appended.
@@ -83,6 +89,8 @@ pub(crate) struct SidecarMounts {
     pub base: &'static str,
     /// The volume with an overlay workspace's upper directory.
     pub upper: &'static str,
+    /// The volume of a setup layer.
+    pub layer: &'static str,
     pub launch: &'static str,
 }
 

@@ -132,6 +132,33 @@ impl CommittedTree<'_> {
         failed.map_or(Ok(found), |error| Err(error.into()))
     }
 
+    /// Returns whether the root has a file.
+    #[must_use]
+    pub fn has_file(&self, name: &str) -> bool {
+        let path = RepoPath::from_bytes(name.as_bytes()).ok();
+        path.is_some_and(|path| matches!(self.find_entry(&path), Ok(Some(CommittedEntry::File))))
+    }
+
+    /// Lists the files whose path is chosen, with the name of their content, in order. Other names than UTF-8 are left out.
+    ///
+    /// # Errors
+    /// A missing object.
+    pub fn list_blobs(&self, is_chosen: impl Fn(&str) -> bool) -> Result<Vec<(String, String)>, SnapshotError> {
+        let mut found = Vec::new();
+        self.tree.walk(TreeWalkMode::PreOrder, |directory, entry| {
+            if entry.kind() == Some(ObjectType::Blob)
+                && let Ok(name) = std::str::from_utf8(entry.name_bytes())
+            {
+                let path = format!("{directory}{name}");
+                if is_chosen(&path) {
+                    found.push((path, entry.id().to_string()));
+                }
+            }
+            TreeWalkResult::Ok
+        })?;
+        Ok(found)
+    }
+
     /// Reads a file of at most `limit` bytes, or returns `None` if there is no such file.
     ///
     /// # Errors

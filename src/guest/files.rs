@@ -46,6 +46,7 @@ fn root_path(root: Root) -> &'static str {
         Root::Home => "/v/home",
         Root::Base => "/v/base",
         Root::Upper => "/v/upper/upper",
+        Root::Layer => "/v/layer/upper",
     }
 }
 

@@ -11,6 +11,7 @@ mod dockerfile;
 mod probe;
 mod project;
 mod recipe;
+mod setup;
 
 pub use base_facts::{BaseFacts, Distribution};
 pub use build::{BuildOptions, ContextSource, build_agent_image, describe_age, read_recipe};
@@ -19,3 +20,4 @@ pub use devcontainer::{DEVCONTAINER_FILES, Devcontainer, DevcontainerSource, Doc
 pub use probe::{PROBE_REPOSITORY, probe_image};
 pub use project::ProjectSuggestion;
 pub use recipe::{AGENT_IMAGE, BaseSource, ClaudeSource, DEFAULT_BASE, ImageRecipe, RECIPE_LABEL};
+pub use setup::{is_setup_input, suggest_setup};

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::SandboxError;
+use super::layer::{KEPT_LAYERS, LAYER_LABEL, Layer, LayerStore};
 use super::resources::SANDBOX_LABEL;
 use super::store::SandboxStore;
 use crate::base;
@@ -20,6 +21,8 @@ pub enum Garbage {
     Base(Base),
     /// The record of a base whose volume no longer exists.
     Record(Base),
+    /// A setup layer that is older than those to keep.
+    Layer(Layer),
     /// A volume without a record.
     Volume(String),
     /// An ended container without a record.
@@ -53,12 +56,21 @@ pub async fn find_garbage(
     let used: BTreeSet<&str> = sandboxes.iter().map(|s| s.record.base_volume.id.as_str()).collect();
     let volume_names: BTreeSet<&str> = volumes.iter().map(|v| v.name.as_str()).collect();
     let is_building = bases.is_building()?;
+    let layers = LayerStore::new(&host.common_dir);
+    let (is_preparing, all_layers) = (layers.is_building(), layers.list_layers()?);
+    let mut used_layers: BTreeSet<&str> = BTreeSet::new();
+    for sandbox in &sandboxes {
+        used_layers
+            .extend(sandbox.record.layer.iter().chain(&sandbox.record.builds_layer).map(|layer| layer.id.as_str()));
+    }
 
     let mut garbage = Vec::new();
     let is_orphan = |labels: &crate::engine::Labels| match (labels.get(SANDBOX_LABEL), labels.get(BASE_LABEL)) {
         (Some(sandbox), _) => !ids.contains(sandbox.as_str()),
         (None, Some(base)) => !is_building && all_bases.iter().all(|b| b.id != *base) && !used.contains(base.as_str()),
-        (None, None) => false,
+        (None, None) => labels.get(LAYER_LABEL).is_some_and(|id| {
+            !is_preparing && !used_layers.contains(id.as_str()) && all_layers.iter().all(|layer| layer.id != *id)
+        }),
     };
     let orphans = containers.iter().filter(|c| is_orphan(&c.labels));
     garbage.extend(
@@ -75,6 +87,8 @@ pub async fn find_garbage(
     };
     let orphans = volumes.iter().filter(|v| is_orphan(&v.labels) && !is_in_use(&v.labels));
     garbage.extend(orphans.map(|v| Garbage::Volume(v.name.clone())));
+    let unused = all_layers.iter().skip(KEPT_LAYERS).filter(|layer| !used_layers.contains(layer.id.as_str()));
+    garbage.extend(unused.cloned().map(Garbage::Layer));
     let mut kept_bases = 0;
     for base in &all_bases {
         if !volume_names.contains(base.volume.as_str()) {
@@ -103,6 +117,16 @@ pub async fn remove_garbage(engine: &dyn Engine, host: &HostRepo, garbage: &Garb
             // The record is removed first, so that a process that needs the base now builds another one.
             bases.remove_record(&base.id)?;
             base::discard_base(engine, base).await.map_err(SandboxError::from)
+        }
+        Garbage::Layer(layer) => {
+            let store = LayerStore::new(&host.common_dir);
+            let _lock = store.lock_build()?;
+            let sandboxes = SandboxStore::new(&host.common_dir).open_all()?;
+            if sandboxes.iter().any(|s| s.record.layer.as_ref().is_some_and(|used| used.id == layer.id)) {
+                return Ok(false);
+            }
+            store.remove_record(&layer.id)?;
+            engine.remove_volume(&layer.volume_spec().name).await.map_err(SandboxError::from)
         }
         Garbage::Volume(name) => engine.remove_volume(name).await.map_err(SandboxError::from),
         Garbage::Container(id) => engine.remove_container(id).await.map_err(SandboxError::from),

@@ -67,7 +67,13 @@ pub fn create_sandbox(
         workdir: paths.workdir.clone(),
         workspace_kind: request.workspace.unwrap_or(WorkspaceKind::Overlay),
         base_volume: prepared_base.base.clone(),
-        manifest: Manifest { network: describe_network(request.network.as_ref()), ..prepared_base.manifest.clone() },
+        layer: request.layer.clone(),
+        builds_layer: request.builds_layer.clone(),
+        manifest: Manifest {
+            network: describe_network(request.network.as_ref()),
+            setup: request.layer.as_ref().map(|layer| layer.command.clone()),
+            ..prepared_base.manifest.clone()
+        },
         includes: prepared_base.includes.clone(),
         image: request.image.clone(),
         agent_config: Some(request.agent_config.clone()),

@@ -10,6 +10,7 @@ pub mod gc;
 mod holdings;
 mod home_files;
 pub mod image_defaults;
+pub mod layer;
 pub mod lifecycle;
 mod limits;
 mod monitor;

@@ -1,6 +1,7 @@
 //! The request to run an agent, and its result.
 
 use super::attach::DroppedSequences;
+use super::layer::Layer;
 use super::monitor::LimitExceeded;
 use super::ports::BoundPort;
 use super::store::{AgentConfig, Sandbox};
@@ -36,6 +37,10 @@ pub struct RunRequest {
     pub forwards: Vec<u16>,
     /// The limits and rules for collecting.
     pub policy: CollectPolicy,
+    /// The setup layer of an overlay workspace.
+    pub layer: Option<Layer>,
+    /// The layer that the workspace is to become.
+    pub builds_layer: Option<Layer>,
     /// The kind of workspace; `None` for an overlay if the engine can mount one.
     pub workspace: Option<WorkspaceKind>,
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::SandboxError;
+use super::layer::Layer;
 use super::store::SandboxRecord;
 use super::workspace::WorkspaceKind;
 use crate::base::{Base, REPOSITORY_LABEL, SEAL, TREE, base_volumes};
@@ -47,6 +48,10 @@ pub(crate) struct EngineResources<'a> {
     id: String,
     repository: String,
     base: Base,
+    /// The setup layer below an overlay workspace.
+    layer: Option<Layer>,
+    /// The layer that the upper directory is to become.
+    output: Option<Layer>,
 }
 
 /// A sidecar whose guest has answered.
@@ -66,6 +71,8 @@ impl<'a> EngineResources<'a> {
             id: record.id.clone(),
             repository: record.repository.clone(),
             base: record.base_volume.clone(),
+            layer: record.layer.clone().filter(|_| record.workspace_kind == WorkspaceKind::Overlay),
+            output: record.builds_layer.clone(),
         }
     }
 
@@ -78,7 +85,7 @@ impl<'a> EngineResources<'a> {
         repository: String,
         base: Base,
     ) -> Self {
-        Self { engine, workspace, id, repository, base }
+        Self { engine, workspace, id, repository, base, layer: None, output: None }
     }
 
     /// Returns the name of a volume. The id is random, so the name cannot have been taken in advance. A volume that has
@@ -105,8 +112,24 @@ impl<'a> EngineResources<'a> {
         VolumeSpec::new_plain(&self.volume_name(kind), &self.labels_for("volume"))
     }
 
-    fn overlay_volume(&self, base: &VolumeInfo, upper: &VolumeInfo) -> VolumeSpec {
-        let lower = format!("{}/{}", base.mountpoint, String::from_utf8_lossy(TREE).trim_end_matches('/'));
+    /// Returns the specification of the volume with the upper directory.
+    fn upper_volume(&self) -> VolumeSpec {
+        self.output.as_ref().map_or_else(|| self.plain_volume("upper"), Layer::volume_spec)
+    }
+
+    /// Returns the volume of the setup layer, if there is one.
+    async fn layer_volume(&self) -> Result<Option<VolumeInfo>, SandboxError> {
+        match &self.layer {
+            Some(layer) => self.require_volume(&layer.volume_spec()).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn overlay_volume(&self, base: &VolumeInfo, layer: Option<&VolumeInfo>, upper: &VolumeInfo) -> VolumeSpec {
+        let mut lower = format!("{}/{}", base.mountpoint, String::from_utf8_lossy(TREE).trim_end_matches('/'));
+        if let Some(layer) = layer {
+            lower = format!("{}/upper:{lower}", layer.mountpoint);
+        }
         let (up, work) = (format!("{}/upper", upper.mountpoint), format!("{}/work", upper.mountpoint));
         VolumeSpec::new_overlay(&self.volume_name("work"), &self.labels_for("volume"), &lower, &up, &work)
     }
@@ -114,12 +137,13 @@ impl<'a> EngineResources<'a> {
     /// Creates the volumes over an existing base.
     pub(crate) async fn create_volumes(&self, base: &VolumeInfo) -> Result<(), SandboxError> {
         let home = self.plain_volume("home");
+        let layer = self.layer_volume().await?;
         let work = async {
             match self.workspace {
                 WorkspaceKind::Copy => self.engine.create_volume(&self.plain_volume("work")).await,
                 WorkspaceKind::Overlay => {
-                    let upper = self.engine.create_volume(&self.plain_volume("upper")).await?;
-                    self.engine.create_volume(&self.overlay_volume(base, &upper)).await
+                    let upper = self.engine.create_volume(&self.upper_volume()).await?;
+                    self.engine.create_volume(&self.overlay_volume(base, layer.as_ref(), &upper)).await
                 }
             }
         };
@@ -136,8 +160,9 @@ impl<'a> EngineResources<'a> {
         match self.workspace {
             WorkspaceKind::Copy => self.require_volume(&self.plain_volume("work")).await?,
             WorkspaceKind::Overlay => {
-                let upper = self.require_volume(&self.plain_volume("upper")).await?;
-                self.require_volume(&self.overlay_volume(&base, &upper)).await?
+                let upper = self.require_volume(&self.upper_volume()).await?;
+                let layer = self.layer_volume().await?;
+                self.require_volume(&self.overlay_volume(&base, layer.as_ref(), &upper)).await?
             }
         };
         Ok(())
@@ -168,7 +193,10 @@ impl<'a> EngineResources<'a> {
             mount(self.volume_name("home"), SIDECAR_MOUNTS.home, false, true),
         ];
         if overlay {
-            mounts.push(mount(self.volume_name("upper"), SIDECAR_MOUNTS.upper, true, true));
+            mounts.push(mount(self.upper_volume().name, SIDECAR_MOUNTS.upper, true, true));
+            if let Some(layer) = &self.layer {
+                mounts.push(mount(layer.volume_spec().name, SIDECAR_MOUNTS.layer, true, false));
+            }
         }
         mounts
     }
@@ -246,7 +274,11 @@ impl<'a> EngineResources<'a> {
     async fn remove_volumes(&self) -> Result<(), SandboxError> {
         let all = self.engine.list_volumes(SANDBOX_LABEL, Some(&self.id)).await?;
         futures_util::future::try_join_all(all.iter().map(|v| self.engine.remove_volume(&v.name))).await?;
-        Ok(())
+        // A layer that was not sealed goes with the sandbox that was to become it.
+        match &self.output {
+            Some(layer) => Ok(self.engine.remove_volume(&layer.volume_spec().name).await?),
+            None => Ok(()),
+        }
     }
 
     /// Asks the engine to remove the volumes of a sandbox without containers. Waits only briefly, because the engine

@@ -135,6 +135,10 @@ async fn create_resources(
     let RunContext { engine, host, .. } = context;
     if sandbox.record.workspace_kind != workspace {
         sandbox.record.workspace_kind = workspace;
+        if workspace == WorkspaceKind::Copy && sandbox.record.layer.take().is_some() {
+            // A copied workspace has no layers.
+            sandbox.record.manifest.setup = None;
+        }
         sandbox.save_record()?;
     }
     let resources = EngineResources::from_record(engine, &sandbox.record);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::SandboxError;
+use super::layer::Layer;
 use super::limits::Limits;
 use super::ports::PortSpec;
 use super::workspace::WorkspaceKind;
@@ -58,6 +59,12 @@ pub struct SandboxRecord {
     /// The base of the workspace.
     #[serde(default)]
     pub base_volume: Base,
+    /// The setup layer of an overlay workspace.
+    #[serde(default)]
+    pub layer: Option<Layer>,
+    /// The layer that this sandbox is to become, if it runs a setup.
+    #[serde(default)]
+    pub builds_layer: Option<Layer>,
     /// The contents that it started with.
     #[serde(default)]
     pub manifest: Manifest,

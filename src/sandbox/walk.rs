@@ -89,6 +89,8 @@ struct DirVisit {
     in_base: bool,
     /// Whether the upper directory has it.
     in_upper: bool,
+    /// Whether the setup layer has it.
+    in_layer: bool,
 }
 
 /// The entries of a directory in the merged view, the base and the upper directory.
@@ -97,6 +99,8 @@ struct DirSnapshot {
     merged: Vec<ListedEntry>,
     base: BTreeMap<Vec<u8>, BaseEntry>,
     upper: BTreeSet<Vec<u8>>,
+    /// The inodes of the setup layer's entries.
+    layer: BTreeMap<Vec<u8>, u64>,
     rules: Option<Vec<u8>>,
     /// Whether it has more names than the limit.
     too_many: bool,
@@ -119,6 +123,8 @@ pub(crate) struct Walk<'a> {
     skipped_submodules: BTreeSet<RepoPath>,
     limits: CollectLimits,
     mode: CollectMode,
+    /// Whether the workspace has a setup layer.
+    has_layer: bool,
     result: WalkResult,
     /// Number of names that the base does not have.
     new_names: usize,
@@ -147,6 +153,7 @@ impl<'a> Walk<'a> {
             base,
             limits,
             mode,
+            has_layer: sandbox.record.layer.is_some() && sandbox.record.workspace_kind == WorkspaceKind::Overlay,
             result: WalkResult::default(),
             new_names: 0,
             own_rule_count: 0,
@@ -155,7 +162,8 @@ impl<'a> Walk<'a> {
 
     /// Walks the workspace level by level.
     pub(crate) async fn run(mut self) -> Result<WalkResult, SandboxError> {
-        let mut level = vec![DirVisit { directory: None, ignored: false, in_base: true, in_upper: true }];
+        let in_layer = self.has_layer;
+        let mut level = vec![DirVisit { directory: None, ignored: false, in_base: true, in_upper: true, in_layer }];
         while !level.is_empty() {
             let (base, overlay, limits, mode) =
                 (self.base, matches!(self.detector, ChangeDetector::Overlay), self.limits, self.mode);
@@ -243,6 +251,8 @@ impl<'a> Walk<'a> {
                 let path = RepoPath::from_parent(directory, &entry.name);
                 path.is_ok_and(|p| seeded.get(p.as_bytes()) == Some(&entry.stat))
             }
+            // The base does not have what a setup wrote.
+            (None, ChangeDetector::Overlay) => !in_upper && snapshot.layer.get(&entry.name) == Some(&entry.stat.ino),
             _ => false,
         }
     }
@@ -350,6 +360,7 @@ impl<'a> Walk<'a> {
                     ignored: is_excluded,
                     in_base: base_is_directory,
                     in_upper,
+                    in_layer: snapshot.layer.contains_key(&entry.name),
                 });
                 continue;
             }
@@ -446,6 +457,16 @@ async fn read_dir_snapshot(
     } else {
         BTreeSet::new()
     };
+    let layer = if visit.in_layer && !too_many {
+        let listed = match base.guest.list_dir(Root::Layer, bytes, usize::MAX).await {
+            // The agent has replaced a file of the layer by a directory.
+            Err(GuestError::Gone | GuestError::NotADirectory) => Vec::new(),
+            other => other?,
+        };
+        listed.into_iter().map(|entry| (entry.name, entry.stat.ino)).collect()
+    } else {
+        BTreeMap::new()
+    };
     let rules = match base_entries.get(&b".gitignore"[..]) {
         Some(entry @ (BaseEntry::Delta(_) | BaseEntry::File(EntryKind::Regular | EntryKind::Executable, ..))) => {
             let path =
@@ -455,7 +476,7 @@ async fn read_dir_snapshot(
         }
         _ => None,
     };
-    Ok(DirSnapshot { visit, merged, base: base_entries, upper, rules, too_many })
+    Ok(DirSnapshot { visit, merged, base: base_entries, upper, layer, rules, too_many })
 }
 
 fn entry_class(entry: &ListedEntry) -> EntryClass {

@@ -34,6 +34,8 @@ impl TestRepo {
                 }
                 let snapshot = host.take_snapshot(&SnapshotOptions::default()).expect("a commit");
                 let record = SandboxRecord {
+                    layer: None,
+                    builds_layer: None,
                     schema_version: 2,
                     name,
                     id: read_random_bytes::<8>().expect("a number").iter().map(|b| format!("{b:02x}")).collect(),

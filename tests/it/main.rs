@@ -39,6 +39,7 @@ mod review;
 mod rounds;
 mod run;
 mod screen;
+mod setup;
 mod show;
 mod support;
 mod terminal;

@@ -9,6 +9,7 @@ use crate::cli::ops::network::{cache_limit, find_cache};
 use crate::cli::ops::repo::{Repo, create_runtime, format_age};
 use crate::cli::ops::settings::load_settings;
 use crate::cli::output::{Output, format_count, print_stdout};
+use crate::core::escape::Escaped;
 use crate::engine::Docker;
 use crate::sandbox::gc::{Garbage, KEPT_BASES, find_garbage, remove_garbage};
 use crate::sandbox::{lifecycle, probe};
@@ -128,6 +129,15 @@ pub(crate) fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Cl
 
 fn describe_garbage(garbage: &Garbage) -> (&'static str, &str, u64, String) {
     match garbage {
+        Garbage::Layer(layer) => {
+            let text = format!(
+                "the setup layer of `{}`: {}, last used {}",
+                Escaped::new(&layer.command),
+                indicatif::HumanBytes(layer.bytes),
+                format_age(layer.used)
+            );
+            ("layer", &layer.id, layer.bytes, text)
+        }
         Garbage::Base(base) => {
             let short = &base.commit[..base.commit.len().min(7)];
             let text = format!(

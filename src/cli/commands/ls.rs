@@ -8,9 +8,10 @@ use crate::cli::json::render_json;
 use crate::cli::ops::draft::join_renames;
 use crate::cli::ops::network::find_cache;
 use crate::cli::ops::repo::{Repo, format_age, sandbox_status};
-use crate::cli::output::{Output, print_stderr, print_stdout};
+use crate::cli::output::{Output, format_count, print_stderr, print_stdout};
 use crate::core::escape::Escaped;
 use crate::sandbox::SandboxRecord;
+use crate::sandbox::layer::LayerStore;
 
 pub(crate) fn run_ls(json: bool, output: Output) -> Result<u8, CliError> {
     let repo = Repo::open(output)?;
@@ -60,6 +61,12 @@ pub(crate) fn run_ls(json: bool, output: Output) -> Result<u8, CliError> {
         );
     }
     print_stdout(&text)?;
+    let layers = LayerStore::new(&repo.host.common_dir).list_layers()?;
+    if !layers.is_empty() {
+        let bytes = layers.iter().map(|layer| layer.bytes).sum();
+        let count = format_count(layers.len(), "setup layer");
+        output.print_status(&format!("{count} of this repository: {}", HumanBytes(bytes)));
+    }
     let cached = cache_bytes();
     if cached > 0 {
         output.print_status(&format!("the package cache of all repositories has {}", HumanBytes(cached)));

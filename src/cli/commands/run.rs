@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use indicatif::HumanBytes;
 
-use crate::base::{BaseStore, PreparedBase, RunContext};
+use crate::base::{BaseStore, OverlaySupport, PreparedBase, RunContext};
 use crate::cli::args::{RunOptions, UncommittedArg};
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
@@ -20,12 +20,14 @@ use crate::cli::ops::policy::collect_policy;
 use crate::cli::ops::repo::{Repo, create_runtime};
 use crate::cli::ops::rounds::{Round, run_rounds};
 use crate::cli::ops::settings::load_settings;
+use crate::cli::ops::setup_layer::{find_or_build_layer, find_setup};
 use crate::cli::ops::start_summary::{DirtyScan, first_line, print_start, print_worktree_status};
 use crate::cli::output::{Output, format_count, print_stderr};
 use crate::cli::progress::Progress;
 use crate::config::{Settings, WorkspaceMode};
 use crate::core::name::SandboxName;
-use crate::engine::{Docker, Engine, ImageInfo};
+use crate::core::progress::ProgressCounter;
+use crate::engine::{Docker, Engine, EngineInfo, ImageInfo};
 use crate::gateway::NetworkLevel;
 use crate::git::{History, HistoryChoice, HostRepo, SnapshotOptions, UncommittedScope};
 use crate::sandbox::gc::KEPT_BASES;
@@ -93,6 +95,7 @@ fn run_sandbox(
     options.agent.env.splice(0..0, choice.env.iter().cloned());
     let env = parse_variables(&options.agent.env)?;
     let policy = collect_policy(&settings, &repo.host, &snapshot.commit, snapshot.module_paths(), output)?;
+    let setup = if options.no_setup { None } else { find_setup(&repo.host, &snapshot, &settings, &choice.setup)? };
     let work = repo.host.read_uncommitted(&snapshot, uncommitted, &options.include)?;
     let runtime = create_runtime()?;
     let (finished, engine) = runtime.block_on(async {
@@ -107,7 +110,7 @@ fn run_sandbox(
             Some(plan) => Some(plan.into_request(&repo.host, (&engine, &image.id), output).await?),
             None => None,
         };
-        let request = RunRequest {
+        let mut request = RunRequest {
             name,
             verb,
             command,
@@ -120,6 +123,8 @@ fn run_sandbox(
             ports,
             forwards: config.network.forwards.clone(),
             policy,
+            layer: None,
+            builds_layer: None,
             workspace: match settings.workspace.unwrap_or_default() {
                 WorkspaceMode::Auto => None,
                 WorkspaceMode::Overlay => Some(WorkspaceKind::Overlay),
@@ -127,6 +132,14 @@ fn run_sandbox(
             },
         };
         print_advisories(engine.engine_info().await?, output);
+        if setup.is_some() && has_copied_workspace(&request, engine.engine_info().await?) {
+            output.print_status("a copied workspace has no setup: the agent has to run it");
+        } else if let Some(setup) = &setup {
+            let context = RunContext { engine: &engine, host: &repo.host, progress: &Arc::new(ProgressCounter::default()) };
+            let prepared = (&request, &settings);
+            request.layer =
+                Some(find_or_build_layer(context, &snapshot, prepared, setup, (&mut signals, output)).await?);
+        }
         let progress = Progress::start_bar(output);
         let context = RunContext { engine: &engine, host: &repo.host, progress: &progress.counter };
         let include = options.include.clone();
@@ -201,6 +214,14 @@ fn run_sandbox(
         run_rounds(&repo.host, round, output)?;
     }
     Ok(status)
+}
+
+/// Returns whether a workspace is known to be a copy.
+fn has_copied_workspace(request: &RunRequest, info: &EngineInfo) -> bool {
+    match request.workspace {
+        Some(kind) => kind == WorkspaceKind::Copy,
+        None => matches!(OverlaySupport::load_support(info), Some(OverlaySupport::Copy(_))),
+    }
 }
 
 fn snapshot_options(options: &RunOptions) -> Result<SnapshotOptions, CliError> {

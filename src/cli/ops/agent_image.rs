@@ -29,6 +29,8 @@ pub(crate) struct ImageChoice {
     pub recipe: Option<ImageRecipe>,
     /// Variables that the devcontainer sets, as `KEY=VALUE`.
     pub env: Vec<String>,
+    /// Commands of the devcontainer that prepare the workspace.
+    pub setup: Vec<String>,
     /// The directory in which the repository's Dockerfile is built.
     pub context: Option<CommittedDir>,
 }

@@ -83,7 +83,7 @@ impl RepositorySource<'_> {
         }
         let context = self.host.find_directory(self.commit, &source.context)?.ok_or_else(missing)?;
         let base = BaseSource::Dockerfile { source, tree: context.id.clone() };
-        Ok(ImageChoice { recipe: Some(self.recipe_with(Some(base))), env: Vec::new(), context: Some(context) })
+        Ok(ImageChoice { recipe: Some(self.recipe_with(Some(base))), context: Some(context), ..ImageChoice::default() })
     }
 
     fn read_devcontainer(&self) -> Result<Option<(&'static str, Devcontainer)>, CliError> {
@@ -129,16 +129,14 @@ impl RepositorySource<'_> {
             }
             DevcontainerSource::Dockerfile(source) => self.choose_dockerfile(source)?,
         };
+        choice.setup = devcontainer.setup;
         choice.env = devcontainer.env.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         Ok(Some(choice))
     }
 
     fn propose_packages(&self, proposal: Proposal, output: Output) -> Result<Option<ImageChoice>, CliError> {
         let tree = self.host.open_commit(self.commit)?;
-        let has_file = |name: &str| {
-            let path = RepoPath::from_bytes(name.as_bytes()).ok();
-            path.is_some_and(|path| matches!(tree.find_entry(&path), Ok(Some(CommittedEntry::File))))
-        };
+        let has_file = |name: &str| tree.has_file(name);
         let Some(suggestion) = ProjectSuggestion::find_for(has_file) else { return Ok(None) };
         let (files, packages) = (suggestion.files.join(" and "), suggestion.packages.join(", "));
         let request = Request::new(self.host, &format!("packages\0{packages}"))?;

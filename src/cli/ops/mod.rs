@@ -28,5 +28,6 @@ pub(super) mod rounds;
 pub(super) mod selected_changes;
 pub(super) mod sending;
 pub(super) mod settings;
+pub(super) mod setup_layer;
 pub(super) mod start_summary;
 pub(super) mod target;

@@ -32,7 +32,7 @@ pub(crate) fn collect_policy<'a>(
         rules.extend(more.risk.into_iter().map(mark_repository_rule));
         if let Some(other) = others.first() {
             output.print_status(&format!(
-                "{RULES_FILE}: `{}` is ignored; a repository can only add risk rules and request hosts",
+                "{RULES_FILE}: `{}` is ignored; a repository can only add risk rules and request hosts or a setup",
                 Escaped::new(other)
             ));
         }

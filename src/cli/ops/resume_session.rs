@@ -195,6 +195,8 @@ fn run_agent(
             ports,
             forwards: config.network.forwards.clone(),
             policy,
+            layer: None,
+            builds_layer: None,
             workspace: None,
         };
         print_advisories(info, output);

@@ -1,0 +1,261 @@
+//! Setup layers: the ignored files that a project's setup command wrote, such as `node_modules`. They are the upper
+//! directory of one sandbox, sealed, and a lower directory of the workspaces of later ones.
+//!
+//! *Invariant:* a layer is recorded after its setup ended without an error and without a change that a review would show,
+//! and after every git directory was removed from it. A layer is never written to again.
+#![expect(clippy::disallowed_methods, reason = "our own state, outside every working tree")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::SandboxError;
+use crate::base::REPOSITORY_LABEL;
+use crate::core::atomic_file::write_atomic;
+use crate::core::clock::seconds_since_epoch;
+use crate::core::path::RepoPath;
+use crate::core::random::create_random_id;
+use crate::engine::{ContainerSpec, Engine, Labels, Mount, SIDECAR_MOUNTS, VolumeSpec, image, sidecar_spec};
+use crate::guest_client::{EntryBatch, GuestClient, GuestError};
+use crate::protocol::{Entry, FileKind, Root};
+
+/// The label whose value is a layer's id.
+pub(crate) const LAYER_LABEL: &str = "dev.airlock.layer";
+/// Number of layers that are kept for each repository, besides those in use.
+pub const KEPT_LAYERS: usize = 5;
+/// Maximum number of entries that a setup may have written into git directories.
+const MAX_GIT_ENTRIES: usize = 100_000;
+/// Maximum number of entries that are counted to measure a layer.
+const MAX_MEASURED: u32 = 2_000_000;
+
+/// A setup layer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// A random number in hexadecimal: the value of the label on the volume.
+    pub id: String,
+    /// The repository's id, as in the labels.
+    pub repository: String,
+    /// The key of all that determines the content.
+    pub key: String,
+    /// The setup command.
+    pub command: String,
+    /// The size in bytes.
+    pub bytes: u64,
+    /// The time of the setup in seconds since the epoch.
+    pub created: u64,
+    /// The time of the last use in seconds since the epoch.
+    pub used: u64,
+}
+
+impl Layer {
+    /// Creates a layer that is not recorded yet.
+    ///
+    /// # Errors
+    /// No random numbers are available.
+    pub fn new(repository: String, key: String, command: String) -> io::Result<Self> {
+        let now = seconds_since_epoch();
+        Ok(Self { id: create_random_id::<8>()?, repository, key, command, bytes: 0, created: now, used: now })
+    }
+
+    /// Returns the specification of its volume.
+    #[must_use]
+    pub(crate) fn volume_spec(&self) -> VolumeSpec {
+        VolumeSpec::new_plain(&format!("airlock-setup-{}", self.id), &self.labels())
+    }
+
+    fn labels(&self) -> Labels {
+        let labels = [(LAYER_LABEL, &self.id), (REPOSITORY_LABEL, &self.repository)];
+        labels.into_iter().map(|(label, value)| (label.to_owned(), value.clone())).collect()
+    }
+}
+
+/// The layers of one repository: a file each in `<git common dir>/airlock/layers/`.
+#[derive(Debug, Clone)]
+pub struct LayerStore {
+    dir: PathBuf,
+}
+
+/// The lock on building a layer. Two concurrent first starts therefore run the setup once.
+#[derive(Debug)]
+pub struct LayerLock(#[expect(dead_code, reason = "the lock is what it is for")] File);
+
+impl LayerStore {
+    /// Creates the store of a repository. Nothing is written yet.
+    #[must_use]
+    pub fn new(common_dir: &Path) -> Self {
+        Self { dir: common_dir.join("airlock/layers") }
+    }
+
+    /// Lists all layers, last used first. A damaged record is skipped, and its volume is an orphan then.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn list_layers(&self) -> io::Result<Vec<Layer>> {
+        let entries = match fs::read_dir(&self.dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                found.extend(serde_json::from_slice::<Layer>(&fs::read(path).unwrap_or_default()).ok());
+            }
+        }
+        found.sort_by(|a, b| b.used.cmp(&a.used).then_with(|| a.id.cmp(&b.id)));
+        Ok(found)
+    }
+
+    /// Locks the building of layers without waiting; returns `None` while another process builds one.
+    ///
+    /// # Errors
+    /// The lock file cannot be created.
+    pub fn try_lock_build(&self) -> io::Result<Option<LayerLock>> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        let file = File::create(self.dir.join("lock"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(LayerLock(file))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(e)) => Err(e),
+        }
+    }
+
+    /// Waits until no other process builds a layer of this repository.
+    ///
+    /// # Errors
+    /// The lock file cannot be created.
+    pub fn lock_build(&self) -> io::Result<LayerLock> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        let file = File::create(self.dir.join("lock"))?;
+        file.lock()?;
+        Ok(LayerLock(file))
+    }
+
+    /// Returns whether a process is building a layer.
+    #[must_use]
+    pub fn is_building(&self) -> bool {
+        let opened = File::open(self.dir.join("lock"));
+        opened.is_ok_and(|file| matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+    }
+
+    /// Records a layer, or its last use.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save_record(&self, layer: &Layer) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        write_atomic(&self.dir, &format!("{}.json", layer.id), &serde_json::to_vec_pretty(layer)?)
+    }
+
+    /// Removes the record of a layer. A missing record is not an error.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn remove_record(&self, id: &str) -> io::Result<()> {
+        match fs::remove_file(self.dir.join(format!("{id}.json"))) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Finds the layer with a key whose volume exists, and records its use.
+    ///
+    /// # Errors
+    /// The engine fails, or a record cannot be written.
+    pub async fn find_layer(&self, engine: &dyn Engine, key: &str) -> Result<Option<Layer>, SandboxError> {
+        for layer in self.list_layers()?.into_iter().filter(|layer| layer.key == key) {
+            let spec = layer.volume_spec();
+            match engine.find_volume(&spec.name).await? {
+                Some(found) if spec.is_same_volume(&found) => {
+                    let layer = Layer { used: seconds_since_epoch(), ..layer };
+                    self.save_record(&layer)?;
+                    return Ok(Some(layer));
+                }
+                // The volume was pruned, or something else has its name.
+                _ => self.remove_record(&layer.id)?,
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Removes the git directories from the volume of a layer, writes it to disk and measures it. `modules` are the paths of
+/// submodules.
+///
+/// # Errors
+/// The engine or the guest fails, or the setup has written too much into a git directory.
+pub async fn seal_layer(engine: &dyn Engine, layer: &mut Layer, modules: &[RepoPath]) -> Result<(), SandboxError> {
+    let guest_image = image::ensure_guest(engine).await?;
+    let mount = Mount {
+        volume: layer.volume_spec().name,
+        target: SIDECAR_MOUNTS.upper.into(),
+        read_only: false,
+        fill_from_image: false,
+    };
+    let spec = ContainerSpec {
+        user: "1000:1000".into(),
+        capabilities: Vec::new(),
+        ..sidecar_spec(&format!("airlock-{}-sealer", layer.id), &guest_image, vec![mount], &layer.labels())
+    };
+    let container = engine.create_container(&spec).await?;
+    let sealed = async {
+        let attached = engine.attach_container(&container, false).await?;
+        engine.start_container(&container).await?;
+        let (accept, _none) = mpsc::unbounded_channel();
+        let guest = GuestClient::perform_handshake(attached, accept).await?;
+        let git_dirs = modules.iter().map(|path| [path.as_bytes(), b"/.git"].concat());
+        for path in git_dirs.chain([b".git".to_vec()]) {
+            remove_tree(&guest, path).await?;
+        }
+        let usage = guest.measure_usage(Root::Upper, MAX_MEASURED).await?;
+        guest.sync_volume(Root::Upper).await?;
+        Ok::<_, SandboxError>(usage.bytes)
+    };
+    let sealed = sealed.await;
+    engine.remove_container(&container).await?;
+    layer.bytes = sealed?;
+    Ok(())
+}
+
+/// Removes a file, or a directory with everything in it, from the upper directory.
+async fn remove_tree(guest: &GuestClient, top: Vec<u8>) -> Result<(), SandboxError> {
+    let (mut files, mut open) = (BTreeMap::new(), vec![top.clone()]);
+    while let Some(path) = open.pop() {
+        let listed = match guest.list_dir(Root::Upper, &path, MAX_GIT_ENTRIES).await {
+            Ok(listed) => listed,
+            Err(GuestError::Gone) => continue,
+            // A file, or the overlay's mark of a deleted directory.
+            Err(GuestError::NotADirectory) => {
+                files.insert(path, false);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        files.insert(path.clone(), true);
+        for entry in listed {
+            let below = [&path[..], b"/", &entry.name].concat();
+            if entry.kind == FileKind::Directory {
+                open.push(below);
+            } else {
+                files.insert(below, false);
+            }
+        }
+        if files.len() > MAX_GIT_ENTRIES {
+            return Err(SandboxError::CollectLimit(format!(
+                "the setup wrote more than {MAX_GIT_ENTRIES} files into a git directory"
+            )));
+        }
+    }
+    let mut batch = EntryBatch::new(guest, Root::Upper);
+    // The deepest first; the guest removes files, and then empty directories.
+    for path in files.keys().rev() {
+        batch.add_entry(path, &Entry::Nothing).await?;
+    }
+    batch.send_entries().await?;
+    Ok(guest.flush_writes(drop).await?)
+}
