@@ -65,10 +65,10 @@ impl Layer {
     /// Returns the specification of its volume.
     #[must_use]
     pub(crate) fn volume_spec(&self) -> VolumeSpec {
-        VolumeSpec::new_plain(&format!("airlock-setup-{}", self.id), &self.labels())
+        VolumeSpec::new_plain(&format!("airlock-setup-{}", self.id), &self.volume_labels())
     }
 
-    fn labels(&self) -> Labels {
+    fn volume_labels(&self) -> Labels {
         let labels = [(LAYER_LABEL, &self.id), (REPOSITORY_LABEL, &self.repository)];
         labels.into_iter().map(|(label, value)| (label.to_owned(), value.clone())).collect()
     }
@@ -200,7 +200,7 @@ pub async fn seal_layer(engine: &dyn Engine, layer: &mut Layer, modules: &[RepoP
     let spec = ContainerSpec {
         user: "1000:1000".into(),
         capabilities: Vec::new(),
-        ..sidecar_spec(&format!("airlock-{}-sealer", layer.id), &guest_image, vec![mount], &layer.labels())
+        ..sidecar_spec(&format!("airlock-{}-sealer", layer.id), &guest_image, vec![mount], &layer.volume_labels())
     };
     let container = engine.create_container(&spec).await?;
     let sealed = async {
