@@ -19,6 +19,15 @@ use crate::terminal::Signals;
 /// Maximum number of nearby bases that are compared with a snapshot before a new one is built.
 const MAX_COMPARED: usize = 4;
 
+/// Whether a sandbox may start from the base of another commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UseOfBase {
+    /// From a nearby base, with a delta over it.
+    WithDelta,
+    /// Only from a base of its own commit, so that the upper directory has no committed file.
+    Exact,
+}
+
 /// The base for a snapshot.
 pub(super) struct ResolvedBase {
     pub base: Base,
@@ -59,12 +68,14 @@ pub(super) async fn find_base(
     engine: &dyn Engine,
     host: &HostRepo,
     snapshot: &Snapshot,
+    use_of_base: UseOfBase,
 ) -> Result<Option<ResolvedBase>, BaseError> {
     let bases = BaseStore::new(&host.common_dir);
     let (key, config_key) = (compute_key(snapshot), compute_config_key(snapshot));
     // An exact match, or the nearest bases.
     let mut candidates: Vec<(usize, Base)> = Vec::new();
-    let may_build_on = snapshot.history.may_build_on() && snapshot.modules.len() == 1;
+    let may_build_on =
+        use_of_base == UseOfBase::WithDelta && snapshot.history.may_build_on() && snapshot.modules.len() == 1;
     for base in bases
         .list_bases()?
         .into_iter()
@@ -110,7 +121,7 @@ pub(super) async fn build_base(
     context: RunContext<'_>,
     snapshot: &Arc<Snapshot>,
     listing: &Listing,
-    guest_image: &str,
+    (guest_image, use_of_base): (&str, UseOfBase),
     signals: &mut Signals,
 ) -> Result<ResolvedBase, BaseError> {
     let RunContext { engine, host, progress } = context;
@@ -132,7 +143,7 @@ pub(super) async fn build_base(
         }
     };
     // Another process may have built the base while this one waited.
-    if let Some(found) = find_base(engine, host, snapshot).await? {
+    if let Some(found) = find_base(engine, host, snapshot, use_of_base).await? {
         return Ok(found);
     }
     let id = create_random_id::<8>()?;

@@ -13,6 +13,7 @@ mod store;
 mod tree;
 mod view;
 
+pub use build::UseOfBase;
 pub(crate) use build::{discard_base, remove_stray_volumes, seal_base};
 pub use context::RunContext;
 pub(crate) use delta::{BaseDelta, DeltaEntry, write_delta, write_git_files};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::build;
-use super::build::UnsealedBase;
+use super::build::{UnsealedBase, UseOfBase};
 use super::context::RunContext;
 use super::error::BaseError;
 use super::manifest::Manifest;
@@ -36,12 +36,13 @@ impl PreparedBase {
     pub async fn find_or_build(
         context: RunContext<'_>,
         snapshot: Arc<Snapshot>,
-        uncommitted: UncommittedChanges,
-        includes: Vec<String>,
+        (uncommitted, includes): (UncommittedChanges, Vec<String>),
+        use_of_base: UseOfBase,
         signals: &mut Signals,
     ) -> Result<Self, BaseError> {
         let RunContext { engine, host, .. } = context;
-        let (guest_image, found) = tokio::join!(image::ensure_guest(engine), build::find_base(engine, host, &snapshot));
+        let (guest_image, found) =
+            tokio::join!(image::ensure_guest(engine), build::find_base(engine, host, &snapshot, use_of_base));
         let guest_image = guest_image?;
         let mut found = match found? {
             Some(found) => found,
@@ -49,7 +50,7 @@ impl PreparedBase {
                 let listed = Arc::clone(&snapshot);
                 let listing = tokio::task::spawn_blocking(move || listed.list_files()).await;
                 let listing = listing.map_err(std::io::Error::other)??;
-                build::build_base(context, &snapshot, &listing, &guest_image, signals).await?
+                build::build_base(context, &snapshot, &listing, (&guest_image, use_of_base), signals).await?
             }
         };
         let manifest = Manifest::new(&snapshot, &found.base, &found.delta, &uncommitted);

@@ -2,6 +2,7 @@
 //! absolute form.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -145,27 +146,34 @@ async fn relay_tunnel(
     // An idle tunnel keeps no request of others waiting.
     exchange.hold_permit(None);
     let counts = ByteCounts::default();
+    let charged = AtomicU64::new(0);
     let mut agent = CountedStream::new(agent, &counts);
     tokio::select! {
         _ = tokio::io::copy_bidirectional(&mut agent, &mut upstream) => {}
         () = counts.wait_idle(TUNNEL_IDLE) => {}
-        reason = watch_tunnel(&counts, policy, host, port) => exchange.mark_denied(&reason, false),
+        reason = watch_tunnel(&counts, &charged, policy, (host, port)) => exchange.mark_denied(&reason, false),
     }
     let (sent, received) = counts.current_counts();
+    // The last look may be a while ago.
+    policy.budget.charge_bytes(received.saturating_sub(charged.load(Ordering::Relaxed)));
     exchange.add_sent(usize::try_from(sent).unwrap_or(usize::MAX));
     exchange.add_received(usize::try_from(received).unwrap_or(usize::MAX));
 }
 
 /// Returns once the user denies the host of a tunnel, or once nothing may be downloaded any longer, with the reason.
-async fn watch_tunnel(counts: &ByteCounts, policy: &Policy, host: &HostName, port: u16) -> String {
-    let mut charged = 0;
+async fn watch_tunnel(
+    counts: &ByteCounts,
+    charged: &AtomicU64,
+    policy: &Policy,
+    (host, port): (&HostName, u16),
+) -> String {
     loop {
         tokio::time::sleep(TUNNEL_CHECK).await;
         let (_, received) = counts.current_counts();
-        if !policy.budget.charge_bytes(received - charged) {
+        let before = charged.swap(received, Ordering::Relaxed);
+        if !policy.budget.charge_bytes(received.saturating_sub(before)) {
             return NO_BUDGET.into();
         }
-        charged = received;
         if policy.decide_host(host, port) != HostVerdict::Allowed {
             return format!("{host} was denied while the tunnel was open");
         }

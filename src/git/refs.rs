@@ -182,7 +182,10 @@ fn list_bases(git: &Repository, own: Option<&str>) -> Vec<Candidate> {
     let places = |name: &str| [format!("refs/heads/{name}"), format!("refs/remotes/origin/{name}")];
     let exists = |name: &&str| places(name).iter().any(|place| git.find_reference(place).is_ok());
     let name = remote_name.or_else(|| USUAL_BASES.into_iter().find(exists).map(str::to_owned));
-    let found = name.iter().flat_map(|name| places(name)).filter(|place| place.strip_prefix("refs/heads/") != own);
+    let found = name
+        .iter()
+        .flat_map(|name| places(name))
+        .filter(|place| own.is_none_or(|own| *place != format!("refs/heads/{own}")));
     found.filter_map(|place| read_candidate(git, &git.find_reference(&place).ok()?)).collect()
 }
 

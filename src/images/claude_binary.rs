@@ -32,7 +32,15 @@ pub(super) fn package_name(arch: &str, is_musl: bool) -> String {
 
 /// Returns whether npm is on this machine.
 pub(super) fn has_npm() -> bool {
-    Command::new("npm").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+    // Not in the repository, whose files a version manager might read.
+    let mut npm = Command::new("npm");
+    npm.arg("--version")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success())
 }
 
 /// Finds the newest version of a range, and gets its binary unless the cache has it.

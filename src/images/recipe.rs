@@ -58,7 +58,8 @@ impl BaseSource {
     #[must_use]
     pub fn parse_base(text: &str) -> Self {
         let path = Path::new(text);
-        if path.is_file() {
+        // The name of an image is never taken for a file that happens to be here.
+        if (text.contains('/') || text.ends_with(".tar")) && path.is_file() {
             return Self::Archive(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
         }
         Self::Image(text.to_owned())

@@ -120,7 +120,11 @@ pub async fn remove_garbage(engine: &dyn Engine, host: &HostRepo, garbage: &Garb
         }
         Garbage::Layer(layer) => {
             let store = LayerStore::new(&host.common_dir);
-            let _lock = store.lock_build()?;
+            let Some(_lock) = store.try_lock_build()? else { return Ok(false) };
+            // A start may have used it after it was listed.
+            if store.list_layers()?.iter().any(|known| known.id == layer.id && known.used != layer.used) {
+                return Ok(false);
+            }
             let sandboxes = SandboxStore::new(&host.common_dir).open_all()?;
             if sandboxes.iter().any(|s| s.record.layer.as_ref().is_some_and(|used| used.id == layer.id)) {
                 return Ok(false);

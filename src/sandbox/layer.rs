@@ -2,7 +2,7 @@
 //! directory of one sandbox, sealed, and a lower directory of the workspaces of later ones.
 //!
 //! *Invariant:* a layer is recorded after its setup ended without an error and without a change that a review would show,
-//! and after every git directory was removed from it. A layer is never written to again.
+//! and after the git directories of the workspace were removed from it. A layer is never written to again.
 #![expect(clippy::disallowed_methods, reason = "our own state, outside every working tree")]
 
 use std::collections::BTreeMap;
@@ -18,9 +18,11 @@ use super::SandboxError;
 use crate::base::REPOSITORY_LABEL;
 use crate::core::atomic_file::write_atomic;
 use crate::core::clock::seconds_since_epoch;
+use crate::core::escape::escape_lossy;
 use crate::core::path::RepoPath;
 use crate::core::random::create_random_id;
 use crate::engine::{ContainerSpec, Engine, Labels, Mount, SIDECAR_MOUNTS, VolumeSpec, image, sidecar_spec};
+use crate::git::CommittedEntry;
 use crate::guest_client::{EntryBatch, GuestClient, GuestError};
 use crate::protocol::{Entry, FileKind, Root};
 
@@ -44,6 +46,9 @@ pub struct Layer {
     pub key: String,
     /// The setup command.
     pub command: String,
+    /// The topmost paths that it adds. A commit that has one of them does not go with it.
+    #[serde(default)]
+    pub paths: Vec<RepoPath>,
     /// The size in bytes.
     pub bytes: u64,
     /// The time of the setup in seconds since the epoch.
@@ -59,7 +64,16 @@ impl Layer {
     /// No random numbers are available.
     pub fn new(repository: String, key: String, command: String) -> io::Result<Self> {
         let now = seconds_since_epoch();
-        Ok(Self { id: create_random_id::<8>()?, repository, key, command, bytes: 0, created: now, used: now })
+        Ok(Self {
+            id: create_random_id::<8>()?,
+            repository,
+            key,
+            command,
+            paths: Vec::new(),
+            bytes: 0,
+            created: now,
+            used: now,
+        })
     }
 
     /// Returns the specification of its volume.
@@ -163,12 +177,17 @@ impl LayerStore {
         }
     }
 
-    /// Finds the layer with a key whose volume exists, and records its use.
+    /// Finds the layer with a key whose volume exists, and that goes with a commit, and records its use.
     ///
     /// # Errors
     /// The engine fails, or a record cannot be written.
-    pub async fn find_layer(&self, engine: &dyn Engine, key: &str) -> Result<Option<Layer>, SandboxError> {
-        for layer in self.list_layers()?.into_iter().filter(|layer| layer.key == key) {
+    pub async fn find_layer(
+        &self,
+        engine: &dyn Engine,
+        key: &str,
+        goes_with: impl Fn(&Layer) -> bool,
+    ) -> Result<Option<Layer>, SandboxError> {
+        for layer in self.list_layers()?.into_iter().filter(|layer| layer.key == key && goes_with(layer)) {
             let spec = layer.volume_spec();
             match engine.find_volume(&spec.name).await? {
                 Some(found) if spec.is_same_volume(&found) => {
@@ -189,7 +208,12 @@ impl LayerStore {
 ///
 /// # Errors
 /// The engine or the guest fails, or the setup has written too much into a git directory.
-pub async fn seal_layer(engine: &dyn Engine, layer: &mut Layer, modules: &[RepoPath]) -> Result<(), SandboxError> {
+pub async fn seal_layer(
+    engine: &dyn Engine,
+    layer: &mut Layer,
+    modules: &[RepoPath],
+    find_committed: impl Fn(&RepoPath) -> Option<CommittedEntry>,
+) -> Result<(), SandboxError> {
     let guest_image = image::ensure_guest(engine).await?;
     let mount = Mount {
         volume: layer.volume_spec().name,
@@ -212,14 +236,59 @@ pub async fn seal_layer(engine: &dyn Engine, layer: &mut Layer, modules: &[RepoP
         for path in git_dirs.chain([b".git".to_vec()]) {
             remove_tree(&guest, path).await?;
         }
+        let paths = list_topmost(&guest, find_committed).await?;
         let usage = guest.measure_usage(Root::Upper, MAX_MEASURED).await?;
         guest.sync_volume(Root::Upper).await?;
-        Ok::<_, SandboxError>(usage.bytes)
+        Ok::<_, SandboxError>((paths, usage.bytes))
     };
     let sealed = sealed.await;
     engine.remove_container(&container).await?;
-    layer.bytes = sealed?;
+    (layer.paths, layer.bytes) = sealed?;
     Ok(())
+}
+
+/// Lists the topmost paths of the upper directory that the commit does not have.
+///
+/// A file of the commit that the setup wrote again with the same content is removed, because it would hide that of a later
+/// commit. In a directory it is an error: the directory may be a new one, and would then hide all of the base's.
+async fn list_topmost(
+    guest: &GuestClient,
+    find_committed: impl Fn(&RepoPath) -> Option<CommittedEntry>,
+) -> Result<Vec<RepoPath>, SandboxError> {
+    let (mut found, mut open, mut again) = (Vec::new(), vec![None], Vec::new());
+    while let Some(directory) = open.pop() {
+        let bytes = directory.as_ref().map_or(&b""[..], RepoPath::as_bytes);
+        for entry in guest.list_dir(Root::Upper, bytes, MAX_GIT_ENTRIES).await? {
+            let Ok(path) = RepoPath::from_parent(directory.as_ref(), &entry.name) else {
+                return Err(SandboxError::CollectLimit("the setup wrote a file whose name is not valid".into()));
+            };
+            match find_committed(&path) {
+                None => found.push(path),
+                Some(CommittedEntry::Directory | CommittedEntry::Submodule) if entry.kind == FileKind::Directory => {
+                    open.push(Some(path));
+                }
+                Some(_) if directory.is_none() => again.push(path),
+                Some(_) => {
+                    let path = escape_lossy(path.as_bytes());
+                    return Err(SandboxError::CollectLimit(format!(
+                        "the setup wrote the tracked file {path} again, with the same content"
+                    )));
+                }
+            }
+        }
+        if found.len() > MAX_GIT_ENTRIES {
+            return Err(SandboxError::CollectLimit(format!(
+                "the setup wrote more than {MAX_GIT_ENTRIES} files beside tracked ones"
+            )));
+        }
+    }
+    let mut batch = EntryBatch::new(guest, Root::Upper);
+    for path in &again {
+        batch.add_entry(path.as_bytes(), &Entry::Nothing).await?;
+    }
+    batch.send_entries().await?;
+    guest.flush_writes(drop).await?;
+    Ok(found)
 }
 
 /// Removes a file, or a directory with everything in it, from the upper directory.

@@ -365,7 +365,8 @@ fn agent_environment(request: &RunRequest) -> Vec<String> {
         env.extend(client_files::client_variables(network));
         env.extend(network.env.iter().cloned());
     }
-    env.extend(user_surroundings());
+    let is_set = |name: &str| request.env.iter().any(|own| own.split('=').next() == Some(name));
+    env.extend(user_surroundings(is_set));
     env.push("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1".into());
     env.push("DISABLE_AUTOUPDATER=1".into());
     if request.tty {

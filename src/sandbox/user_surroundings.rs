@@ -6,15 +6,17 @@ use std::path::Path;
 const MAX_ZONE: u64 = 64 * 1024;
 const ZONES: &str = "/usr/share/zoneinfo";
 
-/// Returns the variables, as `KEY=VALUE`.
-pub(super) fn user_surroundings() -> Vec<String> {
+/// Returns the variables, as `KEY=VALUE`. What the user has set for the sandbox is left as it is.
+pub(super) fn user_surroundings(is_set: impl Fn(&str) -> bool) -> Vec<String> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let mut env = Vec::new();
-    if let Some(zone) = variable("TZ").or_else(read_local_zone).filter(|zone| is_zone_name(zone)) {
+    let zone = variable("TZ").or_else(read_local_zone).filter(|zone| is_zone_name(zone) && !is_set("TZ"));
+    if let Some(zone) = zone {
         env.extend(read_zone_rule(&zone).map(|rule| format!("AIRLOCK_ZONE_RULE={rule}")));
         env.push(format!("TZ={zone}"));
     }
     let locale = variable("LC_ALL").or_else(|| variable("LANG"));
+    let locale = locale.filter(|_| !is_set("LANG") && !is_set("LC_ALL"));
     let is_word =
         |text: &String| text.len() < 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-@".contains(&b));
     env.extend(locale.filter(is_word).map(|locale| format!("AIRLOCK_LOCALE={locale}")));

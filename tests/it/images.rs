@@ -251,6 +251,11 @@ fn devcontainer_is_built_from_the_commit() {
         built.stderr
     );
     assert_eq!(repo.airlock(&args).ok().stdout, "from-args\ncommitted\n1000\nyes\n");
+    // Other content of the Dockerfile's directory is another question.
+    repo.git(&["checkout", "-q", "."]);
+    repo.write(".devcontainer/data", "another\n");
+    repo.commit();
+    assert_eq!(repo.airlock(&args).ok().stdout, "\nnone\n1000\n\n");
     // The user's own image takes precedence, and so does a Dockerfile that the user names.
     assert_eq!(
         repo.airlock(&["run", "--image", "airlock-agent:latest", "--", "sh", "-c", "echo $MARK"]).ok().stdout,

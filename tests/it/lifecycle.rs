@@ -4,10 +4,10 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::sync::Arc;
 
-use airlock::base::{BaseStore, PreparedBase, RunContext};
+use airlock::base::{BaseStore, PreparedBase, RunContext, UseOfBase};
 use airlock::core::progress::ProgressCounter;
 use airlock::engine::fake::FakeEngine;
-use airlock::git::{HostRepo, SnapshotOptions, UncommittedChanges};
+use airlock::git::{HostRepo, SnapshotOptions};
 use airlock::sandbox::SandboxError;
 use airlock::terminal::Signals;
 use rustix::process::{Signal, kill_process};
@@ -24,8 +24,8 @@ async fn fail_base_build(repo: &TestRepo, fail_at: &'static str) -> (SandboxErro
     let base = PreparedBase::find_or_build(
         RunContext { engine: &engine, host: &host, progress: &progress },
         snapshot,
-        UncommittedChanges::default(),
-        Vec::new(),
+        Default::default(),
+        UseOfBase::WithDelta,
         &mut signals,
     )
     .await;

@@ -68,7 +68,37 @@ fn setup_runs_once_and_its_result_is_shared() {
         repo.airlock(&["run", "--no-setup", "--", "sh", "-c", "ls deps 2>/dev/null || echo none"]).ok().stdout,
         "none\n"
     );
+
+    // A layer never hides what a commit has.
+    repo.set("AIRLOCK_SETUP", "mkdir -p deps/bin; echo prepared; touch deps/bin/tool");
+    run(&repo, "test -e deps/bin/tool").ok();
+    repo.write("deps/own", "tracked\n");
+    repo.git(&["add", "-f", "deps/own"]);
+    repo.git(&["commit", "-qm", "tracked"]);
+    let tracked = run(&repo, "cat deps/own; ls deps/bin; git status --short").ok();
+    assert_eq!(tracked.stdout, "tracked\ntool\n");
+    assert!(
+        tracked.stderr.contains("\nprepared\n") && tracked.stderr.contains("changed nothing"),
+        "{}",
+        tracked.stderr
+    );
+    assert!(!run(&repo, "true").ok().stderr.contains("\nprepared\n"));
+    // Nor does it have a file of its own commit, which a later commit may change.
+    repo.set("AIRLOCK_SETUP", "mkdir -p deps/bin; cp a.txt copy; cat copy > a.txt; rm copy; touch deps/bin/again");
+    repo.write("a.txt", "of the setup's commit\n");
+    repo.git(&["commit", "-qam", "before"]);
+    run(&repo, "test -e deps/bin/again").ok();
+    repo.write("a.txt", "of a later commit\n");
+    repo.git(&["commit", "-qam", "after"]);
+    assert_eq!(run(&repo, "cat a.txt; ls deps/bin; git status --short").ok().stdout, "of a later commit\nagain\n");
+    // The variables of a run are not those of the setup.
+    repo.set("AIRLOCK_SETUP", "mkdir -p deps/bin; env > deps/bin/env");
+    let leaked = repo.airlock(&["run", "--env", "SECRET=of-one-run", "--", "grep", "-c", "of-one-run", "deps/bin/env"]);
+    assert_eq!(leaked.stdout, "0\n", "{}", leaked.stderr);
     repo.set("AIRLOCK_SETUP", "none");
+    repo.git(&["rm", "-q", "--cached", "deps/own"]);
+    std::fs::remove_dir_all(repo.path.join("deps")).expect("removed");
+    repo.commit();
     assert_eq!(run(&repo, "ls deps 2>/dev/null || echo none").ok().stdout, "none\n");
 }
 

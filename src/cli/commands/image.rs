@@ -62,7 +62,7 @@ fn create_recipe(
         }
         recipe.claude = ClaudeSource::File(absolute(&path));
     }
-    if let Some(base) = base {
+    if let Some(base) = base.or(load_settings()?.image_base) {
         recipe.base = BaseSource::parse_base(&base);
     }
     packages.sort();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use indicatif::HumanBytes;
 
-use crate::base::{BaseStore, OverlaySupport, PreparedBase, RunContext};
+use crate::base::{BaseStore, OverlaySupport, PreparedBase, RunContext, UseOfBase};
 use crate::cli::args::{RunOptions, UncommittedArg};
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
@@ -20,7 +20,7 @@ use crate::cli::ops::policy::collect_policy;
 use crate::cli::ops::repo::{Repo, create_runtime};
 use crate::cli::ops::rounds::{Round, run_rounds};
 use crate::cli::ops::settings::load_settings;
-use crate::cli::ops::setup_layer::{find_or_build_layer, find_setup};
+use crate::cli::ops::setup_layer::{NO_LAYERS, find_or_build_layer, find_setup};
 use crate::cli::ops::start_summary::{DirtyScan, first_line, print_start, print_worktree_status};
 use crate::cli::output::{Output, format_count, print_stderr};
 use crate::cli::progress::Progress;
@@ -133,18 +133,17 @@ fn run_sandbox(
         };
         print_advisories(engine.engine_info().await?, output);
         if setup.is_some() && has_copied_workspace(&request, engine.engine_info().await?) {
-            output.print_status("a copied workspace has no setup: the agent has to run it");
+            output.print_status(NO_LAYERS);
         } else if let Some(setup) = &setup {
             let context = RunContext { engine: &engine, host: &repo.host, progress: &Arc::new(ProgressCounter::default()) };
-            let prepared = (&request, &settings);
-            request.layer =
-                Some(find_or_build_layer(context, &snapshot, prepared, setup, (&mut signals, output)).await?);
+            let prepared = (&request, &settings, choice.env.as_slice());
+            request.layer = find_or_build_layer(context, &snapshot, prepared, setup, (&mut signals, output)).await?;
         }
         let progress = Progress::start_bar(output);
         let context = RunContext { engine: &engine, host: &repo.host, progress: &progress.counter };
         let include = options.include.clone();
         let base =
-            PreparedBase::find_or_build(context, snapshot, work, include, &mut signals).await?;
+            PreparedBase::find_or_build(context, snapshot, (work, include), UseOfBase::WithDelta, &mut signals).await?;
         let sandbox = match lifecycle::create_sandbox(&repo.host, &base, &request) {
             Ok(sandbox) => sandbox,
             Err(error) => {

@@ -18,13 +18,19 @@ const FILE_NAME: &str = "repository-requests.json";
 pub(crate) struct Request(String);
 
 impl Request {
-    /// Creates a request from all that the answer is about.
+    /// Creates a request from its kind and all that the answer is about.
     ///
     /// # Errors
     /// The repository cannot be identified.
-    pub(crate) fn new(host: &HostRepo, content: &str) -> Result<Self, CliError> {
+    pub(crate) fn new(host: &HostRepo, kind: &str, parts: &[String]) -> Result<Self, CliError> {
         let repository = repository_id(&host.common_dir).map_err(crate::sandbox::SandboxError::from)?;
-        Ok(Self(to_hex(&Sha256::digest(format!("{repository}\0{content}")))))
+        let mut hash = Sha256::new();
+        // With their lengths, no parts of one request are those of another.
+        for part in [repository.as_str(), kind].into_iter().chain(parts.iter().map(String::as_str)) {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        Ok(Self(to_hex(&hash.finalize())))
     }
 
     /// Returns an earlier answer.

@@ -111,7 +111,15 @@ impl RepositorySource<'_> {
             DevcontainerSource::Image(name) => name.clone(),
             DevcontainerSource::Dockerfile(dockerfile) => dockerfile.dockerfile.clone(),
         };
-        let request = Request::new(self.host, &format!("devcontainer\0{source:?}\0{:?}", devcontainer.env))?;
+        let mut choice = match source {
+            DevcontainerSource::Image(name) => {
+                ImageChoice { recipe: Some(self.recipe_with(Some(BaseSource::Image(name)))), ..ImageChoice::default() }
+            }
+            DevcontainerSource::Dockerfile(source) => self.choose_dockerfile(source)?,
+        };
+        // The base has the object of the directory that is built, so other content is another question.
+        let base = choice.recipe.as_ref().map(|recipe| format!("{:?}", recipe.base)).unwrap_or_default();
+        let request = Request::new(self.host, "devcontainer", &[base, format!("{:?}", devcontainer.env)])?;
         let name = Escaped::new(&name).to_string();
         let question = format!(
             "This repository has a {path} with {name}. Build the agent image from it, on your engine and with its network?"
@@ -123,12 +131,6 @@ impl RepositorySource<'_> {
             let list = devcontainer.unsupported.join(", ");
             output.print_status(&format!("{path}: not supported: {}", Escaped::new(&list)));
         }
-        let mut choice = match source {
-            DevcontainerSource::Image(name) => {
-                ImageChoice { recipe: Some(self.recipe_with(Some(BaseSource::Image(name)))), ..ImageChoice::default() }
-            }
-            DevcontainerSource::Dockerfile(source) => self.choose_dockerfile(source)?,
-        };
         choice.setup = devcontainer.setup;
         choice.env = devcontainer.env.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         Ok(Some(choice))
@@ -139,7 +141,7 @@ impl RepositorySource<'_> {
         let has_file = |name: &str| tree.has_file(name);
         let Some(suggestion) = ProjectSuggestion::find_for(has_file) else { return Ok(None) };
         let (files, packages) = (suggestion.files.join(" and "), suggestion.packages.join(", "));
-        let request = Request::new(self.host, &format!("packages\0{packages}"))?;
+        let request = Request::new(self.host, "packages", &suggestion.packages)?;
         let question = format!("This repository has {files}. Build an agent image with {packages} for it?");
         if !is_accepted(&request, &question, proposal)? {
             if proposal == Proposal::Ask && !terminal::is_interactive() && request.find_answer().is_none() {

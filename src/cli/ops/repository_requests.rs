@@ -53,24 +53,36 @@ impl RepositoryRequests {
         output: Output,
     ) -> Result<(Vec<HostPattern>, RepositoryRegistries), CliError> {
         let place = |url: &Url| (url.host_str().map(str::to_owned), url.port_or_known_default());
-        let known: Vec<_> = upstreams.list_urls().iter().chain(&upstreams.npm_aliases).map(place).collect();
+        let urls = upstreams.list_urls();
+        let known = |url: &Url| {
+            let mut all = urls.iter().chain(&upstreams.npm_aliases);
+            all.any(|own| {
+                own.scheme() == url.scheme() && place(own) == place(url) && is_path_below(url.path(), own.path())
+            })
+        };
         let is_known = |url: &Url| {
             let host = url.host_str().and_then(|host| HostName::parse(host).ok());
             let port = url.port_or_known_default().unwrap_or_default();
-            known.contains(&place(url))
-                || host.is_some_and(|host| lists.allow.iter().any(|pattern| pattern.matches_host(&host, port)))
+            known(url) || host.is_some_and(|host| lists.allow.iter().any(|pattern| pattern.matches_host(&host, port)))
         };
         let (mut known_registries, mut others) = (self.registries.clone(), self.registries);
         known_registries.retain_urls(is_known);
         others.retain_urls(|url| !is_known(url));
         let registries = others.list_urls().into_iter().map(|(client, url)| format!("{url} ({client})"));
         let names: Vec<String> = self.hosts.iter().map(ToString::to_string).chain(registries).collect();
-        if names.is_empty() || is_granted(&Request::new(host, &names.join("\0"))?, &names, output)? {
+        if names.is_empty() || is_granted(&Request::new(host, "network", &names)?, &names, output)? {
             known_registries.extend_with(others);
             return Ok((self.hosts, known_registries));
         }
         Ok((Vec::new(), known_registries))
     }
+}
+
+/// Returns whether a path is another one or below it.
+fn is_path_below(path: &str, parent: &str) -> bool {
+    path.trim_end_matches('/')
+        .strip_prefix(parent.trim_end_matches('/'))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Returns the user's answer about a request, and asks if there is none.

@@ -7,24 +7,34 @@ use sha2::{Digest as _, Sha256};
 use super::answers::Request;
 use super::network::plan_network;
 use super::policy::read_repository_settings;
-use crate::base::{PreparedBase, RunContext, repository_id};
+use crate::base::{PreparedBase, RunContext, UseOfBase, repository_id};
 use crate::cli::confirm::ask_yes_no;
 use crate::cli::error::CliError;
 use crate::cli::output::{Output, print_stderr};
 use crate::config::Settings;
 use crate::core::escape::Escaped;
 use crate::core::hex::to_hex;
+use crate::core::path::RepoPath;
 use crate::gateway::NetworkLevel;
-use crate::git::{HostRepo, Snapshot, UncommittedChanges};
+use crate::git::{HostRepo, Snapshot};
 use crate::images::{is_setup_input, suggest_setup};
 use crate::sandbox::layer::{Layer, LayerStore, seal_layer};
-use crate::sandbox::{NetworkConfig, RunRequest, SandboxError, WorkspaceKind, lifecycle};
+use crate::sandbox::{NetworkConfig, NetworkRequest, RunRequest, SandboxError, WorkspaceKind, lifecycle};
 use crate::terminal::{self, Signals};
 
 /// A part of every key. Raise it when the same setup gives another layer.
 const FORMAT: &str = "airlock-setup-1";
+/// The message for a workspace that cannot have a layer.
+pub(crate) const NO_LAYERS: &str = "a copied workspace has no setup: the agent has to run it";
 /// Maximum number of files that an error names.
 const MAX_NAMED: usize = 3;
+
+/// A setup command with its origin.
+pub(crate) struct Setup {
+    pub command: String,
+    /// The request of the repository, unless the user's configuration has the command.
+    request: Option<Request>,
+}
 
 /// Finds the setup command of a commit: the user's own, the repository's, the devcontainer's, or the one that fits its lock
 /// files. What comes from the repository is asked once.
@@ -36,9 +46,10 @@ pub(crate) fn find_setup(
     snapshot: &Snapshot,
     settings: &Settings,
     devcontainer: &[String],
-) -> Result<Option<String>, CliError> {
+) -> Result<Option<Setup>, CliError> {
     if let Some(command) = &settings.setup {
-        return Ok(Some(command.clone()).filter(|command| command != "none"));
+        let setup = Setup { command: command.clone(), request: None };
+        return Ok(Some(setup).filter(|setup| setup.command != "none"));
     }
     let requested = read_repository_settings(host, &snapshot.commit)?.and_then(|(settings, _)| settings.setup);
     let devcontainer = (!devcontainer.is_empty()).then(|| devcontainer.join(" && "));
@@ -46,7 +57,10 @@ pub(crate) fn find_setup(
     let Some(command) = requested.or(devcontainer).or_else(|| suggest_setup(|name| tree.has_file(name))) else {
         return Ok(None);
     };
-    let request = Request::new(host, &format!("setup\0{command}"))?;
+    if command.trim() == "none" {
+        return Ok(None);
+    }
+    let request = Request::new(host, "setup", std::slice::from_ref(&command))?;
     let answer = match request.find_answer() {
         Some(answer) => answer,
         None if terminal::is_interactive() => {
@@ -60,13 +74,18 @@ pub(crate) fn find_setup(
         }
         None => false,
     };
-    Ok(answer.then_some(command))
+    Ok(answer.then_some(Setup { command, request: Some(request) }))
 }
 
 /// Returns the key of a layer: the image, the command, the workspace's place, and the files that the result depends on.
-fn compute_key(host: &HostRepo, snapshot: &Snapshot, request: &RunRequest, command: &str) -> Result<String, CliError> {
+fn compute_key(
+    host: &HostRepo,
+    snapshot: &Snapshot,
+    (image, env): (&str, &[String]),
+    command: &str,
+) -> Result<String, CliError> {
     let mut key = Sha256::new();
-    key.update(format!("{FORMAT}\0{}\0{command}\0{}\0", request.image, host.root.display()));
+    key.update(format!("{FORMAT}\0{image}\0{command}\0{}\0{env:?}\0", host.root.display()));
     for (path, id) in host.open_commit(&snapshot.commit)?.list_blobs(|path| is_setup_input(path, command))? {
         key.update(format!("{id} {path}\0"));
     }
@@ -80,15 +99,19 @@ fn compute_key(host: &HostRepo, snapshot: &Snapshot, request: &RunRequest, comma
 pub(crate) async fn find_or_build_layer(
     context: RunContext<'_>,
     snapshot: &Arc<Snapshot>,
-    (request, settings): (&RunRequest, &Settings),
-    command: &str,
+    (request, settings, env): (&RunRequest, &Settings, &[String]),
+    setup: &Setup,
     (signals, output): (&mut Signals, Output),
-) -> Result<Layer, CliError> {
+) -> Result<Option<Layer>, CliError> {
+    let command = setup.command.as_str();
     let RunContext { engine, host, .. } = context;
     let store = LayerStore::new(&host.common_dir);
-    let key = compute_key(host, snapshot, request, command)?;
-    if let Some(layer) = store.find_layer(engine, &key).await? {
-        return Ok(layer);
+    let key = compute_key(host, snapshot, (&request.image, env), command)?;
+    let tree = host.open_commit(&snapshot.commit)?;
+    // A file of the commit would be hidden by a layer that has its path.
+    let goes_with = |layer: &Layer| layer.paths.iter().all(|path| matches!(tree.find_entry(path), Ok(None)));
+    if let Some(layer) = store.find_layer(engine, &key, goes_with).await? {
+        return Ok(Some(layer));
     }
     let _lock = match store.try_lock_build()? {
         Some(lock) => lock,
@@ -104,8 +127,8 @@ pub(crate) async fn find_or_build_layer(
             }
         }
     };
-    if let Some(layer) = store.find_layer(engine, &key).await? {
-        return Ok(layer);
+    if let Some(layer) = store.find_layer(engine, &key, goes_with).await? {
+        return Ok(Some(layer));
     }
     output.print_status(&format!(
         "running `{}` in a sandbox; this happens once, until a lock file changes",
@@ -113,7 +136,8 @@ pub(crate) async fn find_or_build_layer(
     ));
     let repository = repository_id(&host.common_dir).map_err(SandboxError::from)?;
     let mut layer = Layer::new(repository, key, command.to_owned())?;
-    let config = NetworkConfig { level: NetworkLevel::Packages, ..NetworkConfig::default() };
+    let chosen = request.agent_config.network.clone();
+    let config = NetworkConfig { level: NetworkLevel::Packages, ports: Vec::new(), forwards: Vec::new(), ..chosen };
     let network = match plan_network(&config, settings, "run", host, output)? {
         Some(mut plan) => {
             plan.read_requests(host, &snapshot.commit)?;
@@ -121,28 +145,44 @@ pub(crate) async fn find_or_build_layer(
         }
         None => None,
     };
-    let setup = RunRequest {
+    // The model is the agent's.
+    let network = network.map(|mut network: NetworkRequest| {
+        network.gateway.model = None;
+        network.credential = None;
+        network
+    });
+    let run = RunRequest {
         name: None,
         verb: "run",
         // The standard output belongs to the agent.
         command: ["sh", "-c", &format!("exec 1>&2\n{command}")].map(str::to_owned).into(),
         tty: false,
-        network: network.map(|network| crate::sandbox::NetworkRequest { credential: None, ..network }),
+        network,
+        // Variables of one run do not shape what all have.
+        env: env.to_vec(),
         ports: Vec::new(),
         forwards: Vec::new(),
         layer: None,
         builds_layer: Some(layer.clone()),
-        workspace: Some(WorkspaceKind::Overlay),
         ..request.clone()
     };
     let base =
-        PreparedBase::find_or_build(context, Arc::clone(snapshot), UncommittedChanges::default(), Vec::new(), signals)
+        PreparedBase::find_or_build(context, Arc::clone(snapshot), Default::default(), UseOfBase::Exact, signals)
             .await
             .map_err(SandboxError::from)?;
-    let sandbox = lifecycle::create_sandbox(host, &base, &setup)?;
-    let finished = lifecycle::run_new_sandbox(context, base, sandbox, &setup, signals, || {}).await?;
+    let sandbox = lifecycle::create_sandbox(host, &base, &run)?;
+    let finished = lifecycle::run_new_sandbox(context, base, sandbox, &run, signals, || {}).await?;
     let name = finished.sandbox.record.name.clone();
+    if finished.sandbox.record.workspace_kind == WorkspaceKind::Copy {
+        lifecycle::remove_sandbox(engine, finished.sandbox, true).await?;
+        output.print_status(NO_LAYERS);
+        return Ok(None);
+    }
     let keep = |problem: String| {
+        // What the repository asked for is not tried at every start.
+        if let Some(request) = &setup.request {
+            let _ = request.save_answer(false);
+        }
         print_stderr(&format!(
             "airlock: the sandbox {name} is kept, so that you can look: airlock resume {name} -- sh\n"
         ));
@@ -165,14 +205,16 @@ pub(crate) async fn find_or_build_layer(
     }
     let modules: Vec<_> = snapshot.module_paths().cloned().collect();
     let mut sandbox = finished.sandbox;
-    if let Err(error) = seal_layer(engine, &mut layer, &modules).await {
+    // What a submodule has is in no tree of this repository.
+    let find_committed = |path: &RepoPath| tree.find_entry(path).ok().flatten();
+    if let Err(error) = seal_layer(engine, &mut layer, &modules, find_committed).await {
         lifecycle::remove_sandbox(engine, sandbox, true).await?;
         return Err(error.into());
     }
-    store.save_record(&layer)?;
-    // From now on, the volume belongs to the layer.
+    // From now on, the volume belongs to the layer. Without a record of it, it is garbage.
     sandbox.record.builds_layer = None;
     sandbox.save_record()?;
+    store.save_record(&layer)?;
     lifecycle::remove_sandbox(engine, sandbox, true).await?;
-    Ok(layer)
+    Ok(Some(layer))
 }
