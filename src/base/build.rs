@@ -24,7 +24,7 @@ const MAX_COMPARED: usize = 4;
 pub enum UseOfBase {
     /// From a nearby base, with a delta over it.
     WithDelta,
-    /// Only from a base of its own commit, so that the upper directory has no committed file.
+    /// Only from a base of the same commit, so that the upper directory has no committed file.
     Exact,
 }
 
