@@ -1,8 +1,8 @@
 //! Reads the user's settings. Flags override `AIRLOCK_*` variables, which override the configuration file, which
 //! overrides the defaults.
 //!
-//! A repository can only add risk rules and request hosts, in its committed `.airlock.toml`: a file that an agent can edit must not
-//! weaken the agent's sandbox.
+//! A repository can only add risk rules, and request hosts and a setup, in its committed `.airlock.toml`: a file that an agent
+//! can edit must not weaken the agent's sandbox.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

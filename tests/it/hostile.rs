@@ -927,7 +927,7 @@ fn risk_rules_come_from_user_and_commit() {
     assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"
     status: 125
     ----- stderr -----
-    airlock: .airlock.toml: `image` is ignored; a repository can only add risk rules and request hosts
+    airlock: .airlock.toml: `image` is ignored; a repository can only add risk rules and request hosts or a setup
     error: the risk rule user is invalid: error parsing glob '**/[': unclosed character class; missing ']'
     ");
     let deep = "{".repeat(3000) + "a" + &"}".repeat(3000);
@@ -935,7 +935,7 @@ fn risk_rules_come_from_user_and_commit() {
     assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"
     status: 125
     ----- stderr -----
-    airlock: .airlock.toml: `image` is ignored; a repository can only add risk rules and request hosts
+    airlock: .airlock.toml: `image` is ignored; a repository can only add risk rules and request hosts or a setup
     error: the risk rule user is invalid: a glob has more than 8192 bytes or 16 levels of braces
     ");
     fs::remove_dir_all(config).expect("removed");
