@@ -475,7 +475,7 @@ pub(super) enum ImageVerb {
         #[arg(long, conflicts_with_all = ["base", "with", "claude", "name"])]
         project: bool,
     },
-    /// Build images again, with the newest base, packages and Claude Code
+    /// Build images again, with the newest base and packages
     Update {
         /// Images to build again [default: all that Airlock built]
         names: Vec<String>,

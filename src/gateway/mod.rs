@@ -48,5 +48,6 @@ pub use policy::{HostLists, NetworkLevel};
 pub use server::{DEFAULT_MAX_DOWNLOAD, GATEWAY_PORT, Gateway, GatewayOptions};
 pub(crate) use tunnel::Tunnel;
 pub use tunnel::{TunnelConnection, TunnelStream};
+pub(crate) use upstream::is_path_below;
 pub use upstream::{UpstreamOptions, UrlCredential};
 pub use usage::TokenUsage;

@@ -299,7 +299,7 @@ pub(super) fn host_of(url: &Url) -> String {
 }
 
 /// Returns whether a path is another one or below it.
-pub(super) fn is_path_below(path: &str, parent: &str) -> bool {
+pub(crate) fn is_path_below(path: &str, parent: &str) -> bool {
     path.strip_prefix(parent.trim_end_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 

@@ -11,7 +11,7 @@ use super::policy::{read_committed_file, read_repository_settings};
 use crate::cli::confirm::ask_yes_no;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
-use crate::gateway::{HostLists, HostName, HostPattern, PackageUpstreams};
+use crate::gateway::{HostLists, HostName, HostPattern, PackageUpstreams, is_path_below};
 use crate::git::HostRepo;
 use crate::registries::{REPOSITORY_FILES, RepositoryRegistries};
 use crate::terminal;
@@ -76,13 +76,6 @@ impl RepositoryRequests {
         }
         Ok((Vec::new(), known_registries))
     }
-}
-
-/// Returns whether a path is another one or below it.
-fn is_path_below(path: &str, parent: &str) -> bool {
-    path.trim_end_matches('/')
-        .strip_prefix(parent.trim_end_matches('/'))
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Returns the user's answer about a request, and asks if there is none.
