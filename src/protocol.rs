@@ -18,7 +18,7 @@ const MAX_NAME: usize = 255;
 /// The maximum length of a symlink's target, in bytes (`PATH_MAX` of Linux).
 const MAX_TARGET: usize = 4096;
 /// The first bytes of the guest's reply to the handshake; the digits are the version of the protocol.
-pub const BANNER: &[u8] = b"airlock-guest-6 ";
+pub const BANNER: &[u8] = b"airlock-guest-7 ";
 
 /// The meaning of a frame. The stream number is a request number for files and a connection number for the tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +135,10 @@ pub enum Root {
     Upper = 3,
     /// The files of a setup layer below the workspace.
     Layer = 4,
+    /// The home beside [`Root::Upper`]: what was touched in a home over a layer's, or the home of a layer that is built.
+    UpperHome = 5,
+    /// The tool caches of a setup layer.
+    LayerHome = 6,
 }
 
 /// A request to the file service. Paths are relative to the root, without a leading slash; the empty path is the root
@@ -149,13 +153,26 @@ pub enum Request {
     Flush,
     /// Writes the file system of a volume to disk.
     Sync(Root),
-    /// Copies the base volume's tree to the empty workspace; the reply is a sequence of [`WrittenFile`], one for each
+    /// Copies the entries of a directory to another one; the reply is a sequence of [`WrittenFile`], one for each
     /// regular file.
-    Copy,
+    Copy(CopyTree),
     /// Sums up the disk usage of a volume's files, over at most this many entries; the reply is one [`Usage`].
     Usage(Root, u32),
     /// Returns the free space of a volume's file system; the reply is one [`Space`].
     Space(Root),
+}
+
+/// A copy of a directory's entries. Special files are omitted, and existing directories are used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyTree {
+    /// The directory to copy from.
+    pub from: (Root, Vec<u8>),
+    /// The existing directory to copy to.
+    pub to: (Root, Vec<u8>),
+    /// The only entry to copy; empty for all.
+    pub name: Vec<u8>,
+    /// Maximum number of bytes to write.
+    pub limit: u64,
 }
 
 /// The disk usage of a volume.
@@ -293,7 +310,15 @@ impl Encoder {
                 self.put_u8(3);
                 self.put_u8(*root as u8);
             }
-            Request::Copy => self.put_u8(4),
+            Request::Copy(CopyTree { from, to, name, limit }) => {
+                self.put_u8(4);
+                for (root, path) in [from, to] {
+                    self.put_u8(*root as u8);
+                    self.put_bytes(path);
+                }
+                self.put_bytes(name);
+                self.put_u64(*limit);
+            }
             Request::Usage(root, limit) => {
                 self.put_u8(5);
                 self.put_u8(*root as u8);
@@ -413,6 +438,8 @@ impl<'a> Decoder<'a> {
             2 => Ok(Root::Base),
             3 => Ok(Root::Upper),
             4 => Ok(Root::Layer),
+            5 => Ok(Root::UpperHome),
+            6 => Ok(Root::LayerHome),
             _ => Err(invalid_data("an unknown volume")),
         }
     }
@@ -423,7 +450,12 @@ impl<'a> Decoder<'a> {
             1 => Request::Read(self.read_root()?, self.read_bytes()?.to_vec(), self.read_u64()?),
             2 => Request::Flush,
             3 => Request::Sync(self.read_root()?),
-            4 => Request::Copy,
+            4 => Request::Copy(CopyTree {
+                from: (self.read_root()?, self.read_bytes()?.to_vec()),
+                to: (self.read_root()?, self.read_bytes()?.to_vec()),
+                name: self.read_bytes()?.to_vec(),
+                limit: self.read_u64()?,
+            }),
             5 => Request::Usage(self.read_root()?, self.read_u32()?),
             6 => Request::Space(self.read_root()?),
             _ => return Err(invalid_data("an unknown request")),

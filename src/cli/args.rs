@@ -285,6 +285,10 @@ pub(super) enum Command {
         #[arg(value_name = "[[ADDRESS:]HOSTPORT:]PORT")]
         port: PortSpec,
     },
+    /// Run the setup of this repository, and show its result
+    ///
+    /// The setup is the command that prepares the working tree, such as `npm ci`. Later sandboxes have its result at once.
+    Setup(SetupArgs),
     /// Manage the agent image
     #[command(subcommand)]
     Image(ImageVerb),
@@ -304,6 +308,23 @@ fn without_default(arg: clap::Arg) -> clap::Arg {
         Some((help, _)) if is_kept => arg.help(help.to_owned()),
         _ => arg,
     }
+}
+
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+pub(super) struct SetupArgs {
+    /// Run it again, even if there is a result
+    #[arg(long, conflicts_with_all = ["show", "decline"])]
+    pub again: bool,
+    /// Only show the command and its result
+    #[arg(long)]
+    pub show: bool,
+    /// Do not run what this repository asks for, from now on
+    #[arg(long, conflicts_with = "show")]
+    pub decline: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -81,7 +81,7 @@ pub fn volumes_to_cover(volumes: &[String], workspace: &str) -> Result<Vec<Strin
 /// Returns the guest's identity: the hash of its binary, with a number to raise when the image's layout changes.
 #[must_use]
 pub fn guest_hash() -> &'static str {
-    concat!("4-", env!("AIRLOCK_GUEST_HASH"))
+    concat!("5-", env!("AIRLOCK_GUEST_HASH"))
 }
 
 fn build_guest_tar() -> io::Result<Vec<u8>> {
@@ -96,6 +96,8 @@ fn build_guest_tar() -> io::Result<Vec<u8>> {
         ("v/upper", 0),
         ("v/upper/upper", 1000),
         ("v/upper/work", 0),
+        ("v/upper/home", 1000),
+        ("v/upper/home-work", 0),
         ("airlock", 0),
     ];
     for (path, owner) in directories {

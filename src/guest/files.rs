@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::Output;
 use crate::protocol::{
-    Decoder, Encoder, Entry, FileKind, Kind, LARGEST, ListedEntry, MAX_PAYLOAD, Request, Root, Space, Stat, Usage,
-    WrittenFile,
+    CopyTree, Decoder, Encoder, Entry, FileKind, Kind, LARGEST, ListedEntry, MAX_PAYLOAD, Request, Root, Space, Stat,
+    Usage, WrittenFile,
 };
 
 // Linux `asm/fcntl.h`: `O_NOFOLLOW` and `O_DIRECTORY` have other values on ARM.
@@ -47,6 +47,8 @@ fn root_path(root: Root) -> &'static str {
         Root::Base => "/v/base",
         Root::Upper => "/v/upper/upper",
         Root::Layer => "/v/layer/upper",
+        Root::UpperHome => "/v/upper/home",
+        Root::LayerHome => "/v/layer/home",
     }
 }
 
@@ -114,7 +116,7 @@ impl FileServer {
             Request::Read(root, path, limit) => self.read_file(id, *root, path, *limit),
             Request::Flush => self.flush_writes(id),
             Request::Sync(root) => sync_volume(*root),
-            Request::Copy => self.copy_base(id),
+            Request::Copy(copy) => self.copy_tree(id, copy),
             Request::Usage(root, limit) => self.measure_usage(id, *root, *limit),
             Request::Space(root) => self.query_space(id, *root),
         };
@@ -274,39 +276,49 @@ impl FileServer {
         self.output.send_frame(Kind::Part, id, &part.0)
     }
 
-    /// Copies the base's tree to the workspace. Both are trusted: no agent has written to either yet.
-    fn copy_base(&self, id: u32) -> io::Result<()> {
-        let (mut open, mut part) = (vec![Vec::new()], Encoder::default());
+    /// Copies the entries of a directory. Nothing else writes to either tree, but the source may come from an agent.
+    fn copy_tree(&self, id: u32, copy: &CopyTree) -> io::Result<()> {
+        let (mut open, mut part, mut left) = (vec![Vec::new()], Encoder::default(), copy.limit);
         while let Some(dir_path) = open.pop() {
-            let base_path = [b"tree/", &dir_path[..]].concat();
-            let (from, to) = (open_directory(Root::Base, &base_path)?, open_directory(Root::Work, &dir_path)?);
+            let place = |(root, path): &(Root, Vec<u8>)| (*root, join_path(path, &dir_path));
+            let ((from_root, from_path), (to_root, to_path)) = (place(&copy.from), place(&copy.to));
+            let (from, to) = (open_directory(from_root, &from_path)?, open_directory(to_root, &to_path)?);
             for entry in fs::read_dir(proc_path(&from))? {
                 let entry = entry?;
                 let (name, source) = (entry.file_name(), proc_path(&from).join(entry.file_name()));
+                if dir_path.is_empty() && !copy.name.is_empty() && name.as_bytes() != copy.name {
+                    continue;
+                }
                 let (target, kind) = (proc_path(&to).join(&name), entry.file_type()?);
-                let path = if dir_path.is_empty() {
-                    name.as_bytes().to_vec()
-                } else {
-                    [&dir_path, &b"/"[..], name.as_bytes()].concat()
-                };
                 if kind.is_dir() {
-                    DirBuilder::new().mode(0o755).create(&target)?;
-                    open.push(path);
+                    match DirBuilder::new().mode(0o755).create(&target) {
+                        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                        _ => open.push(join_path(&dir_path, name.as_bytes())),
+                    }
                 } else if kind.is_symlink() {
                     std::os::unix::fs::symlink(fs::read_link(&source)?, &target)?;
-                } else {
-                    let mut old = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(&source)?;
+                } else if kind.is_file() {
+                    let old = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(&source)?;
                     let metadata = old.metadata()?;
                     let mode = metadata.permissions().mode() & 0o777;
                     let mut new = OpenOptions::new().write(true).create_new(true).mode(mode).open(&target)?;
-                    io::copy(&mut old, &mut new)?;
+                    left = left
+                        .checked_sub(io::copy(&mut old.take(left.saturating_add(1)), &mut new)?)
+                        .ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, "the files exceed the limit"))?;
                     new.set_modified(metadata.modified()?)?;
+                    let path = join_path(&to_path, name.as_bytes());
                     self.report_written(id, &mut part, &WrittenFile { path, stat: to_stat(&new.metadata()?) })?;
                 }
             }
         }
         self.output.send_frame(Kind::Part, id, &part.0)
     }
+}
+
+/// Joins two relative paths, of which each may be empty.
+fn join_path(directory: &[u8], path: &[u8]) -> Vec<u8> {
+    let separator: &[u8] = if directory.is_empty() || path.is_empty() { b"" } else { b"/" };
+    [directory, separator, path].concat()
 }
 
 /// `struct statvfs` of 64-bit Linux, the same in glibc and musl.

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::core::random::read_random_bytes;
 use crate::engine::{AttachedStreams, OutputChunk};
 use crate::gateway::{Tunnel, TunnelConnection, TunnelStream};
-use crate::protocol::{self, Decoder, Frame, Kind, ListedEntry, Request, Root, Space, Usage, WrittenFile};
+use crate::protocol::{self, CopyTree, Decoder, Frame, Kind, ListedEntry, Request, Root, Space, Usage, WrittenFile};
 
 /// Length of the handshake's nonce in bytes. The guest returns it after its banner, which proves that it answers this
 /// host.
@@ -194,7 +194,7 @@ impl GuestClient {
         // Work on a whole volume may send nothing until it is done.
         let reply_timeout = match request {
             Request::List(..) | Request::Read(..) | Request::Space(_) => REPLY_TIMEOUT,
-            Request::Flush | Request::Sync(_) | Request::Copy | Request::Usage(..) => BULK_TIMEOUT,
+            Request::Flush | Request::Sync(_) | Request::Copy(_) | Request::Usage(..) => BULK_TIMEOUT,
         };
         while let Some(answer) = timeout(reply_timeout, answers.recv()).await.map_err(|_| GuestError::Silent)? {
             match answer {
@@ -269,9 +269,9 @@ impl GuestClient {
         self.request_written(&Request::Flush, "write to a volume", each).await
     }
 
-    /// Copies the base's tree to the empty workspace, and passes the stat data of each regular file to `each`.
-    pub async fn copy_base(&self, each: impl FnMut(WrittenFile)) -> Result<(), GuestError> {
-        self.request_written(&Request::Copy, "copy the base to the workspace", each).await
+    /// Copies the entries of a directory, and passes the stat data of each regular file to `each`.
+    pub async fn copy_tree(&self, copy: CopyTree, each: impl FnMut(WrittenFile)) -> Result<(), GuestError> {
+        self.request_written(&Request::Copy(copy), "copy files between volumes", each).await
     }
 
     /// Measures the usage of a volume. At most `limit` entries are counted.

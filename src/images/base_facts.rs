@@ -23,6 +23,9 @@ pub struct BaseFacts {
     pub is_musl: bool,
     /// The packages of the agent layer that are missing, by command.
     pub missing: Vec<String>,
+    /// The packages of npm and of pip; `None` for one that it has.
+    pub npm: Option<String>,
+    pub pip: Option<String>,
 }
 
 /// A shell script that prints a line `KEY VALUE` for each fact.
@@ -31,11 +34,13 @@ pub(super) const PROBE_SCRIPT: &str = r#"
 echo "name ${PRETTY_NAME:-unknown}"
 for manager in apt-get dnf microdnf apk; do command -v $manager >/dev/null 2>&1 && echo "manager $manager"; done
 for library in /lib/ld-musl-*; do [ -e "$library" ] && echo "musl 1"; done
-for tool in git curl less rg jq ps python3 node make bash; do command -v $tool >/dev/null 2>&1 && echo "tool $tool"; done
+for tool in git curl less rg jq ps python3 node make bash npm pip3; do command -v $tool >/dev/null 2>&1 && echo "tool $tool"; done
 [ -s /etc/ssl/certs/ca-certificates.crt ] || [ -s /etc/pki/tls/certs/ca-bundle.crt ] && echo "tool ca-certificates"
 true
 "#;
 
+/// The package clients that install tools, with their packages.
+const CLIENTS: [(&str, [&str; 3]); 2] = [("npm", ["npm"; 3]), ("pip3", ["python3-pip", "python3-pip", "py3-pip"])];
 /// The commands of the agent layer with their packages, of Debian, Fedora and Alpine.
 const TOOLS: [(&str, [&str; 3]); 11] = [
     ("git", ["git"; 3]),
@@ -74,12 +79,16 @@ impl BaseFacts {
             _ => 0,
         };
         let tools = all("tool");
+        let [npm, pip] =
+            CLIENTS.map(|(client, packages)| (!tools.contains(&client)).then(|| packages[column].to_owned()));
         let missing = TOOLS.iter().filter(|(tool, _)| !tools.contains(tool));
         Self {
             distribution,
             name: all("name").first().map_or_else(|| "unknown".into(), |name| name.chars().take(80).collect()),
             is_musl: lines.contains_key("musl"),
             missing: missing.map(|(_, packages)| packages[column].to_owned()).collect(),
+            npm,
+            pip,
         }
     }
 }

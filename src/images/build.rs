@@ -4,11 +4,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::base_facts::{BaseFacts, PROBE_SCRIPT};
-use super::claude_binary::{fetch_binary, has_npm, package_name};
+use super::claude_binary::{CLAUDE_VERSION, fetch_binary, has_npm, package_name};
 use super::devcontainer::DockerfileSource;
 use super::dockerfile::render_dockerfile;
 use super::probe::probe_image;
-use super::recipe::{BaseSource, ClaudeSource, ImageRecipe, RECIPE_LABEL};
+use super::recipe::{BaseSource, ClaudeSource, ImageRecipe, PINNED, RECIPE_LABEL};
 use crate::core::clock::seconds_since_epoch;
 use crate::core::random::create_random_id;
 use crate::engine::image::{IMAGE_LABEL, build_context, stream_file};
@@ -51,7 +51,7 @@ pub async fn build_agent_image(
     let base = find_base(engine, recipe, options, progress).await?;
     let facts = ask_base(engine, &base, options.probe_labels).await?;
     progress(&format!("the base is {}", facts.name));
-    if facts.distribution.is_none() && !recipe.packages.is_empty() {
+    if facts.distribution.is_none() && recipe.needs_distribution() {
         return Err(refuse_build(format!(
             "packages cannot be installed on {}, because it has none of apt, dnf and apk",
             facts.name
@@ -61,8 +61,9 @@ pub async fn build_agent_image(
     let (binary, version) = match &recipe.claude {
         ClaudeSource::File(path) => (Some(path.clone()), "of this machine".to_owned()),
         ClaudeSource::Npm(range) if has_npm() => {
+            let range = resolve_version(range);
             progress(&format!("getting Claude Code {range} with npm"));
-            let (package, range) = (package.clone(), range.clone());
+            let (package, range) = (package.clone(), range.to_owned());
             let fetched = tokio::task::spawn_blocking(move || fetch_binary(&package, &range)).await;
             let binary = fetched.map_err(std::io::Error::other)?.map_err(|error| EngineError::Refused {
                 attempt: "get Claude Code".into(),
@@ -71,7 +72,7 @@ pub async fn build_agent_image(
             })?;
             (Some(binary.path), binary.version)
         }
-        ClaudeSource::Npm(range) => (None, range.clone()),
+        ClaudeSource::Npm(range) => (None, resolve_version(range).to_owned()),
     };
     let mut args = vec![("BASE".to_owned(), base.id.clone())];
     if binary.is_none() {
@@ -98,6 +99,10 @@ pub async fn build_agent_image(
     let built = engine.build_image(build, progress).await;
     remove_stages(engine).await?;
     built
+}
+
+fn resolve_version(range: &str) -> &str {
+    if range == PINNED { CLAUDE_VERSION } else { range }
 }
 
 fn refuse_build(message: String) -> EngineError {
@@ -198,6 +203,25 @@ async fn ask_base(engine: &dyn Engine, base: &ImageInfo, labels: &Labels) -> Res
         return Err(refuse_build("the base has no shell, by which the agent's user could be added".into()));
     }
     Ok(BaseFacts::parse_output(&output))
+}
+
+/// Removes the build stages that a builder leaves without a name, and images whose name a newer one has for a month: until
+/// then, a sandbox that started from one can be resumed.
+///
+/// # Errors
+/// The images cannot be listed.
+pub async fn remove_unnamed_images(engine: &dyn Engine) -> Result<usize, EngineError> {
+    let mut removed = 0;
+    for image in engine.list_images(IMAGE_LABEL).await? {
+        let is_unnamed = image.names.iter().all(|name| name.starts_with("<none>"));
+        let age = seconds_since_epoch().saturating_sub(u64::try_from(image.created).unwrap_or(0));
+        // The base of an image has no name either, and cannot be removed before it.
+        if is_unnamed && age > MAX_AGE_SECS && engine.remove_image(&image.id).await.is_ok() {
+            removed += 1;
+        }
+    }
+    remove_stages(engine).await?;
+    Ok(removed)
 }
 
 /// Removes the build stages that a builder leaves without a name.

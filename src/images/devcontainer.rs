@@ -104,7 +104,12 @@ impl Devcontainer {
     fn read_build(&mut self, build: &Value, dir: &str) {
         let field = |name: &str| build.get(name).and_then(Value::as_str);
         let args = build.get("args").and_then(Value::as_object).into_iter().flatten();
-        let args = args.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
+        let plain = |value: &Value| match value {
+            Value::String(text) => Some(text.clone()),
+            Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+            _ => None,
+        };
+        let args = args.filter_map(|(name, value)| Some((name.clone(), plain(value)?))).collect();
         if let Some(dockerfile) = field("dockerfile").or_else(|| field("dockerFile")) {
             let target = field("target").map(str::to_owned);
             self.set_dockerfile(dir, dockerfile, field("context").unwrap_or("."), args, target);
@@ -193,7 +198,7 @@ mod tests {
 
     #[test]
     fn dockerfile_is_relative_to_the_file() {
-        let text = r#"{"build": {"dockerfile": "Dockerfile", "context": "..", "args": {"VARIANT": "3.12"}, "target": "dev", "cacheFrom": "x"},
+        let text = r#"{"build": {"dockerfile": "Dockerfile", "context": "..", "args": {"VARIANT": "3.12", "NODE": 22, "DOCS": true}, "target": "dev", "cacheFrom": "x"},
             "runArgs": ["--cap-add=SYS_PTRACE"], "mounts": ["source=/var/run/docker.sock"], "privileged": true,
             "containerEnv": {"A": "b", "HOST": "${localEnv:HOME}"}, "onCreateCommand": ["pip", "install", "it's"],
             "postCreateCommand": {"one": "make a", "two": "make b"}, "postStartCommand": "serve"}"#;
@@ -201,6 +206,7 @@ mod tests {
         let Some(DevcontainerSource::Dockerfile(source)) = &found.source else { panic!("{found:?}") };
         assert_eq!((source.dockerfile.as_str(), source.context.as_str()), (".devcontainer/Dockerfile", ""));
         assert_eq!((source.args["VARIANT"].as_str(), source.target.as_deref()), ("3.12", Some("dev")));
+        assert_eq!((source.args["NODE"].as_str(), source.args["DOCS"].as_str()), ("22", "true"));
         assert_eq!(found.env, BTreeMap::from([("A".to_owned(), "b".to_owned())]));
         assert_eq!(found.setup, [r"'pip' 'install' 'it'\''s'", "make a", "make b"]);
         assert_eq!(

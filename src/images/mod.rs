@@ -14,10 +14,10 @@ mod recipe;
 mod setup;
 
 pub use base_facts::{BaseFacts, Distribution};
-pub use build::{BuildOptions, ContextSource, build_agent_image, describe_age, read_recipe};
+pub use build::{BuildOptions, ContextSource, build_agent_image, describe_age, read_recipe, remove_unnamed_images};
 pub use claude_binary::CLAUDE_VERSION;
 pub use devcontainer::{DEVCONTAINER_FILES, Devcontainer, DevcontainerSource, DockerfileSource};
 pub use probe::{PROBE_REPOSITORY, probe_image};
 pub use project::ProjectSuggestion;
-pub use recipe::{AGENT_IMAGE, BaseSource, ClaudeSource, DEFAULT_BASE, ImageRecipe, RECIPE_LABEL};
+pub use recipe::{AGENT_IMAGE, BaseSource, ClaudeSource, DEFAULT_BASE, ImageRecipe, PINNED, RECIPE_LABEL};
 pub use setup::{is_setup_input, suggest_setup};

@@ -6,9 +6,15 @@ struct Marker {
     packages: &'static [&'static str],
 }
 
-const MARKERS: [Marker; 9] = [
+const MARKERS: [Marker; 14] = [
     Marker { files: &["Cargo.toml"], packages: &["cargo", "rustc", "gcc", "libc6-dev", "pkg-config"] },
     Marker { files: &["package.json"], packages: &["nodejs", "npm"] },
+    Marker { files: &["pnpm-lock.yaml"], packages: &["nodejs", "npm:pnpm"] },
+    // The configuration file of Yarn from version 2 on.
+    Marker { files: &[".yarnrc.yml"], packages: &["nodejs", "npm:@yarnpkg/cli-dist"] },
+    Marker { files: &["bun.lock", "bun.lockb"], packages: &["npm:bun"] },
+    Marker { files: &["uv.lock"], packages: &["pip:uv"] },
+    Marker { files: &["poetry.lock"], packages: &["pip:poetry"] },
     Marker {
         files: &["pyproject.toml", "setup.py", "requirements.txt"],
         packages: &["python3", "python3-pip", "python3-venv", "python3-dev", "gcc", "libc6-dev"],
@@ -41,6 +47,10 @@ impl ProjectSuggestion {
                 packages.extend(marker.packages.iter().map(|&name| name.to_owned()));
             }
         }
+        if has_file("yarn.lock") && !has_file(".yarnrc.yml") {
+            files.push("yarn.lock");
+            packages.insert("npm:yarn".to_owned());
+        }
         (!files.is_empty()).then(|| Self { files, packages: packages.into_iter().collect() })
     }
 }
@@ -56,5 +66,9 @@ mod tests {
         assert_eq!(found.files, ["Cargo.toml", "package.json"]);
         assert_eq!(found.packages, ["cargo", "gcc", "libc6-dev", "nodejs", "npm", "pkg-config", "rustc"]);
         assert_eq!(ProjectSuggestion::find_for(|file| file == "README.md"), None);
+        let yarn = |files: &[&str]| ProjectSuggestion::find_for(|file| files.contains(&file)).expect("found").packages;
+        assert_eq!(yarn(&["yarn.lock"]), ["npm:yarn"]);
+        assert_eq!(yarn(&["yarn.lock", ".yarnrc.yml"]), ["nodejs", "npm:@yarnpkg/cli-dist"]);
+        assert_eq!(yarn(&["uv.lock", "pnpm-lock.yaml"]), ["nodejs", "npm:pnpm", "pip:uv"]);
     }
 }

@@ -18,6 +18,8 @@ const REPOSITORY: &str = "airlock-agent";
 const TOOLCHAIN_REPOSITORY: &str = "airlock-toolchain";
 /// The label with the recipe of an image, from which it can be built again.
 pub const RECIPE_LABEL: &str = "dev.airlock.recipe";
+/// The version of Claude Code that the running version of Airlock was tested with.
+pub const PINNED: &str = "pinned";
 /// A part of every key. Raise it when the same recipe gives another image.
 const FORMAT: &str = "airlock-image-1";
 
@@ -25,7 +27,7 @@ const FORMAT: &str = "airlock-image-1";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageRecipe {
     pub base: BaseSource,
-    /// Packages of the base's distribution, sorted.
+    /// Packages of the base's distribution, and tools of npm and pip (`npm:pnpm`, `pip:uv`), sorted.
     #[serde(default)]
     pub packages: Vec<String>,
     pub claude: ClaudeSource,
@@ -47,7 +49,7 @@ pub enum BaseSource {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClaudeSource {
-    /// A version or range of the npm package, such as `2.1.197`, `2.1.x` or `latest`.
+    /// A version or range of the npm package, such as `2.1.197`, `2.1.x` or `latest`, or [`PINNED`].
     Npm(String),
     /// A binary on this machine.
     File(PathBuf),
@@ -98,12 +100,35 @@ impl ImageRecipe {
     /// # Errors
     /// The first name that no package has.
     pub fn check_packages(&self) -> Result<(), String> {
-        let is_name = |name: &str| {
-            name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
-                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-._:=~@".contains(&b))
+        let is_name = |name: &str, first: &[u8], others: &[u8]| {
+            name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric() || first.contains(&b))
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || others.contains(&b))
         };
-        self.packages.iter().find(|name| !is_name(name)).map_or(Ok(()), |name| Err(name.clone()))
+        let is_valid = |name: &str| match split_tool(name) {
+            Some((_, tool)) => is_name(tool, b"@", b"+-._=~@/") && !tool.contains(".."),
+            None => is_name(name, b"", b"+-._:=~@"),
+        };
+        self.packages.iter().find(|name| !is_valid(name)).map_or(Ok(()), |name| Err(name.clone()))
     }
+
+    /// Returns whether any of the packages is one of the distribution.
+    #[must_use]
+    pub fn needs_distribution(&self) -> bool {
+        self.packages.iter().any(|name| split_tool(name).is_none())
+    }
+}
+
+/// The client that installs a tool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ToolClient {
+    Npm,
+    Pip,
+}
+
+/// Splits the name of a tool from its client; `None` for a package of the distribution.
+pub(super) fn split_tool(name: &str) -> Option<(ToolClient, &str)> {
+    let npm = name.strip_prefix("npm:").map(|tool| (ToolClient::Npm, tool));
+    npm.or_else(|| name.strip_prefix("pip:").map(|tool| (ToolClient::Pip, tool)))
 }
 
 #[cfg(test)]
@@ -134,10 +159,21 @@ mod tests {
     fn package_names_cannot_be_commands() {
         let check =
             |name: &str| ImageRecipe { packages: vec![name.into()], ..ImageRecipe::new_default("1") }.check_packages();
-        for name in ["cargo", "libstdc++6", "python3.13", "gcc:amd64", "nodejs=20.1~x"] {
+        for name in [
+            "cargo",
+            "libstdc++6",
+            "python3.13",
+            "gcc:amd64",
+            "nodejs=20.1~x",
+            "npm:@yarnpkg/cli-dist@4",
+            "pip:uv==0.5",
+        ] {
             assert_eq!(check(name), Ok(()));
         }
-        for name in ["", "-y", "a;b", "a b", "$(x)", "a\nb", "../x", "a`b"] {
+        for name in [
+            "", "-y", "a;b", "a b", "$(x)", "a\nb", "../x", "a`b", "npm:", "npm:-g", "npm:../x", "pip:a b", "npm:$(x)",
+            "pip:/tmp",
+        ] {
             assert_eq!(check(name), Err(name.to_owned()));
         }
     }

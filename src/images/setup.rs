@@ -1,14 +1,31 @@
 //! Suggests the setup command of a project, and names the files that its result depends on.
 
-/// A lock file at the root of a project, with the command that installs what it lists into the working tree.
-const SETUPS: [(&str, &str); 7] = [
-    ("pnpm-lock.yaml", "pnpm install --frozen-lockfile"),
-    ("yarn.lock", "yarn install --frozen-lockfile"),
-    ("bun.lock", "bun install --frozen-lockfile"),
-    ("package-lock.json", "npm ci"),
-    ("npm-shrinkwrap.json", "npm ci"),
-    ("uv.lock", "uv sync --frozen"),
-    ("requirements.txt", "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"),
+/// Lock files at the root of a project, with the command that installs what they list.
+struct LockFile {
+    /// The client: only one of a kind installs.
+    kind: &'static str,
+    file: &'static str,
+    command: &'static str,
+}
+
+const fn lock(kind: &'static str, file: &'static str, command: &'static str) -> LockFile {
+    LockFile { kind, file, command }
+}
+
+const SETUPS: [LockFile; 13] = [
+    lock("node", "pnpm-lock.yaml", "pnpm install --frozen-lockfile"),
+    lock("node", "yarn.lock", "yarn install --frozen-lockfile"),
+    lock("node", "bun.lock", "bun install --frozen-lockfile"),
+    lock("node", "package-lock.json", "npm ci"),
+    lock("node", "npm-shrinkwrap.json", "npm ci"),
+    lock("python", "uv.lock", "uv sync --frozen"),
+    lock("python", "poetry.lock", "poetry install --no-interaction"),
+    lock("python", "requirements.txt", "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"),
+    lock("rust", "Cargo.lock", "cargo fetch --locked"),
+    lock("go", "go.sum", "go mod download"),
+    lock("ruby", "Gemfile.lock", "bundle install"),
+    lock("php", "composer.lock", "composer install --no-interaction"),
+    lock("elixir", "mix.lock", "mix deps.get"),
 ];
 /// Files on which the result of a setup depends, at any depth.
 const INPUTS: [&str; 36] = [
@@ -50,17 +67,20 @@ const INPUTS: [&str; 36] = [
     "yarn.lock",
 ];
 
-/// Suggests a command; `has_file` tells whether the root of the project has a file.
+/// Suggests a command, with the names of the files that it is for; `has_file` tells whether the root of the project has a
+/// file.
 #[must_use]
-pub fn suggest_setup(has_file: impl Fn(&str) -> bool) -> Option<String> {
-    let mut commands: Vec<&str> = Vec::new();
-    // Only one client installs the packages of Node.js, and only one those of Python.
-    let is_node = |file: &str| !matches!(file, "uv.lock" | "requirements.txt");
-    for node in [true, false] {
-        let found = SETUPS.iter().find(|(file, _)| is_node(file) == node && has_file(file));
-        commands.extend(found.map(|(_, command)| *command));
+pub fn suggest_setup(has_file: impl Fn(&str) -> bool) -> Option<(String, String)> {
+    let mut found: Vec<&LockFile> = Vec::new();
+    for setup in &SETUPS {
+        if found.iter().all(|other| other.kind != setup.kind) && has_file(setup.file) {
+            found.push(setup);
+        }
     }
-    (!commands.is_empty()).then(|| commands.join(" && "))
+    let join = |words: Vec<&str>, separator| words.join(separator);
+    let commands = join(found.iter().map(|setup| setup.command).collect(), " && ");
+    let files = join(found.iter().map(|setup| setup.file).collect(), " and ");
+    (!found.is_empty()).then_some((commands, files))
 }
 
 /// Returns whether the result of a setup command depends on a file: by its name, or because the command names it.
@@ -79,10 +99,14 @@ mod tests {
     #[test]
     fn setup_follows_lock_files() {
         let suggest = |files: &[&str]| suggest_setup(|file| files.contains(&file));
-        assert_eq!(suggest(&["package.json", "package-lock.json"]).as_deref(), Some("npm ci"));
+        let expected = |command: &str, files: &str| Some((command.to_owned(), files.to_owned()));
+        assert_eq!(suggest(&["package.json", "package-lock.json"]), expected("npm ci", "package-lock.json"));
         assert_eq!(
-            suggest(&["package-lock.json", "pnpm-lock.yaml", "uv.lock"]).as_deref(),
-            Some("pnpm install --frozen-lockfile && uv sync --frozen")
+            suggest(&["package-lock.json", "pnpm-lock.yaml", "uv.lock", "Cargo.lock"]),
+            expected(
+                "pnpm install --frozen-lockfile && uv sync --frozen && cargo fetch --locked",
+                "pnpm-lock.yaml and uv.lock and Cargo.lock"
+            )
         );
         assert_eq!(suggest(&["Cargo.toml"]), None);
         assert!(INPUTS.is_sorted());

@@ -241,7 +241,7 @@ pub async fn recover_sandbox(
         let expect = start::expected_state(host, sandbox)?;
         let sidecar = resources.start_sidecar(resources.create_sidecar(&guest_image).await?, expect, accept).await?;
         let changes = collect_final(host, sandbox, &sidecar.guest, policy, &ProgressCounter::default()).await?;
-        record_post_run(&sidecar.guest, &mut sandbox.record, changes.is_empty()).await;
+        record_post_run(&sidecar.guest, resources.touched_roots(), &mut sandbox.record, changes.is_empty()).await;
         Ok(changes)
     };
     let collected: Result<_, SandboxError> = collected.await;

@@ -14,7 +14,6 @@ use tokio::time::sleep;
 
 use super::limits::Limits;
 use super::resources::EngineResources;
-use super::workspace::WorkspaceKind;
 use crate::core::escape::Escaped;
 use crate::engine::Engine;
 use crate::guest_client::GuestClient;
@@ -181,7 +180,7 @@ impl ResourceMonitor<'_> {
         let Ok(guest) = self.resources.exec_guest(self.sidecar, "0:0").await else {
             return std::future::pending().await;
         };
-        let work = if self.resources.workspace == WorkspaceKind::Overlay { Root::Upper } else { Root::Work };
+        let roots = self.resources.touched_roots();
         let (bytes, files) = self.initial_usage;
         let (disk, inodes) = (self.limits.disk.saturating_add(bytes), self.limits.inodes.saturating_add(files));
         let mut estimator = DiskEstimator::new(Limits { disk, inodes, ..self.limits });
@@ -189,10 +188,10 @@ impl ResourceMonitor<'_> {
             if self.engine.count_processes(self.agent).await.unwrap_or(0) >= u64::from(self.limits.pids) {
                 self.record_limit(LimitExceeded::Pids(self.limits.pids));
             }
-            let Ok(space) = guest.query_space(work).await else { return std::future::pending().await };
+            let Ok(space) = guest.query_space(roots[0]).await else { return std::future::pending().await };
             if estimator.is_due(space, Instant::now()) {
                 let begun = Instant::now();
-                let Ok(usage) = measure_usage(&guest, work).await else { return std::future::pending().await };
+                let Ok(usage) = measure_usage(&guest, roots).await else { return std::future::pending().await };
                 if let Some(reached) = estimator.check_usage(usage, space, begun, Instant::now()) {
                     return reached;
                 }
@@ -203,9 +202,9 @@ impl ResourceMonitor<'_> {
 }
 
 /// Measures workspace and home. Paths in the home begin with `~/`.
-async fn measure_usage(guest: &GuestClient, work: Root) -> Result<Usage, crate::guest_client::GuestError> {
-    let (mut work, home) =
-        (guest.measure_usage(work, u32::MAX).await?, guest.measure_usage(Root::Home, u32::MAX).await?);
+async fn measure_usage(guest: &GuestClient, roots: [Root; 2]) -> Result<Usage, crate::guest_client::GuestError> {
+    let [work, home] = roots;
+    let (mut work, home) = (guest.measure_usage(work, u32::MAX).await?, guest.measure_usage(home, u32::MAX).await?);
     work.bytes += home.bytes;
     work.entries += home.entries;
     work.more |= home.more;

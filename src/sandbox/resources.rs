@@ -48,7 +48,7 @@ pub(crate) struct EngineResources<'a> {
     id: String,
     repository: String,
     base: Base,
-    /// The setup layer below an overlay workspace.
+    /// The setup layer below an overlay workspace, or copied to a copied one.
     layer: Option<Layer>,
     /// The layer that the upper directory is to become.
     output: Option<Layer>,
@@ -71,7 +71,7 @@ impl<'a> EngineResources<'a> {
             id: record.id.clone(),
             repository: record.repository.clone(),
             base: record.base_volume.clone(),
-            layer: record.layer.clone().filter(|_| record.workspace_kind == WorkspaceKind::Overlay),
+            layer: record.layer.clone(),
             output: record.builds_layer.clone(),
         }
     }
@@ -134,20 +134,40 @@ impl<'a> EngineResources<'a> {
         VolumeSpec::new_overlay(&self.volume_name("work"), &self.labels_for("volume"), &lower, &up, &work)
     }
 
+    /// Returns the root with what was touched in the workspace, and that of the home.
+    pub(crate) fn touched_roots(&self) -> [Root; 2] {
+        let work = if self.workspace == WorkspaceKind::Overlay { Root::Upper } else { Root::Work };
+        [work, if self.layer_with_home().is_some() { Root::UpperHome } else { Root::Home }]
+    }
+
+    /// Returns the layer whose home is below that of an overlay workspace's sandbox.
+    fn layer_with_home(&self) -> Option<&Layer> {
+        self.layer.as_ref().filter(|layer| layer.has_home && self.workspace == WorkspaceKind::Overlay)
+    }
+
+    /// Returns the specification of the home: a volume of its own, or an overlay over the layer's.
+    fn home_volume(&self, layer: Option<&VolumeInfo>, upper: Option<&VolumeInfo>) -> VolumeSpec {
+        let (Some(layer), Some(upper), Some(_)) = (layer, upper, self.layer_with_home()) else {
+            return self.plain_volume("home");
+        };
+        let path = |volume: &VolumeInfo, name: &str| format!("{}/{name}", volume.mountpoint);
+        let (lower, up, work) = (path(layer, "home"), path(upper, "home"), path(upper, "home-work"));
+        VolumeSpec::new_overlay(&self.volume_name("home"), &self.labels_for("volume"), &lower, &up, &work)
+    }
+
     /// Creates the volumes over an existing base.
     pub(crate) async fn create_volumes(&self, base: &VolumeInfo) -> Result<(), SandboxError> {
-        let home = self.plain_volume("home");
         let layer = self.layer_volume().await?;
-        let work = async {
-            match self.workspace {
-                WorkspaceKind::Copy => self.engine.create_volume(&self.plain_volume("work")).await,
-                WorkspaceKind::Overlay => {
-                    let upper = self.engine.create_volume(&self.upper_volume()).await?;
-                    self.engine.create_volume(&self.overlay_volume(base, layer.as_ref(), &upper)).await
-                }
+        let (upper, work) = match self.workspace {
+            WorkspaceKind::Copy => (None, self.plain_volume("work")),
+            WorkspaceKind::Overlay => {
+                let upper = self.engine.create_volume(&self.upper_volume()).await?;
+                let work = self.overlay_volume(base, layer.as_ref(), &upper);
+                (Some(upper), work)
             }
         };
-        tokio::try_join!(self.engine.create_volume(&home), work)?;
+        let home = self.home_volume(layer.as_ref(), upper.as_ref());
+        tokio::try_join!(self.engine.create_volume(&home), self.engine.create_volume(&work))?;
         Ok(())
     }
 
@@ -156,15 +176,17 @@ impl<'a> EngineResources<'a> {
         let [base, launcher] = base_volumes(&self.base);
         let base = self.require_volume(&base).await?;
         self.require_volume(&launcher).await?;
-        self.require_volume(&self.plain_volume("home")).await?;
-        match self.workspace {
-            WorkspaceKind::Copy => self.require_volume(&self.plain_volume("work")).await?,
+        let layer = self.layer_volume().await?;
+        let (upper, work) = match self.workspace {
+            WorkspaceKind::Copy => (None, self.plain_volume("work")),
             WorkspaceKind::Overlay => {
                 let upper = self.require_volume(&self.upper_volume()).await?;
-                let layer = self.layer_volume().await?;
-                self.require_volume(&self.overlay_volume(&base, layer.as_ref(), &upper)).await?
+                let work = self.overlay_volume(&base, layer.as_ref(), &upper);
+                (Some(upper), work)
             }
         };
+        self.require_volume(&work).await?;
+        self.require_volume(&self.home_volume(layer.as_ref(), upper.as_ref())).await?;
         Ok(())
     }
 
@@ -190,13 +212,13 @@ impl<'a> EngineResources<'a> {
             // An overlay has the owner of its upper directory. That directory is initialized from the guest image when
             // the container is created, before the overlay is mounted.
             mount(self.volume_name("work"), SIDECAR_MOUNTS.work, false, !overlay),
-            mount(self.volume_name("home"), SIDECAR_MOUNTS.home, false, true),
+            mount(self.volume_name("home"), SIDECAR_MOUNTS.home, false, self.layer_with_home().is_none()),
         ];
         if overlay {
             mounts.push(mount(self.upper_volume().name, SIDECAR_MOUNTS.upper, true, true));
-            if let Some(layer) = &self.layer {
-                mounts.push(mount(layer.volume_spec().name, SIDECAR_MOUNTS.layer, true, false));
-            }
+        }
+        if let Some(layer) = &self.layer {
+            mounts.push(mount(layer.volume_spec().name, SIDECAR_MOUNTS.layer, true, false));
         }
         mounts
     }

@@ -65,7 +65,11 @@ pub(crate) async fn run_agent(
         limits: request.agent_config.limits,
         initial_usage: match sandbox.record.workspace_kind {
             WorkspaceKind::Overlay => (0, 0),
-            WorkspaceKind::Copy => (sandbox.record.base_volume.bytes, sandbox.record.base_volume.files as u64),
+            WorkspaceKind::Copy => {
+                let (base, layer) = (&sandbox.record.base_volume, sandbox.record.layer.as_ref());
+                let (bytes, files) = layer.map_or((0, 0), |layer| (layer.bytes, layer.entries));
+                (base.bytes + bytes, base.files as u64 + files)
+            }
         },
         limits_hit: Mutex::default(),
     };
@@ -102,7 +106,7 @@ pub(crate) async fn run_agent(
     };
     let collected = collected.await;
     let changed_nothing = collected.as_ref().is_ok_and(|(_, changes, _)| changes.is_empty());
-    record_post_run(&sidecar.guest, &mut sandbox.record, changed_nothing).await;
+    record_post_run(&sidecar.guest, resources.touched_roots(), &mut sandbox.record, changed_nothing).await;
     // The guest ends with its connection, and an ended container is removed faster.
     let Sidecar { container, guest } = sidecar;
     drop(guest);
@@ -130,16 +134,19 @@ pub(crate) async fn run_agent(
 }
 
 /// Records data about a sandbox whose agent has ended: its size, the work it holds, and its last conversation.
-pub(crate) async fn record_post_run(guest: &GuestClient, record: &mut SandboxRecord, changed_nothing: bool) {
-    record.size = measure_size(guest, record.workspace_kind).await.ok();
+pub(crate) async fn record_post_run(
+    guest: &GuestClient,
+    roots: [Root; 2],
+    record: &mut SandboxRecord,
+    changed_nothing: bool,
+) {
+    record.size = measure_size(guest, roots).await.ok();
     record.other_contents = holdings::find_holdings(guest, record, changed_nothing).await;
     record.conversation = claude_session::find_last_session(guest).await;
 }
 
 /// Measures a sandbox partially. A full count of a million files would take too long.
-async fn measure_size(guest: &GuestClient, workspace: WorkspaceKind) -> Result<(u64, bool), SandboxError> {
-    let work = if workspace == WorkspaceKind::Overlay { Root::Upper } else { Root::Work };
-    let (work, home) =
-        (guest.measure_usage(work, MAX_MEASURED).await?, guest.measure_usage(Root::Home, MAX_MEASURED).await?);
+async fn measure_size(guest: &GuestClient, [work, home]: [Root; 2]) -> Result<(u64, bool), SandboxError> {
+    let (work, home) = (guest.measure_usage(work, MAX_MEASURED).await?, guest.measure_usage(home, MAX_MEASURED).await?);
     Ok((work.bytes + home.bytes, work.more || home.more))
 }

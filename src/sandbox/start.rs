@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::home_files::home_files;
+use super::layer::Layer;
 use super::ports::PortTasks;
 use super::request::RunRequest;
 use super::resources::{EngineResources, Sidecar, VolumeState};
@@ -16,7 +17,7 @@ use super::workspace::WorkspaceKind;
 use super::{SandboxError, client_files, ports};
 use crate::base;
 use crate::base::RunContext;
-use crate::base::{BaseDelta, BaseError, BaseStore, OverlaySupport, PreparedBase};
+use crate::base::{BaseDelta, BaseError, BaseStore, OverlaySupport, PreparedBase, TREE};
 use crate::core::clock::seconds_since_epoch;
 use crate::core::path::RepoPath;
 use crate::core::progress::ProgressStep;
@@ -25,7 +26,7 @@ use crate::engine::{AgentContainerOptions, AgentVolumes, AttachedStreams, Engine
 use crate::gateway::{AuditLog, Authority, CredentialKind, GATEWAY_PORT, Gateway, GatewayOptions, TunnelConnection};
 use crate::git::{GitFiles, HostRepo, PreviousRefs, SnapshotError};
 use crate::guest_client::GuestClient;
-use crate::protocol::{Stat, WrittenFile};
+use crate::protocol::{CopyTree, Root, Stat, WrittenFile};
 use crate::terminal::Signals;
 
 /// Delay after the time limit at which the launcher ends the agent by itself. This process asks the agent to end first.
@@ -135,10 +136,6 @@ async fn create_resources(
     let RunContext { engine, host, .. } = context;
     if sandbox.record.workspace_kind != workspace {
         sandbox.record.workspace_kind = workspace;
-        if workspace == WorkspaceKind::Copy && sandbox.record.layer.take().is_some() {
-            // A copied workspace has no layers.
-            sandbox.record.manifest.setup = None;
-        }
         sandbox.save_record()?;
     }
     let resources = EngineResources::from_record(engine, &sandbox.record);
@@ -291,7 +288,13 @@ async fn fill_workspace(
                 copied.insert(path, w.stat);
             }
         };
-        writer.copy_base(record_copy).await?;
+        let tree = CopyTree {
+            from: (Root::Base, TREE.strip_suffix(b"/").unwrap_or(TREE).to_vec()),
+            to: (Root::Work, Vec::new()),
+            name: Vec::new(),
+            limit: u64::MAX,
+        };
+        writer.copy_tree(tree, record_copy).await?;
     }
     sandbox.save_delta(&delta.await.map_err(std::io::Error::other)??)?;
     // Two seconds old, like every file that an index lists, see "racy git".
@@ -302,11 +305,31 @@ async fn fill_workspace(
         None => {
             copied.retain(|path, _| !prepared_base.delta.files.contains_key(path));
             copied.extend(written);
-            sandbox.write_seeded_stats(&copied)?;
+            let of_layer = copy_layer(sandbox.record.layer.as_ref(), writer).await?;
+            let seeded = copied.iter().chain(&of_layer).map(|(path, stat)| (path.clone(), *stat)).collect();
+            sandbox.write_seeded_stats(&seeded)?;
             git_files_task(host, prepared_base, copied)()?
         }
     };
     Ok(base::write_git_files(writer, &git).await?)
+}
+
+/// Copies the files of a setup layer to a copied workspace and its home, and returns those of the workspace.
+async fn copy_layer(layer: Option<&Layer>, writer: &GuestClient) -> Result<BTreeMap<RepoPath, Stat>, SandboxError> {
+    let mut copied = BTreeMap::new();
+    let Some(layer) = layer else { return Ok(copied) };
+    let copy =
+        |from, to| CopyTree { from: (from, Vec::new()), to: (to, Vec::new()), name: Vec::new(), limit: u64::MAX };
+    let record = |w: WrittenFile| {
+        if let Ok(path) = RepoPath::from_bytes(&w.path) {
+            copied.insert(path, w.stat);
+        }
+    };
+    writer.copy_tree(copy(Root::Layer, Root::Work), record).await?;
+    if layer.has_home {
+        writer.copy_tree(copy(Root::LayerHome, Root::Home), drop).await?;
+    }
+    Ok(copied)
 }
 
 /// Returns a closure that creates the files of the workspace's git directory that differ from the base's.

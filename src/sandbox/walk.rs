@@ -16,6 +16,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::SandboxError;
 use super::collect_limits::{CollectLimits, CollectMode, MAX_CONCURRENT_REQUESTS, MAX_PATH_CHARS};
+use super::layer::Layer;
 use super::store::Sandbox;
 use super::workspace::WorkspaceKind;
 use crate::base::{BaseEntry, BaseView};
@@ -89,7 +90,7 @@ struct DirVisit {
     in_base: bool,
     /// Whether the upper directory has it.
     in_upper: bool,
-    /// Whether the setup layer has it.
+    /// Whether the setup layer has it. In a copied workspace, this is true of all that is below its topmost paths.
     in_layer: bool,
 }
 
@@ -123,8 +124,8 @@ pub(crate) struct Walk<'a> {
     skipped_submodules: BTreeSet<RepoPath>,
     limits: CollectLimits,
     mode: CollectMode,
-    /// Whether the workspace has a setup layer.
-    has_layer: bool,
+    /// The setup layer of the workspace.
+    layer: Option<&'a Layer>,
     result: WalkResult,
     /// Number of names that the base does not have.
     new_names: usize,
@@ -135,7 +136,7 @@ pub(crate) struct Walk<'a> {
 impl<'a> Walk<'a> {
     pub(crate) fn new(
         host: &HostRepo,
-        sandbox: &Sandbox,
+        sandbox: &'a Sandbox,
         base: BaseView<'a>,
         limits: CollectLimits,
         mode: CollectMode,
@@ -153,7 +154,7 @@ impl<'a> Walk<'a> {
             base,
             limits,
             mode,
-            has_layer: sandbox.record.layer.is_some() && sandbox.record.workspace_kind == WorkspaceKind::Overlay,
+            layer: sandbox.record.layer.as_ref(),
             result: WalkResult::default(),
             new_names: 0,
             own_rule_count: 0,
@@ -162,7 +163,7 @@ impl<'a> Walk<'a> {
 
     /// Walks the workspace level by level.
     pub(crate) async fn run(mut self) -> Result<WalkResult, SandboxError> {
-        let in_layer = self.has_layer;
+        let in_layer = self.layer.is_some() && matches!(self.detector, ChangeDetector::Overlay);
         let mut level = vec![DirVisit { directory: None, ignored: false, in_base: true, in_upper: true, in_layer }];
         while !level.is_empty() {
             let (base, overlay, limits, mode) =
@@ -247,7 +248,7 @@ impl<'a> Walk<'a> {
             (Some(BaseEntry::File(kind, stat, _)), ChangeDetector::Overlay) => {
                 entry_kind(entry) == Some(*kind) && !in_upper && entry.stat.ino == stat.ino
             }
-            (Some(BaseEntry::File(..) | BaseEntry::Delta(_)), ChangeDetector::Copy(seeded)) => {
+            (Some(BaseEntry::File(..) | BaseEntry::Delta(_)) | None, ChangeDetector::Copy(seeded)) => {
                 let path = RepoPath::from_parent(directory, &entry.name);
                 path.is_ok_and(|p| seeded.get(p.as_bytes()) == Some(&entry.stat))
             }
@@ -323,8 +324,19 @@ impl<'a> Walk<'a> {
             let ignored = ignored || self.rules.is_ignored(&path, is_directory);
             let is_excluded = ignored && !self.includes.is_match(&path);
             let base_is_directory = matches!(base, Some(BaseEntry::Directory(_)));
+            let in_layer = match (&self.detector, self.layer) {
+                (ChangeDetector::Overlay, _) => snapshot.layer.contains_key(&entry.name),
+                (ChangeDetector::Copy(_), Some(layer)) => snapshot.visit.in_layer || layer.paths.contains(&path),
+                (ChangeDetector::Copy(_), None) => false,
+            };
             if base.is_none() {
-                if is_excluded {
+                // Only the files of a copied layer are recognized, so its directories are visited, and links are taken
+                // as its own.
+                let is_copied = in_layer && matches!(self.detector, ChangeDetector::Copy(_));
+                if is_excluded && is_copied && entry.kind == FileKind::Link {
+                    continue;
+                }
+                if is_excluded && !(is_copied && is_directory) {
                     let ignored = &mut self.result.ignored;
                     ignored.count += 1;
                     if ignored.first.len() < MAX_NAMED_IGNORED {
@@ -360,7 +372,7 @@ impl<'a> Walk<'a> {
                     ignored: is_excluded,
                     in_base: base_is_directory,
                     in_upper,
-                    in_layer: snapshot.layer.contains_key(&entry.name),
+                    in_layer,
                 });
                 continue;
             }

@@ -123,6 +123,55 @@ fn image_of_any_kind_runs_or_is_refused_with_its_reason() {
 }
 
 #[test]
+fn home_of_the_image_is_brought_along() {
+    let repo = TestRepo::new();
+    let image = Image::build(
+        "airlock-test-home:1",
+        r"FROM airlock-agent:latest
+USER 0
+RUN sed -i 's|^\([^:]*:[^:]*:1000:[^:]*:[^:]*:\)[^:]*|\1/home/dev|' /etc/passwd && mkdir -p /home/dev/.config/tool /home/dev/.local/bin /home/dev/sdk && cd /home/dev && echo rc > .toolrc && echo x > .config/tool/x && ln -s .toolrc link && echo own > .claude.json && printf '#!/bin/sh\necho tool\n' > .local/bin/tool && chmod +x .local/bin/tool && head -c 20m /dev/zero > sdk/big && chown -R 1000:1000 /home/dev
+",
+    );
+    let look = "cd; cat .toolrc link .config/tool/x; ~/.local/bin/tool; readlink .local/bin/claude sdk; stat -c %s sdk/big; grep -c own .claude.json || true; echo more >> .toolrc; rm .config/tool/x";
+    let expected = "rc\nrc\nx\ntool\n/usr/local/bin/claude\n/home/dev/sdk\n20971520\n0\n";
+    let ran = repo
+        .airlock(&["--keep", "run", "--name", "w", "--image", image.0, "--review", "never", "--", "sh", "-euc", look]);
+    assert_eq!(ran.ok().stdout, expected);
+    // What was changed or removed stays so.
+    let resumed =
+        repo.airlock(&["resume", "w", "--review", "never", "--", "sh", "-c", "cat ~/.toolrc; ls ~/.config/tool"]);
+    assert_eq!(resumed.ok().stdout, "rc\nmore\n");
+
+    // In an image that Airlock builds, the list of users has the agent's home, where programs may write.
+    let (claude, built) = (write_program(&repo), Image("airlock-test-home-built:1"));
+    repo.airlock(&["image", "build", "--base", image.0, "--claude", &claude, "--name", built.0]).ok();
+    let ran = repo.airlock(&[
+        "run",
+        "--image",
+        built.0,
+        "--",
+        "sh",
+        "-euc",
+        &format!("getent passwd 1000 | cut -d: -f6; {look}"),
+    ]);
+    assert_eq!(ran.ok().stdout, format!("/home/agent\n{expected}"));
+}
+
+#[test]
+fn image_follows_the_configuration() {
+    let mut repo = TestRepo::new();
+    let default = repo.airlock(&["run", "--", "sh", "-c", "test ! -e /etc/airlock-test-base"]).ok();
+    assert!(!default.stderr.contains("building"), "{}", default.stderr);
+    let base =
+        Image::build("airlock-test-base:1", "FROM airlock-agent:latest\nUSER 0\nRUN touch /etc/airlock-test-base\n");
+    repo.set("AIRLOCK_IMAGE_BASE", base.0);
+    let built = repo.airlock(&["run", "--", "cat", "/etc/airlock-test-base"]).ok();
+    assert!(built.stderr.contains("building an agent image from airlock-test-base:1"), "{}", built.stderr);
+    let again = repo.airlock(&["run", "--", "cat", "/etc/airlock-test-base"]).ok();
+    assert!(!again.stderr.contains("building"), "{}", again.stderr);
+}
+
+#[test]
 fn image_is_built_with_packages_and_again() {
     let repo = TestRepo::new();
     let claude = write_program(&repo);

@@ -37,6 +37,12 @@ fn run(repo: &TestRepo, script: &str) -> CommandOutput {
     repo.airlock(&["run", "--review", "never", "--", "sh", "-euc", script])
 }
 
+/// Returns the name of the sandbox that a run kept.
+fn kept_name(output: &CommandOutput) -> String {
+    let next = output.stderr.lines().find_map(|line| line.strip_prefix("airlock: kept. Next: airlock review "));
+    next.expect("kept").to_owned()
+}
+
 #[test]
 fn setup_runs_once_and_its_result_is_shared() {
     let mut repo = create_repo();
@@ -104,16 +110,10 @@ fn setup_runs_once_and_its_result_is_shared() {
 
 #[test]
 fn work_on_files_of_the_setup_stays_in_its_sandbox() {
-    let mut repo = create_repo();
+    let repo = create_repo();
     // Files that the setup wrote are no changes, and neither is their removal.
     let removed = run(&repo, "rm -rf deps; echo new > a.txt; test ! -e deps");
-    let name = removed
-        .ok()
-        .stderr
-        .lines()
-        .find_map(|line| line.strip_prefix("airlock: kept. Next: airlock review "))
-        .expect("kept")
-        .to_owned();
+    let name = kept_name(&removed.ok());
     assert_eq!(repo.changes(&name), [("a.txt".to_owned(), "modified".to_owned())]);
     let edited = run(&repo, "echo evil > deps/bin/tool; echo evil > deps/more").ok();
     assert!(edited.stderr.contains("ignored new files (deps/)"), "{}", edited.stderr);
@@ -149,11 +149,109 @@ fn work_on_files_of_the_setup_stays_in_its_sandbox() {
     assert_eq!(resumed.stdout, "none\nnew\n");
     let status = repo.airlock(&["status", "moved"]).ok().stdout;
     assert!(status.contains("the ignored files that `mkdir -p deps/bin"), "{status}");
-    // A copied workspace has no layers, and says so.
+}
+
+/// A setup below a tracked directory that also fills caches of tools, and leaves other files in the home.
+const NESTED: &str = "mkdir -p web/deps ~/.cargo/registry/cache ~/go/pkg/mod/a@v1; echo tool > web/deps/tool; ln -s tool web/deps/link; mkfifo web/deps/pipe; chmod 555 ~/go/pkg/mod/a@v1; echo crate > ~/.cargo/registry/cache/x; echo '[build]' > ~/.cargo/config.toml; echo evil >> ~/.bashrc; echo prepared";
+
+#[test]
+fn copied_workspace_and_overlay_have_the_same_layer() {
+    let mut repo = create_repo();
+    repo.write("web/index.js", "1\n");
+    repo.commit();
+    repo.set("AIRLOCK_SETUP", NESTED);
+    let look = "cat web/deps/tool web/deps/link web/index.js ~/.cargo/registry/cache/x; ls -a ~/.cargo ~/go/pkg/mod | tr '\\n' ' '; test ! -e ~/.bashrc; echo more >> ~/.cargo/registry/cache/x; git status --short";
+    let expected =
+        "tool\ntool\n1\ncrate\n/home/agent/.cargo:\n.\n..\nregistry\n\n/home/agent/go/pkg/mod:\n.\n..\na@v1\n";
+    for (workspace, runs) in [("copy", 1), ("overlay", 0), ("copy", 0)] {
+        if runs == 0 && workspace == "overlay" {
+            // A layer that was made by copying is one for overlays as well; and the other way around below.
+            assert_eq!(list_layers(&repo).len(), 1);
+        }
+        repo.set("AIRLOCK_WORKSPACE", workspace);
+        for n in 0..2 {
+            let ran = run(&repo, look).ok();
+            assert_eq!(ran.stdout.replace(' ', "\n"), expected, "{workspace}: {}", ran.stderr);
+            assert_eq!(ran.stderr.contains("\nprepared\n"), runs == 1 && n == 0, "{}", ran.stderr);
+            assert!(ran.stderr.contains("changed nothing, so it is removed"), "{workspace}: {}", ran.stderr);
+        }
+    }
+    let layers = list_layers(&repo);
+    assert_eq!((layers.len(), layers[0].has_home), (1, true));
+    assert_eq!(layers[0].paths.iter().map(|path| path.as_bytes()).collect::<Vec<_>>(), [b"web/deps"]);
+
+    // Work on the files is seen, kept, and stays in its sandbox, as in an overlay.
+    for workspace in ["copy", "overlay"] {
+        repo.set("AIRLOCK_WORKSPACE", workspace);
+        let edited = run(&repo, "echo evil > web/deps/more; echo new > web/index.js").ok();
+        assert!(edited.stderr.contains("ignored new files (web/deps/"), "{workspace}: {}", edited.stderr);
+        let name = kept_name(&edited);
+        assert_eq!(repo.changes(&name), [("web/index.js".to_owned(), "modified".to_owned())], "{workspace}");
+        let resumed = repo.airlock(&[
+            "resume",
+            &name,
+            "--review",
+            "never",
+            "--",
+            "sh",
+            "-c",
+            "cat web/deps/more ~/.cargo/registry/cache/x",
+        ]);
+        assert_eq!(resumed.ok().stdout, "evil\ncrate\n");
+        repo.airlock(&["rm", "--force", &name]).ok();
+    }
+
+    // What an overlay left is a layer for copies.
+    repo.set("AIRLOCK_SETUP", format!("{NESTED} again"));
+    run(&repo, "true").ok();
     repo.set("AIRLOCK_WORKSPACE", "copy");
-    let copied = run(&repo, "ls deps 2>/dev/null || echo none").ok();
-    assert_eq!(copied.stdout, "none\n");
-    assert!(copied.stderr.contains("a copied workspace has no setup"), "{}", copied.stderr);
+    let later = run(&repo, look).ok();
+    assert!(!later.stderr.contains("\nprepared"), "{}", later.stderr);
+    assert_eq!(later.stdout.replace(' ', "\n"), expected);
+
+    // A sparse file is larger than its blocks, and is not copied beyond the limit of the disk.
+    repo.set("AIRLOCK_SETUP", "mkdir -p web/deps; truncate -s 1T web/deps/sparse");
+    let sparse = repo.airlock(&["run", "--disk", "20m", "--", "true"]);
+    assert_eq!(sparse.status, 125, "{}", sparse.stderr);
+    assert!(sparse.stderr.contains("exceed the limit"), "{}", sparse.stderr);
+    assert_eq!((list_layers(&repo).len(), list_volumes(&repo).len()), (2, 2));
+}
+
+#[test]
+fn setup_runs_by_hand() {
+    let mut repo = create_repo();
+    let shown = repo.airlock(&["setup", "--show"]).ok().stdout;
+    assert!(shown.contains("(your configuration), run before the agent\n") && !shown.contains("layer:"), "{shown}");
+    let ran = repo.airlock(&["setup"]).ok();
+    assert!(ran.stderr.contains("\nprepared\n"), "{}", ran.stderr);
+    assert!(ran.stdout.starts_with("deps (") && ran.stdout.contains("made just now"), "{}", ran.stdout);
+    assert!(!repo.airlock(&["setup"]).ok().stderr.contains("\nprepared\n"));
+    let again: serde_json::Value =
+        serde_json::from_str(&repo.airlock(&["setup", "--again", "--json"]).ok().stdout).expect("JSON");
+    assert_eq!((again["layer"]["paths"][0].as_str(), list_layers(&repo).len()), (Some("deps"), 1));
+    assert_eq!(list_volumes(&repo).len(), 2, "the old one may be in use");
+    repo.airlock(&["gc"]).ok();
+    assert_eq!(list_volumes(&repo).len(), 1);
+    assert_eq!(run(&repo, "cat deps/lock").ok().stdout, "one\n");
+    let listed: serde_json::Value = serde_json::from_str(&repo.airlock(&["ls", "--json"]).ok().stdout).expect("JSON");
+    assert_eq!(listed["setup_layers"], 1);
+    repo.airlock(&["setup", "--decline"]).expect_failure(1, &["it is in your configuration", "--no-setup"]);
+
+    // What a repository asks for is run by hand, and declined, without a terminal.
+    repo.unset("AIRLOCK_SETUP");
+    repo.airlock(&["setup"]).expect_failure(1, &["nothing in this repository calls for a setup", ".airlock.toml"]);
+    repo.write(".airlock.toml", "setup = \"mkdir -p deps; echo asked > deps/lock\"\n");
+    repo.commit();
+    let state = |repo: &TestRepo| {
+        let shown = repo.airlock(&["setup", "--show", "--json"]).ok().stdout;
+        serde_json::from_str::<serde_json::Value>(&shown).expect("JSON")["setup"]["accepted"].clone()
+    };
+    assert!(state(&repo).is_null());
+    repo.airlock(&["setup"]).ok();
+    assert_eq!((state(&repo), run(&repo, "cat deps/lock").ok().stdout.as_str()), (true.into(), "asked\n"));
+    repo.airlock(&["setup", "--decline"]).ok();
+    assert_eq!(run(&repo, "ls deps 2>/dev/null || echo none").ok().stdout, "none\n");
+    assert_eq!(state(&repo), false);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::cli::ops::settings::load_settings;
 use crate::cli::output::{Output, format_count, print_stdout};
 use crate::core::escape::Escaped;
 use crate::engine::Docker;
+use crate::images::remove_unnamed_images;
 use crate::sandbox::gc::{Garbage, KEPT_BASES, find_garbage, remove_garbage};
 use crate::sandbox::{lifecycle, probe};
 
@@ -21,6 +22,10 @@ pub(crate) fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Cl
         let engine = Docker::connect().await?;
         if !dry_run {
             probe::remove_stale_probes(&engine).await?;
+            let removed = remove_unnamed_images(&engine).await?;
+            if removed > 0 {
+                output.print_status(&format!("removed {} that newer ones replaced", format_count(removed, "image")));
+            }
         }
         let garbage = find_garbage(&engine, &repo.host, settings.bases.unwrap_or(KEPT_BASES)).await?;
         let (mut rows, mut freed, mut removed_items) = (Vec::new(), 0, 0);

@@ -16,7 +16,7 @@ use crate::core::escape::Escaped;
 use crate::engine::image::IMAGE_LABEL;
 use crate::engine::{Docker, Engine, ImageInfo};
 use crate::git::SnapshotOptions;
-use crate::images::{BaseSource, CLAUDE_VERSION, ClaudeSource, ImageRecipe, read_recipe};
+use crate::images::{BaseSource, ClaudeSource, ImageRecipe, PINNED, read_recipe};
 
 pub(crate) fn run_image(verb: ImageVerb, output: Output) -> Result<u8, CliError> {
     create_runtime()?.block_on(async {
@@ -92,7 +92,7 @@ async fn update_images(engine: &Docker, names: &[String], output: Output) -> Res
             continue;
         };
         // A version that the recipe names was chosen for this image.
-        if recipe.claude == ClaudeSource::Npm(CLAUDE_VERSION.into()) {
+        if recipe.claude == ClaudeSource::Npm(PINNED.into()) {
             recipe.claude = ClaudeSource::Npm(version.clone());
         }
         build_image(engine, &recipe, (name, true), None, output).await?;

@@ -25,6 +25,7 @@ pub(crate) fn run_ls(json: bool, output: Output) -> Result<u8, CliError> {
     for (_, error) in &damaged {
         print_stderr(&format!("airlock: {}\n", Escaped::new(&error.to_string())));
     }
+    let layers = LayerStore::new(&repo.host.common_dir).list_layers()?;
     if json {
         let sandboxes: Vec<_> = all
             .iter()
@@ -39,6 +40,7 @@ pub(crate) fn run_ls(json: bool, output: Output) -> Result<u8, CliError> {
             .collect();
         print_stdout(&render_json(&json!({
             "schema_version": 1, "sandboxes": sandboxes, "cache_bytes": cache_bytes(),
+            "setup_layers": layers.len(), "setup_bytes": layers.iter().map(|layer| layer.bytes).sum::<u64>(),
             "damaged": damaged.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
         })))?;
         return Ok(0);
@@ -61,7 +63,6 @@ pub(crate) fn run_ls(json: bool, output: Output) -> Result<u8, CliError> {
         );
     }
     print_stdout(&text)?;
-    let layers = LayerStore::new(&repo.host.common_dir).list_layers()?;
     if !layers.is_empty() {
         let bytes = layers.iter().map(|layer| layer.bytes).sum();
         let count = format_count(layers.len(), "setup layer");

@@ -14,5 +14,6 @@ pub(super) mod resume;
 pub(super) mod review;
 pub(super) mod rm;
 pub(super) mod run;
+pub(super) mod setup;
 pub(super) mod status;
 pub(super) mod undo;

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use indicatif::HumanBytes;
 
-use crate::base::{BaseStore, OverlaySupport, PreparedBase, RunContext, UseOfBase};
+use crate::base::{BaseStore, PreparedBase, RunContext, UseOfBase};
 use crate::cli::args::{RunOptions, UncommittedArg};
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
-use crate::cli::ops::agent_config::{new_agent_config, parse_variables};
+use crate::cli::ops::agent_config::{new_agent_config, parse_variables, workspace_kind};
 use crate::cli::ops::agent_image::{ImageChoice, find_or_build_image};
 use crate::cli::ops::choose_image::{Proposal, choose_image};
 use crate::cli::ops::end_summary::{print_run_notes, print_summary, trim_cache};
+use crate::cli::ops::find_setup::{find_setup, is_setup_accepted};
 use crate::cli::ops::holdings::{describe_holdings, ignored_files_hint};
 use crate::cli::ops::network::{bind_port, describe_network, plan_network};
 use crate::cli::ops::offer_review::is_review_wanted;
@@ -20,18 +21,18 @@ use crate::cli::ops::policy::collect_policy;
 use crate::cli::ops::repo::{Repo, create_runtime};
 use crate::cli::ops::rounds::{Round, run_rounds};
 use crate::cli::ops::settings::load_settings;
-use crate::cli::ops::setup_layer::{NO_LAYERS, find_or_build_layer, find_setup};
+use crate::cli::ops::setup_layer::find_or_build_layer;
 use crate::cli::ops::start_summary::{DirtyScan, first_line, print_start, print_worktree_status};
 use crate::cli::output::{Output, format_count, print_stderr};
 use crate::cli::progress::Progress;
-use crate::config::{Settings, WorkspaceMode};
+use crate::config::Settings;
 use crate::core::name::SandboxName;
 use crate::core::progress::ProgressCounter;
-use crate::engine::{Docker, Engine, EngineInfo, ImageInfo};
+use crate::engine::{Docker, Engine, ImageInfo};
 use crate::gateway::NetworkLevel;
 use crate::git::{History, HistoryChoice, HostRepo, SnapshotOptions, UncommittedScope};
 use crate::sandbox::gc::KEPT_BASES;
-use crate::sandbox::{NetworkUsage, RunRequest, SandboxError, WorkspaceKind, lifecycle};
+use crate::sandbox::{NetworkUsage, RunRequest, SandboxError, lifecycle};
 use crate::terminal;
 use crate::terminal::Signals;
 
@@ -95,7 +96,10 @@ fn run_sandbox(
     options.agent.env.splice(0..0, choice.env.iter().cloned());
     let env = parse_variables(&options.agent.env)?;
     let policy = collect_policy(&settings, &repo.host, &snapshot.commit, snapshot.module_paths(), output)?;
-    let setup = if options.no_setup { None } else { find_setup(&repo.host, &snapshot, &settings, &choice.setup)? };
+    let setup = match find_setup(&repo.host, &snapshot, &settings, &choice.setup)? {
+        Some(setup) if !options.no_setup && is_setup_accepted(&setup, proposal, output)? => Some(setup),
+        _ => None,
+    };
     let work = repo.host.read_uncommitted(&snapshot, uncommitted, &options.include)?;
     let runtime = create_runtime()?;
     let (finished, engine) = runtime.block_on(async {
@@ -125,19 +129,14 @@ fn run_sandbox(
             policy,
             layer: None,
             builds_layer: None,
-            workspace: match settings.workspace.unwrap_or_default() {
-                WorkspaceMode::Auto => None,
-                WorkspaceMode::Overlay => Some(WorkspaceKind::Overlay),
-                WorkspaceMode::Copy => Some(WorkspaceKind::Copy),
-            },
+            workspace: workspace_kind(&settings),
         };
         print_advisories(engine.engine_info().await?, output);
-        if setup.is_some() && has_copied_workspace(&request, engine.engine_info().await?) {
-            output.print_status(NO_LAYERS);
-        } else if let Some(setup) = &setup {
+        if let Some(setup) = &setup {
             let context = RunContext { engine: &engine, host: &repo.host, progress: &Arc::new(ProgressCounter::default()) };
             let prepared = (&request, &settings, choice.env.as_slice());
-            request.layer = find_or_build_layer(context, &snapshot, prepared, setup, (&mut signals, output)).await?;
+            let layer = find_or_build_layer(context, &snapshot, prepared, (setup, false), (&mut signals, output)).await?;
+            request.layer = Some(layer);
         }
         let progress = Progress::start_bar(output);
         let context = RunContext { engine: &engine, host: &repo.host, progress: &progress.counter };
@@ -213,14 +212,6 @@ fn run_sandbox(
         run_rounds(&repo.host, round, output)?;
     }
     Ok(status)
-}
-
-/// Returns whether a workspace is known to be a copy.
-fn has_copied_workspace(request: &RunRequest, info: &EngineInfo) -> bool {
-    match request.workspace {
-        Some(kind) => kind == WorkspaceKind::Copy,
-        None => matches!(OverlaySupport::load_support(info), Some(OverlaySupport::Copy(_))),
-    }
 }
 
 fn snapshot_options(options: &RunOptions) -> Result<SnapshotOptions, CliError> {

@@ -3,11 +3,11 @@
 use super::network::{new_network_config, parse_budget};
 use crate::cli::args::AgentOptions;
 use crate::cli::error::CliError;
-use crate::config::{Settings, parse_bytes, parse_duration};
+use crate::config::{Settings, WorkspaceMode, parse_bytes, parse_duration};
 use crate::gateway::{CredentialKind, NetworkLevel};
 use crate::sandbox::lifecycle::{DEFAULT_PIDS, default_memory};
 use crate::sandbox::ports::forward_obstacle;
-use crate::sandbox::{AgentConfig, DEFAULT_DISK, DEFAULT_INODES, Limits};
+use crate::sandbox::{AgentConfig, DEFAULT_DISK, DEFAULT_INODES, Limits, WorkspaceKind};
 
 /// Returns the configuration of a new agent on an engine with this much memory, in bytes.
 pub(crate) fn new_agent_config(
@@ -107,4 +107,13 @@ pub(crate) fn parse_variables(args: &[String]) -> Result<Vec<String>, CliError> 
         found.push(format!("{name}={value}"));
     }
     Ok(found)
+}
+
+/// Returns the kind of workspace that the settings choose; `None` for an overlay if the engine can mount one.
+pub(crate) fn workspace_kind(settings: &Settings) -> Option<WorkspaceKind> {
+    match settings.workspace.unwrap_or_default() {
+        WorkspaceMode::Auto => None,
+        WorkspaceMode::Overlay => Some(WorkspaceKind::Overlay),
+        WorkspaceMode::Copy => Some(WorkspaceKind::Copy),
+    }
 }

@@ -14,8 +14,8 @@ use crate::engine::image::{IMAGE_LABEL, stream_archive};
 use crate::engine::{Engine, EngineError, ImageInfo, Labels};
 use crate::git::{CommittedDir, HostRepo};
 use crate::images::{
-    AGENT_IMAGE, BaseSource, BuildOptions, CLAUDE_VERSION, ContextSource, ImageRecipe, PROBE_REPOSITORY,
-    build_agent_image, describe_age,
+    AGENT_IMAGE, BaseSource, BuildOptions, ContextSource, ImageRecipe, PINNED, PROBE_REPOSITORY, build_agent_image,
+    describe_age,
 };
 use crate::sandbox::SANDBOX_LABEL;
 
@@ -38,7 +38,7 @@ pub(crate) struct ImageChoice {
 /// Returns the version of Claude Code that the settings name.
 pub(crate) fn claude_version(settings: &Settings) -> String {
     match settings.claude_version.as_deref() {
-        None | Some("pinned") => CLAUDE_VERSION.into(),
+        None => PINNED.into(),
         Some(version) => version.into(),
     }
 }
@@ -73,10 +73,7 @@ pub(crate) async fn find_or_build_image(
             .with_hint(format!("run `docker pull {name}`, or omit `--image`")));
     }
     output.print_status("building the agent image; this happens once");
-    let mut recipe = ImageRecipe::new_default(&claude_version(settings));
-    if let Some(base) = &settings.image_base {
-        recipe.base = BaseSource::parse_base(base);
-    }
+    let recipe = ImageRecipe::new_default(&claude_version(settings));
     build_image(engine, &recipe, (name, false), None, output).await?;
     find_built(engine, name).await
 }
@@ -101,7 +98,12 @@ pub(crate) async fn find_or_build_recipe(
         check_image(engine, &image, &name, output).await?;
         return Ok(image);
     }
-    output.print_status("building the agent image of this repository; this happens once");
+    let what = match &recipe.base {
+        BaseSource::Image(name) => name.clone(),
+        BaseSource::Archive(path) => path.display().to_string(),
+        BaseSource::Dockerfile { source, .. } => source.dockerfile.clone(),
+    };
+    output.print_status(&format!("building an agent image from {}; this happens once", Escaped::new(&what)));
     let context = context.cloned().map(|dir| (host, dir));
     build_image(engine, recipe, (&name, false), context, output).await?;
     find_built(engine, &name).await

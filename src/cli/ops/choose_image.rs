@@ -48,12 +48,21 @@ pub(crate) fn choose_image(
             DockerfileSource { dockerfile: dockerfile.clone(), context, args: Default::default(), target: None };
         return source.choose_dockerfile(dockerfile);
     }
-    if let Some((path, devcontainer)) = source.read_devcontainer()?
-        && let Some(choice) = source.propose_devcontainer(path, devcontainer, proposal, output)?
-    {
-        return Ok(choice);
+    let mut setup = Vec::new();
+    if let Some((path, devcontainer)) = source.read_devcontainer()? {
+        // Its commands are asked about by themselves.
+        setup.clone_from(&devcontainer.setup);
+        if let Some(choice) = source.propose_devcontainer(path, devcontainer, proposal, output)? {
+            return Ok(choice);
+        }
     }
-    Ok(source.propose_packages(proposal, output)?.unwrap_or_default())
+    let mut choice = source.propose_packages(proposal, output)?.unwrap_or_default();
+    choice.setup = setup;
+    // An image with another base or Claude Code than the default one has another name.
+    if choice.recipe.is_none() && (settings.image_base.is_some() || settings.claude_version.is_some()) {
+        choice.recipe = Some(source.recipe_with(None));
+    }
+    Ok(choice)
 }
 
 struct RepositorySource<'a> {
@@ -106,7 +115,15 @@ impl RepositorySource<'_> {
         proposal: Proposal,
         output: Output,
     ) -> Result<Option<ImageChoice>, CliError> {
-        let Some(source) = devcontainer.source.clone() else { return Ok(None) };
+        let Some(source) = devcontainer.source.clone() else {
+            let variables = devcontainer.env.keys().map(|name| format!("the variable {name}"));
+            let others: Vec<String> = devcontainer.unsupported.into_iter().chain(variables).collect();
+            if proposal == Proposal::Ask && !others.is_empty() {
+                let list = others.join(", ");
+                output.print_status(&format!("{path} names no image; not supported: {}", Escaped::new(&list)));
+            }
+            return Ok(None);
+        };
         let name = match &source {
             DevcontainerSource::Image(name) => name.clone(),
             DevcontainerSource::Dockerfile(dockerfile) => dockerfile.dockerfile.clone(),
@@ -157,7 +174,10 @@ impl RepositorySource<'_> {
 }
 
 /// Returns whether the user accepts a proposal, and asks if there is no answer yet.
-fn is_accepted(request: &Request, question: &str, proposal: Proposal) -> Result<bool, CliError> {
+///
+/// # Errors
+/// The answer cannot be saved.
+pub(crate) fn is_accepted(request: &Request, question: &str, proposal: Proposal) -> Result<bool, CliError> {
     if proposal == Proposal::Take {
         request.save_answer(true)?;
         return Ok(true);

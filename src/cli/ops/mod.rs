@@ -14,6 +14,7 @@ pub(super) mod decided;
 pub(super) mod decisions;
 pub(super) mod draft;
 pub(super) mod end_summary;
+pub(super) mod find_setup;
 pub(super) mod holdings;
 pub(super) mod network;
 pub(super) mod offer_review;

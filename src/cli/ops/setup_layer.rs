@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::answers::Request;
+use super::find_setup::Setup;
 use super::network::plan_network;
-use super::policy::read_repository_settings;
 use crate::base::{PreparedBase, RunContext, UseOfBase, repository_id};
-use crate::cli::confirm::ask_yes_no;
 use crate::cli::error::CliError;
 use crate::cli::output::{Output, print_stderr};
 use crate::config::Settings;
@@ -16,69 +14,22 @@ use crate::core::escape::Escaped;
 use crate::core::hex::to_hex;
 use crate::core::path::RepoPath;
 use crate::gateway::NetworkLevel;
-use crate::git::{HostRepo, Snapshot};
-use crate::images::{is_setup_input, suggest_setup};
+use crate::git::{CommittedTree, HostRepo, Snapshot};
+use crate::images::is_setup_input;
 use crate::sandbox::layer::{Layer, LayerStore, seal_layer};
-use crate::sandbox::{NetworkConfig, NetworkRequest, RunRequest, SandboxError, WorkspaceKind, lifecycle};
-use crate::terminal::{self, Signals};
+use crate::sandbox::{NetworkConfig, NetworkRequest, RunRequest, SandboxError, lifecycle};
+use crate::terminal::Signals;
 
 /// A part of every key. Raise it when the same setup gives another layer.
-const FORMAT: &str = "airlock-setup-1";
-/// The message for a workspace that cannot have a layer.
-pub(crate) const NO_LAYERS: &str = "a copied workspace has no setup: the agent has to run it";
+const FORMAT: &str = "airlock-setup-2";
 /// Maximum number of files that an error names.
 const MAX_NAMED: usize = 3;
 
-/// A setup command with its origin.
-pub(crate) struct Setup {
-    pub command: String,
-    /// The request of the repository, unless the user's configuration has the command.
-    request: Option<Request>,
-}
-
-/// Finds the setup command of a commit: the user's own, the repository's, the devcontainer's, or the one that fits its lock
-/// files. What comes from the repository is asked once.
+/// Returns the key of a layer: the image, the command, the workspace's place, and the files that the result depends on.
 ///
 /// # Errors
-/// A file of the repository is invalid, or an answer cannot be saved.
-pub(crate) fn find_setup(
-    host: &HostRepo,
-    snapshot: &Snapshot,
-    settings: &Settings,
-    devcontainer: &[String],
-) -> Result<Option<Setup>, CliError> {
-    if let Some(command) = &settings.setup {
-        let setup = Setup { command: command.clone(), request: None };
-        return Ok(Some(setup).filter(|setup| setup.command != "none"));
-    }
-    let requested = read_repository_settings(host, &snapshot.commit)?.and_then(|(settings, _)| settings.setup);
-    let devcontainer = (!devcontainer.is_empty()).then(|| devcontainer.join(" && "));
-    let tree = host.open_commit(&snapshot.commit)?;
-    let Some(command) = requested.or(devcontainer).or_else(|| suggest_setup(|name| tree.has_file(name))) else {
-        return Ok(None);
-    };
-    if command.trim() == "none" {
-        return Ok(None);
-    }
-    let request = Request::new(host, "setup", std::slice::from_ref(&command))?;
-    let answer = match request.find_answer() {
-        Some(answer) => answer,
-        None if terminal::is_interactive() => {
-            let question = format!(
-                "Run `{}` once in a sandbox, so that later sandboxes of this repository have its result?",
-                Escaped::new(&command)
-            );
-            let answer = ask_yes_no(&question, true)?;
-            request.save_answer(answer)?;
-            answer
-        }
-        None => false,
-    };
-    Ok(answer.then_some(Setup { command, request: Some(request) }))
-}
-
-/// Returns the key of a layer: the image, the command, the workspace's place, and the files that the result depends on.
-fn compute_key(
+/// Git fails.
+pub(crate) fn compute_key(
     host: &HostRepo,
     snapshot: &Snapshot,
     (image, env): (&str, &[String]),
@@ -92,6 +43,11 @@ fn compute_key(
     Ok(to_hex(&key.finalize()))
 }
 
+/// Returns whether a layer hides no file of a commit.
+pub(crate) fn goes_with(layer: &Layer, tree: &CommittedTree<'_>) -> bool {
+    layer.paths.iter().all(|path| matches!(tree.find_entry(path), Ok(None)))
+}
+
 /// Finds the layer for a command, or runs the command and seals its result.
 ///
 /// # Errors
@@ -100,18 +56,18 @@ pub(crate) async fn find_or_build_layer(
     context: RunContext<'_>,
     snapshot: &Arc<Snapshot>,
     (request, settings, env): (&RunRequest, &Settings, &[String]),
-    setup: &Setup,
+    (setup, again): (&Setup, bool),
     (signals, output): (&mut Signals, Output),
-) -> Result<Option<Layer>, CliError> {
+) -> Result<Layer, CliError> {
     let command = setup.command.as_str();
     let RunContext { engine, host, .. } = context;
     let store = LayerStore::new(&host.common_dir);
     let key = compute_key(host, snapshot, (&request.image, env), command)?;
     let tree = host.open_commit(&snapshot.commit)?;
     // A file of the commit would be hidden by a layer that has its path.
-    let goes_with = |layer: &Layer| layer.paths.iter().all(|path| matches!(tree.find_entry(path), Ok(None)));
-    if let Some(layer) = store.find_layer(engine, &key, goes_with).await? {
-        return Ok(Some(layer));
+    let goes_with = |layer: &Layer| goes_with(layer, &tree);
+    if let Some(layer) = store.find_layer(engine, &key, goes_with).await?.filter(|_| !again) {
+        return Ok(layer);
     }
     let _lock = match store.try_lock_build()? {
         Some(lock) => lock,
@@ -128,7 +84,11 @@ pub(crate) async fn find_or_build_layer(
         }
     };
     if let Some(layer) = store.find_layer(engine, &key, goes_with).await? {
-        return Ok(Some(layer));
+        if !again {
+            return Ok(layer);
+        }
+        // `gc` removes its volume once no sandbox uses it.
+        store.remove_record(&layer.id)?;
     }
     output.print_status(&format!(
         "running `{}` in a sandbox; this happens once, until a lock file changes",
@@ -173,20 +133,14 @@ pub(crate) async fn find_or_build_layer(
     let sandbox = lifecycle::create_sandbox(host, &base, &run)?;
     let finished = lifecycle::run_new_sandbox(context, base, sandbox, &run, signals, || {}).await?;
     let name = finished.sandbox.record.name.clone();
-    if finished.sandbox.record.workspace_kind == WorkspaceKind::Copy {
-        lifecycle::remove_sandbox(engine, finished.sandbox, true).await?;
-        output.print_status(NO_LAYERS);
-        return Ok(None);
-    }
     let keep = |problem: String| {
         // What the repository asked for is not tried at every start.
-        if let Some(request) = &setup.request {
-            let _ = request.save_answer(false);
-        }
+        setup.decline();
         print_stderr(&format!(
             "airlock: the sandbox {name} is kept, so that you can look: airlock resume {name} -- sh\n"
         ));
-        CliError::failed(problem).with_hint("to start without the setup, use `--no-setup`")
+        CliError::failed(problem)
+            .with_hint("to run it again, use `airlock setup`; to start without it, use `--no-setup`")
     };
     if signals.stop_request().count > 0 {
         lifecycle::remove_sandbox(engine, finished.sandbox, true).await?;
@@ -205,9 +159,10 @@ pub(crate) async fn find_or_build_layer(
     }
     let modules: Vec<_> = snapshot.module_paths().cloned().collect();
     let mut sandbox = finished.sandbox;
+    let limit = request.agent_config.limits.disk;
     // What a submodule has is in no tree of this repository.
     let find_committed = |path: &RepoPath| tree.find_entry(path).ok().flatten();
-    if let Err(error) = seal_layer(engine, &mut layer, &modules, find_committed).await {
+    if let Err(error) = seal_layer(engine, (&mut layer, &sandbox.record, limit), &modules, find_committed).await {
         lifecycle::remove_sandbox(engine, sandbox, true).await?;
         return Err(error.into());
     }
@@ -216,5 +171,5 @@ pub(crate) async fn find_or_build_layer(
     sandbox.save_record()?;
     store.save_record(&layer)?;
     lifecycle::remove_sandbox(engine, sandbox, true).await?;
-    Ok(Some(layer))
+    Ok(layer)
 }
