@@ -311,7 +311,7 @@ fn without_default(arg: clap::Arg) -> clap::Arg {
 }
 
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option")]
 pub(super) struct SetupArgs {
     /// Run it again, even if there is a result
     #[arg(long, conflicts_with_all = ["show", "decline"])]
@@ -322,7 +322,7 @@ pub(super) struct SetupArgs {
     /// Do not run what this repository asks for, from now on
     #[arg(long, conflicts_with = "show")]
     pub decline: bool,
-    /// Print JSON
+    /// Print the layer and the setup as JSON
     #[arg(long)]
     pub json: bool,
 }

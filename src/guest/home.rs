@@ -67,7 +67,7 @@ fn find_image_home() -> Option<PathBuf> {
     homes.next().filter(|home| home.parent().is_some() && home.is_dir())
 }
 
-/// What may still be copied.
+/// The bytes and entries that may still be copied.
 struct Budget {
     bytes: u64,
     entries: u32,
@@ -81,13 +81,13 @@ impl Default for Budget {
 
 impl Budget {
     /// Returns what is left after a file or directory, or `None` if it does not fit.
-    fn subtract(&self, path: &Path) -> Option<Self> {
+    fn subtract_entry(&self, path: &Path) -> Option<Self> {
         let metadata = fs::symlink_metadata(path).ok()?;
         let bytes = if metadata.is_dir() { 0 } else { metadata.len() };
         let mut left = Self { bytes: self.bytes.checked_sub(bytes)?, entries: self.entries.checked_sub(1)? };
         if metadata.is_dir() {
             for entry in fs::read_dir(path).ok()? {
-                left = left.subtract(&entry.ok()?.path())?;
+                left = left.subtract_entry(&entry.ok()?.path())?;
             }
         }
         Some(left)
@@ -107,7 +107,7 @@ fn adopt_files(from: &Path, to: &Path, budget: &mut Budget) {
                 let _ = fs::read_link(&source).and_then(|link| std::os::unix::fs::symlink(link, &target));
             }
             Err(_) if !kind.is_file() && !kind.is_dir() => {}
-            Err(_) => match budget.subtract(&source) {
+            Err(_) => match budget.subtract_entry(&source) {
                 Some(left) if kind.is_dir() && fs::create_dir(&target).is_ok() => {
                     adopt_files(&source, &target, &mut Budget { bytes: u64::MAX, entries: u32::MAX });
                     *budget = left;

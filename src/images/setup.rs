@@ -8,24 +8,24 @@ struct LockFile {
     command: &'static str,
 }
 
-const fn lock(kind: &'static str, file: &'static str, command: &'static str) -> LockFile {
+const fn new_lock(kind: &'static str, file: &'static str, command: &'static str) -> LockFile {
     LockFile { kind, file, command }
 }
 
 const SETUPS: [LockFile; 13] = [
-    lock("node", "pnpm-lock.yaml", "pnpm install --frozen-lockfile"),
-    lock("node", "yarn.lock", "yarn install --frozen-lockfile"),
-    lock("node", "bun.lock", "bun install --frozen-lockfile"),
-    lock("node", "package-lock.json", "npm ci"),
-    lock("node", "npm-shrinkwrap.json", "npm ci"),
-    lock("python", "uv.lock", "uv sync --frozen"),
-    lock("python", "poetry.lock", "poetry install --no-interaction"),
-    lock("python", "requirements.txt", "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"),
-    lock("rust", "Cargo.lock", "cargo fetch --locked"),
-    lock("go", "go.sum", "go mod download"),
-    lock("ruby", "Gemfile.lock", "bundle install"),
-    lock("php", "composer.lock", "composer install --no-interaction"),
-    lock("elixir", "mix.lock", "mix deps.get"),
+    new_lock("node", "pnpm-lock.yaml", "pnpm install --frozen-lockfile"),
+    new_lock("node", "yarn.lock", "yarn install --frozen-lockfile"),
+    new_lock("node", "bun.lock", "bun install --frozen-lockfile"),
+    new_lock("node", "package-lock.json", "npm ci"),
+    new_lock("node", "npm-shrinkwrap.json", "npm ci"),
+    new_lock("python", "uv.lock", "uv sync --frozen"),
+    new_lock("python", "poetry.lock", "poetry install --no-interaction"),
+    new_lock("python", "requirements.txt", "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"),
+    new_lock("rust", "Cargo.lock", "cargo fetch --locked"),
+    new_lock("go", "go.sum", "go mod download"),
+    new_lock("ruby", "Gemfile.lock", "bundle install"),
+    new_lock("php", "composer.lock", "composer install --no-interaction"),
+    new_lock("elixir", "mix.lock", "mix deps.get"),
 ];
 /// Files on which the result of a setup depends, at any depth.
 const INPUTS: [&str; 36] = [

@@ -145,7 +145,7 @@ impl<'a> EngineResources<'a> {
         self.layer.as_ref().filter(|layer| layer.has_home && self.workspace == WorkspaceKind::Overlay)
     }
 
-    /// Returns the specification of the home: a volume of its own, or an overlay over the layer's.
+    /// Returns the specification of the home: a plain volume, or an overlay over the layer's.
     fn home_volume(&self, layer: Option<&VolumeInfo>, upper: Option<&VolumeInfo>) -> VolumeSpec {
         let (Some(layer), Some(upper), Some(_)) = (layer, upper, self.layer_with_home()) else {
             return self.plain_volume("home");

@@ -48,7 +48,7 @@ pub(crate) fn run_setup(args: &SetupArgs, output: Output) -> Result<u8, CliError
             return Err(CliError::failed("the setup is your own: it is in your configuration")
                 .with_hint("`setup = \"none\"` removes it, `--no-setup` omits it once"));
         }
-        setup.decline();
+        setup.decline_request();
         output.print_status(&format!("`{}` is not run before the agent", Escaped::new(&setup.command)));
         return Ok(0);
     }

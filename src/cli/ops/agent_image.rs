@@ -127,6 +127,17 @@ async fn check_image(engine: &dyn Engine, image: &ImageInfo, name: &str, output:
     Ok(())
 }
 
+/// Removes the sequences by which programs color their output.
+fn remove_colors(line: &str) -> String {
+    let mut parts = line.split("\u{1b}[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
+        plain += end.strip_prefix('m').unwrap_or(part);
+    }
+    plain.trim_end().to_owned()
+}
+
 /// Builds an image, and shows the builder's last line while it runs.
 ///
 /// # Errors
@@ -146,7 +157,8 @@ pub(crate) async fn build_image(
     bar.enable_steady_tick(Duration::from_millis(100));
     let last = Mutex::new(Vec::<String>::new());
     let progress = |line: &str| {
-        let shown = Escaped::new(line).to_string();
+        let line = remove_colors(line);
+        let (line, shown) = (line.as_str(), Escaped::new(&line).to_string());
         bar.set_message(shown.clone());
         if bar.is_hidden() && line.starts_with("Step ") && !line.contains(" : LABEL ") {
             output.print_status(&shown);
@@ -191,4 +203,16 @@ pub(crate) async fn build_image(
     })?;
     output.print_status(&format!("built {} ({} s)", Escaped::new(name), start.elapsed().as_secs()));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colors_of_a_builder_are_removed() {
+        assert_eq!(remove_colors("\u{1b}[91mnpm error\n\u{1b}[0m"), "npm error");
+        assert_eq!(remove_colors("\u{1b}[1;31mred\u{1b}[0m and \u{1b}[2Jnot"), "red and 2Jnot");
+        assert_eq!(remove_colors("plain"), "plain");
+    }
 }

@@ -32,7 +32,7 @@ impl Setup {
     }
 
     /// Records that the command of a repository is not run. An answer that cannot be saved is asked again.
-    pub(crate) fn decline(&self) {
+    pub(crate) fn decline_request(&self) {
         if let Some(request) = &self.request {
             let _ = request.save_answer(false);
         }

@@ -135,7 +135,7 @@ pub(crate) async fn find_or_build_layer(
     let name = finished.sandbox.record.name.clone();
     let keep = |problem: String| {
         // What the repository asked for is not tried at every start.
-        setup.decline();
+        setup.decline_request();
         print_stderr(&format!(
             "airlock: the sandbox {name} is kept, so that you can look: airlock resume {name} -- sh\n"
         ));
