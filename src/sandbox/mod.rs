@@ -19,6 +19,7 @@ pub mod probe;
 mod request;
 mod resources;
 mod run_agent;
+pub mod seal_layer;
 mod start;
 mod store;
 mod user_surroundings;

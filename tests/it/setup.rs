@@ -210,7 +210,7 @@ fn copied_workspace_and_overlay_have_the_same_layer() {
     assert_eq!(later.stdout.replace(' ', "\n"), expected);
 
     // A sparse file is larger than its blocks, and is not copied beyond the limit of the disk.
-    repo.set("AIRLOCK_SETUP", "mkdir -p web/deps; truncate -s 1T web/deps/sparse");
+    repo.set("AIRLOCK_SETUP", "mkdir -p web/deps; truncate -s 200m web/deps/sparse");
     let sparse = repo.airlock(&["run", "--disk", "20m", "--", "true"]);
     assert_eq!(sparse.status, 125, "{}", sparse.stderr);
     assert!(sparse.stderr.contains("exceed the limit"), "{}", sparse.stderr);

@@ -16,7 +16,8 @@ use crate::core::path::RepoPath;
 use crate::gateway::NetworkLevel;
 use crate::git::{CommittedTree, HostRepo, Snapshot};
 use crate::images::is_setup_input;
-use crate::sandbox::layer::{Layer, LayerStore, seal_layer};
+use crate::sandbox::layer::{Layer, LayerStore};
+use crate::sandbox::seal_layer::seal_layer;
 use crate::sandbox::{NetworkConfig, NetworkRequest, RunRequest, SandboxError, lifecycle};
 use crate::terminal::Signals;
 
