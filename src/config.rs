@@ -62,6 +62,10 @@ settings! {
     setup: String, false;
     /// The version of Claude Code in images that Airlock builds: `pinned`, `latest`, or a version such as `2.1.x`.
     claude_version: String, false;
+    /// The extent of the user's own configuration of Claude Code in sandboxes.
+    claude_config: ClaudeConfigMode, false;
+    /// The user's MCP servers that sandboxes get, by name.
+    mcp: Words, false;
     /// The memory limit, such as `4g`.
     memory: String, false;
     /// The CPU limit, such as `1.5`.
@@ -260,6 +264,16 @@ pub enum Preselect {
     None,
     /// Every change is accepted that requires no explicit confirmation.
     All,
+}
+
+/// The extent of the user's own configuration of Claude Code in sandboxes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClaudeConfigMode {
+    /// Instructions, permission rules, commands, agents, skills and styles, without credentials and commands of the host.
+    #[default]
+    Filtered,
+    None,
 }
 
 /// The source of a workspace's files.

@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod base;
 pub mod changes;
+pub mod claude_config;
 pub mod cli;
 pub mod config;
 pub mod core;

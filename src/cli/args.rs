@@ -76,6 +76,20 @@ pub(super) struct RunOptions {
     pub keep: bool,
 }
 
+impl RunOptions {
+    /// Returns the first given option that concerns only new sandboxes.
+    pub(super) fn first_of_new_sandbox(&self) -> Option<&'static str> {
+        let given = [
+            ("--name", self.name.is_some()),
+            ("--uncommitted", self.uncommitted.is_some()),
+            ("--include", !self.include.is_empty()),
+            ("--history", self.history.is_some()),
+            ("--full", self.full),
+        ];
+        given.into_iter().find(|(_, is_given)| *is_given).map(|(option, _)| option)
+    }
+}
+
 /// The agent's configuration.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Options for a sandbox")]
@@ -284,6 +298,14 @@ pub(super) enum Command {
         /// Port in the sandbox, e.g. 3000, 8080:3000 or 0:3000 for a free port here
         #[arg(value_name = "[[ADDRESS:]HOSTPORT:]PORT")]
         port: PortSpec,
+    },
+    /// Put `claude` on the PATH as a link to Airlock, so that it runs in a sandbox
+    Link {
+        /// Directory for the link [default: ~/.local/bin]
+        dir: Option<std::path::PathBuf>,
+        /// Remove the link
+        #[arg(long)]
+        remove: bool,
     },
     /// Run the setup of this repository, and show its result
     ///

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
 
-use super::claude_path::find_real_claude;
+use super::claude::real_claude_command;
 use crate::apply::{ApplyError, HostError, JournalError, Report, UndoError};
 use crate::base::BaseError;
 use crate::cli::shell_word::quote_shell_word;
@@ -207,7 +207,7 @@ impl From<EngineError> for CliError {
 
 impl From<CredentialError> for CliError {
     fn from(error: CredentialError) -> Self {
-        let hint = error.suggest_fix(find_real_claude().as_deref());
+        let hint = error.suggest_fix(real_claude_command().as_deref());
         Self::from_source(ErrorKind::Failed, error).with_hint(hint)
     }
 }

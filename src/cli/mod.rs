@@ -1,7 +1,7 @@
 //! The command line: `commands` has one module for each subcommand, `ops` has the operations that they share.
 
 mod args;
-mod claude_path;
+mod claude;
 mod commands;
 mod confirm;
 mod editor;
@@ -24,7 +24,7 @@ use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
 use commands::{
-    apply, diff, doctor, gc, hosts, image, log, ls, port, recover, resume, review, rm, run, setup, status, undo,
+    apply, diff, doctor, gc, hosts, image, link, log, ls, port, recover, resume, review, rm, run, setup, status, undo,
 };
 use error::{CliError, EXIT_INTERNAL, ErrorKind};
 use output::Output;
@@ -92,6 +92,7 @@ fn run_subcommand(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, CliError> 
         Some(Command::Allow(args)) => hosts::change_host(&args, true, output),
         Some(Command::Deny(args)) => hosts::change_host(&args, false, output),
         Some(Command::Port { name, port }) => port::run_port(&name, port, output),
+        Some(Command::Link { dir, remove }) => link::run_link(dir.as_deref(), remove, output),
         Some(Command::Setup(args)) => setup::run_setup(&args, output),
         Some(Command::Image(verb)) => image::run_image(verb, output),
         Some(Command::Doctor { json }) => doctor::run_doctor(json, output),

@@ -27,8 +27,18 @@ const MAX_BODY: usize = 64 << 20;
 /// The time that the command for a credential gets.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// Headers of a request that are passed on, and of a response.
-const REQUEST_HEADERS: [HeaderName; 4] = [ACCEPT, CONTENT_TYPE, IF_NONE_MATCH, USER_AGENT];
-const RESPONSE_HEADERS: [HeaderName; 2] = [CONTENT_TYPE, ETAG];
+const REQUEST_HEADERS: [HeaderName; 7] = [
+    ACCEPT,
+    CONTENT_TYPE,
+    IF_NONE_MATCH,
+    USER_AGENT,
+    MCP_SESSION,
+    HeaderName::from_static("mcp-protocol-version"),
+    HeaderName::from_static("last-event-id"),
+];
+const RESPONSE_HEADERS: [HeaderName; 3] = [CONTENT_TYPE, ETAG, MCP_SESSION];
+/// The session of an MCP server behind HTTP.
+const MCP_SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 
 /// The source of a route's credential on the host. It is read when the route is first used.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,6 +47,8 @@ pub enum RouteCredential {
     Variable(String),
     /// The output of a shell command, without the line break at its end.
     Command(String),
+    /// The credential itself.
+    Value(String),
 }
 
 /// A route that the user defines.
@@ -225,6 +237,7 @@ impl RouteCredential {
     fn read_value(&self) -> Option<String> {
         match self {
             Self::Variable(name) => std::env::var(name).ok().filter(|value| !value.is_empty()),
+            Self::Value(value) => Some(value.clone()).filter(|value| !value.is_empty()),
             Self::Command(command) => {
                 let output = run_shell(command, COMMAND_TIMEOUT).ok()?;
                 let text = String::from_utf8(output.stdout).ok()?.trim_end_matches(['\n', '\r']).to_owned();

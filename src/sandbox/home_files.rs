@@ -1,7 +1,7 @@
 //! The initial files of the agent's home: answers to Claude Code's first-run questions, and a description of the
 //! workspace.
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::client_files::{HomeFile, client_files};
 use super::request::NetworkRequest;
@@ -11,12 +11,12 @@ use crate::gateway::NetworkLevel;
 /// Returns the initial entries of the home as arguments of the launcher, parents first. The launcher creates the
 /// missing ones as the agent's own user. The certificate of the sandbox's authority belongs to its network.
 pub(crate) fn home_files(
-    workdir: &str,
+    (workdir, fields): (&str, &Map<String, Value>),
     placeholder: Option<&str>,
     manifest: &Manifest,
     network: Option<(&NetworkRequest, &str)>,
 ) -> Vec<String> {
-    let claude_json = claude_json(workdir, placeholder);
+    let claude_json = claude_json((workdir, fields), placeholder);
     let memory = manifest.format_memory();
     let entries: [&[&str]; 6] = [
         &["file", ".claude.json", &claude_json],
@@ -61,10 +61,10 @@ pub(super) fn describe_network(network: Option<&NetworkRequest>) -> String {
 }
 
 /// Returns the content of `~/.claude.json`: onboarding done, the placeholder key approved, the workspace trusted.
-fn claude_json(workdir: &str, placeholder: Option<&str>) -> String {
+fn claude_json((workdir, fields): (&str, &Map<String, Value>), placeholder: Option<&str>) -> String {
     // Claude Code remembers an approved key by its last 20 characters.
     let approved: Vec<&str> = placeholder.map(|p| &p[p.len().saturating_sub(20)..]).into_iter().collect();
-    json!({
+    let mut value = json!({
         "hasCompletedOnboarding": true,
         "theme": "dark",
         "installMethod": "global",
@@ -73,6 +73,9 @@ fn claude_json(workdir: &str, placeholder: Option<&str>) -> String {
         "projects": {workdir: {
             "hasTrustDialogAccepted": true, "hasCompletedProjectOnboarding": true, "allowedTools": [],
         }},
-    })
-    .to_string()
+    });
+    if let Value::Object(all) = &mut value {
+        all.extend(fields.clone());
+    }
+    value.to_string()
 }

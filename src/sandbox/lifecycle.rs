@@ -74,6 +74,7 @@ pub fn create_sandbox(
             setup: request.layer.as_ref().map(|layer| layer.command.clone()),
             ..prepared_base.manifest.clone()
         },
+        user_config: request.user_config.clone(),
         includes: prepared_base.includes.clone(),
         image: request.image.clone(),
         agent_config: Some(request.agent_config.clone()),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::home_copies::write_home_copies;
 use super::home_files::home_files;
 use super::layer::Layer;
 use super::ports::PortTasks;
@@ -154,12 +155,20 @@ async fn create_resources(
             .start_sidecar(resources.create_sidecar(&prepared_base.guest_image).await?, expect, accept)
             .await?;
         let ports = open_ports(&sidecar, request, &network, connections).await?;
-        if workspace == WorkspaceKind::Copy || !prepared_base.is_unchanged() {
+        let fills = workspace == WorkspaceKind::Copy || !prepared_base.is_unchanged();
+        if fills || !request.home_copies.is_empty() {
             let writer = resources.exec_guest(&sidecar.container, "1000:1000").await?;
             // A signal interrupts only the writing. Calls of the engine are always awaited, so that the engine creates
             // nothing after the cleanup.
+            let memory = sandbox.record.manifest.format_memory();
+            let fill = async {
+                if fills {
+                    fill_workspace(context, prepared_base, sandbox, &writer, git, delta).await?;
+                }
+                Ok::<_, SandboxError>(write_home_copies(&writer, &request.home_copies, &memory).await?)
+            };
             tokio::select! {
-                filled = fill_workspace(context, prepared_base, sandbox, &writer, git, delta) => filled?,
+                filled = fill => filled?,
                 _ = signals.next(0) => return Err(SandboxError::Interrupted),
             }
         }
@@ -209,7 +218,12 @@ async fn create_agent(
         covered_paths: image::volumes_to_cover(&request.image_volumes, &record.workspace)?,
         launcher_nonce: create_random_id::<16>()?,
         timeout_secs: request.agent_config.limits.time.map_or(0, |time| (time + LAUNCHER_GRACE).as_secs().max(1)),
-        home_files: home_files(workdir, placeholder, &record.manifest, request.network.as_ref().zip(certificate)),
+        home_files: home_files(
+            (workdir, &request.claude_json),
+            placeholder,
+            &record.manifest,
+            request.network.as_ref().zip(certificate),
+        ),
         command: request.command.clone(),
         env: agent_environment(request),
         workspace: record.workspace.clone(),
@@ -248,6 +262,10 @@ pub(crate) async fn prepare_resumed(
             .start_sidecar(resources.create_sidecar(&guest).await?, expected_state(host, sandbox)?, accept)
             .await?;
         let ports = open_ports(&sidecar, request, &network, connections).await?;
+        if !request.home_copies.is_empty() {
+            let writer = resources.exec_guest(&sidecar.container, "1000:1000").await?;
+            write_home_copies(&writer, &request.home_copies, "").await?;
+        }
         Ok::<_, SandboxError>((sidecar, ports))
     };
     let (sidecar, agent) =

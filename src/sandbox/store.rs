@@ -14,6 +14,7 @@ use super::SandboxError;
 use super::layer::Layer;
 use super::limits::Limits;
 use super::ports::PortSpec;
+use super::request::UserConfigSummary;
 use super::workspace::WorkspaceKind;
 use crate::base::{Base, BaseDelta, DeltaEntry, Manifest};
 use crate::changes::{Changeset, ContentHash, Quarantine, Selection};
@@ -68,6 +69,9 @@ pub struct SandboxRecord {
     /// The contents that it started with.
     #[serde(default)]
     pub manifest: Manifest,
+    /// The user's configuration of Claude Code.
+    #[serde(default)]
+    pub user_config: UserConfigSummary,
     /// Globs of ignored files that are collected.
     #[serde(default)]
     pub includes: Vec<String>,
@@ -358,6 +362,14 @@ impl Sandbox {
         self.lock.is_none()
             && File::open(self.dir.join("lock"))
                 .is_ok_and(|f| matches!(f.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// Returns the time at which its record was last written.
+    ///
+    /// # Errors
+    /// The record cannot be found.
+    pub(crate) fn modified_at(&self) -> io::Result<std::time::SystemTime> {
+        fs::metadata(self.dir.join("record.json"))?.modified()
     }
 
     /// Returns a path in the sandbox's directory.

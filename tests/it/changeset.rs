@@ -51,6 +51,7 @@ impl TestRepo {
                     workspace_kind: WorkspaceKind::Overlay,
                     base_volume: Base::default(),
                     manifest: Manifest::default(),
+                    user_config: Default::default(),
                     includes: Vec::new(),
                     image: "sha256:0".into(),
                     agent_config: None,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Modules that every layer may use.
 const CORE: [&str; 2] = ["core", "protocol"];
 /// Each layer with the layers that it may use besides.
-const LAYERS: [(&str, &[&str]); 20] = [
+const LAYERS: [(&str, &[&str]); 21] = [
     ("core", &[]),
     ("terminal", &[]),
     ("git", &[]),
@@ -17,10 +17,25 @@ const LAYERS: [(&str, &[&str]); 20] = [
     ("changes/rule_table", &[]),
     ("gateway", &[]),
     ("gateway/packages", &[]),
+    ("claude_config", &[]),
     ("registries", &["gateway"]),
     ("guest_client", &["changes", "engine", "gateway"]),
     ("base", &["engine", "git", "changes", "guest_client", "terminal"]),
-    ("sandbox", &["base", "engine", "git", "changes", "gateway", "guest_client", "images", "registries", "terminal"]),
+    (
+        "sandbox",
+        &[
+            "base",
+            "claude_config",
+            "engine",
+            "git",
+            "changes",
+            "gateway",
+            "guest_client",
+            "images",
+            "registries",
+            "terminal",
+        ],
+    ),
     ("review", &["changes"]),
     ("render", &["changes", "review"]),
     ("tui", &["changes", "review", "render", "terminal"]),

@@ -6,6 +6,7 @@ pub(super) mod doctor;
 pub(super) mod gc;
 pub(super) mod hosts;
 pub(super) mod image;
+pub(super) mod link;
 pub(super) mod log;
 pub(super) mod ls;
 pub(super) mod port;

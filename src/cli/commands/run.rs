@@ -7,11 +7,13 @@ use indicatif::HumanBytes;
 
 use crate::base::{BaseStore, PreparedBase, RunContext, UseOfBase};
 use crate::cli::args::{RunOptions, UncommittedArg};
+use crate::cli::claude::{ClaudeArgs, Place, answer_on_host, bring_files};
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
 use crate::cli::ops::agent_config::{new_agent_config, parse_variables, workspace_kind};
 use crate::cli::ops::agent_image::{ImageChoice, find_or_build_image};
 use crate::cli::ops::choose_image::{Proposal, choose_image};
+use crate::cli::ops::conversation::find_conversation;
 use crate::cli::ops::end_summary::{print_run_notes, print_summary, trim_cache};
 use crate::cli::ops::find_setup::{find_setup, is_setup_accepted};
 use crate::cli::ops::holdings::{describe_holdings, ignored_files_hint};
@@ -19,28 +21,62 @@ use crate::cli::ops::network::{bind_port, describe_network, plan_network};
 use crate::cli::ops::offer_review::is_review_wanted;
 use crate::cli::ops::policy::collect_policy;
 use crate::cli::ops::repo::{Repo, create_runtime};
+use crate::cli::ops::resume_session::ResumeOptions;
 use crate::cli::ops::rounds::{Round, run_rounds};
 use crate::cli::ops::settings::load_settings;
 use crate::cli::ops::setup_layer::find_or_build_layer;
 use crate::cli::ops::start_summary::{DirtyScan, first_line, print_start, print_worktree_status};
+use crate::cli::ops::user_config::{SandboxConfig, read_sandbox_config};
+use crate::cli::ops::worktree_include::requested_includes;
 use crate::cli::output::{Output, format_count, print_stderr};
 use crate::cli::progress::Progress;
 use crate::config::Settings;
+use crate::core::clock::seconds_since_epoch;
 use crate::core::name::SandboxName;
 use crate::core::progress::ProgressCounter;
 use crate::engine::{Docker, Engine, ImageInfo};
 use crate::gateway::NetworkLevel;
 use crate::git::{History, HistoryChoice, HostRepo, SnapshotOptions, UncommittedScope};
 use crate::sandbox::gc::KEPT_BASES;
-use crate::sandbox::{NetworkUsage, RunRequest, SandboxError, lifecycle};
+use crate::sandbox::{AgentPaths, NetworkUsage, RunRequest, SandboxError, lifecycle};
 use crate::terminal;
 use crate::terminal::Signals;
 
 pub(crate) fn run_claude(options: RunOptions, args: Vec<OsString>, output: Output) -> Result<u8, CliError> {
     let args = args.into_iter().map(OsString::into_string).collect::<Result<Vec<_>, _>>();
     let args = args.map_err(|bad| CliError::usage(format!("an argument is not UTF-8: {}", bad.to_string_lossy())))?;
+    let parsed = ClaudeArgs::parse(&args);
+    if let Some(status) = answer_on_host(&parsed, &args, output)? {
+        return Ok(status);
+    }
+    if parsed.continues || parsed.resumes.is_some() {
+        return continue_conversation(options, args, &parsed, output);
+    }
     let command = std::iter::once("claude".to_owned()).chain(args).collect();
     run_sandbox("claude", NetworkLevel::Packages, options, command, output)
+}
+
+/// Continues a conversation in the sandbox that has it.
+fn continue_conversation(
+    options: RunOptions,
+    mut args: Vec<String>,
+    parsed: &ClaudeArgs,
+    output: Output,
+) -> Result<u8, CliError> {
+    if let Some(option) = options.first_of_new_sandbox() {
+        return Err(CliError::usage(format!("{option} is for a new sandbox; a conversation is continued in its own")));
+    }
+    let repo = Repo::open(output)?;
+    let mut sandbox = find_conversation(&repo, parsed)?;
+    sandbox.acquire_lock()?;
+    let run = format!("{}-", seconds_since_epoch());
+    let record = &sandbox.record;
+    let place = Place { repo: &repo, commit: &record.base, workspace: &record.workspace, run: &run };
+    let home_copies = bring_files(&mut args, parsed, place, output)?;
+    // The conversation is named by its ID, which is known.
+    let args = parsed.without_conversation(&args);
+    let options = Box::new(ResumeOptions { agent: options.agent, args, feedback: None, home_copies });
+    run_rounds(&repo.host, Round::Resume { sandbox, options }, output)
 }
 
 pub(crate) fn run_command(options: RunOptions, command: Vec<String>, output: Output) -> Result<u8, CliError> {
@@ -63,7 +99,7 @@ fn run_sandbox(
     verb: &'static str,
     default_level: NetworkLevel,
     options: RunOptions,
-    command: Vec<String>,
+    mut command: Vec<String>,
     output: Output,
 ) -> Result<u8, CliError> {
     let settings = load_settings()?.overridden_by(options.agent.settings());
@@ -81,6 +117,7 @@ fn run_sandbox(
         Some(UncommittedArg::Tracked) => UncommittedScope::Tracked,
         Some(UncommittedArg::All) => UncommittedScope::All,
     };
+    let user = if verb == "run" { SandboxConfig::default() } else { read_sandbox_config(&settings)? };
     let dirty_scan = DirtyScan::start_scan(repo.host.reopen()?, uncommitted);
     // The memory limit is known once there is an engine.
     let config = new_agent_config(&settings, &options.agent, default_level, 0)?;
@@ -89,6 +126,14 @@ fn run_sandbox(
     let snapshot = Arc::new(repo.host.take_snapshot(&base_options)?);
     if let Some(network) = &mut network {
         network.read_requests(&repo.host, &snapshot.commit)?;
+        network.add_routes(user.routes);
+    }
+    let mut home_copies = user.copies;
+    if verb == "claude" {
+        let workspace = AgentPaths::new(&repo.host, &snapshot).workspace;
+        let place = Place { repo: &repo, commit: &snapshot.commit, workspace: &workspace, run: "" };
+        let parsed = ClaudeArgs::parse(&command[1..]);
+        home_copies.extend(bring_files(&mut command[1..], &parsed, place, output)?);
     }
     let proposal = if verb == "claude" { Proposal::Ask } else { Proposal::AskQuietly };
     let choice = choose_image(&repo.host, &snapshot.commit, &settings, proposal, output)?;
@@ -100,6 +145,7 @@ fn run_sandbox(
         Some(setup) if !options.no_setup && is_setup_accepted(&setup, proposal, output)? => Some(setup),
         _ => None,
     };
+    options.include.extend(requested_includes(&repo.host, &snapshot.commit, proposal, output)?);
     let work = repo.host.read_uncommitted(&snapshot, uncommitted, &options.include)?;
     let runtime = create_runtime()?;
     let (finished, engine) = runtime.block_on(async {
@@ -127,6 +173,9 @@ fn run_sandbox(
             ports,
             forwards: config.network.forwards.clone(),
             policy,
+            home_copies,
+            claude_json: user.claude_json,
+            user_config: user.summary,
             layer: None,
             builds_layer: None,
             workspace: workspace_kind(&settings),

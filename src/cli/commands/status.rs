@@ -33,7 +33,7 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
                 "base_volume_bytes": record.base_volume.bytes, "snapshot_files": manifest.files, "history": manifest.history,
                 "uncommitted": manifest.uncommitted, "included": manifest.included, "delta_files": manifest.delta_files,
                 "submodules": paths(&manifest.submodules), "submodules_skipped": skipped_modules, "skipped": skipped,
-                "lfs_pointers": paths(&manifest.lfs_pointers), "filtered": paths(&manifest.filtered), "sparse": manifest.sparse, "limits_hit": record.limits_hit, "other_contents": record.other_contents,
+                "lfs_pointers": paths(&manifest.lfs_pointers), "filtered": paths(&manifest.filtered), "sparse": manifest.sparse, "limits_hit": record.limits_hit, "claude_config": record.user_config, "other_contents": record.other_contents,
         })))?;
         return Ok(0);
     }
@@ -54,6 +54,12 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
     for (at, note) in manifest.format_notes().iter().enumerate() {
         let title = if at == 0 { "includes" } else { "" };
         out += &format!("  {title:10} {}\n", Escaped::new(note));
+    }
+    if !record.user_config.parts.is_empty() {
+        out += &format!("  yours      {}\n", Escaped::new(&record.user_config.parts.join(", ")));
+    }
+    for left in &record.user_config.left_out {
+        out += &format!("  left out   {}: {}\n", Escaped::new(&left.name), Escaped::new(&left.reason));
     }
     let ignored = sandbox.read_changeset().ok().flatten().map(|changes| changes.ignored).unwrap_or_default();
     if let Some(holds) = describe_holdings(record, &ignored, true) {

@@ -46,6 +46,8 @@ pub(crate) struct NetworkPlan {
     go_hosts: std::collections::BTreeSet<String>,
     clients: HostClients,
     requests: RepositoryRequests,
+    /// Routes beside those of the settings.
+    routes: Vec<HttpRouteOptions>,
     connections: ConnectionSettings,
     settings: Settings,
     max_download: u64,
@@ -118,6 +120,7 @@ pub(crate) fn plan_network(
         go_hosts: host.list_go_hosts(),
         clients: load_clients(),
         requests: RepositoryRequests::default(),
+        routes: Vec::new(),
         connections: ConnectionSettings::from_variables(|name| claude.find_variable(env, name)),
         max_download: max_download
             .map_err(|problem| CliError::usage(format!("max_download: {problem}")))?
@@ -134,6 +137,11 @@ pub(crate) fn load_clients() -> HostClients {
 }
 
 impl NetworkPlan {
+    /// Adds routes to those of the settings.
+    pub(crate) fn add_routes(&mut self, routes: Vec<HttpRouteOptions>) {
+        self.routes.extend(routes);
+    }
+
     /// Reads what the repository requests in a commit.
     ///
     /// # Errors
@@ -180,7 +188,8 @@ impl NetworkPlan {
         upstream.connections = self.connections;
         upstream.trusted.extend(self.trusted);
         let (model, credential) = self.model.unzip();
-        let http = self.settings.route.iter().map(parse_route).collect::<Result<Vec<_>, _>>()?;
+        let mut http = self.settings.route.iter().map(parse_route).collect::<Result<Vec<_>, _>>()?;
+        http.extend(self.routes);
         // The user's configuration names these upstreams.
         let place = |url: &Url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?));
         upstream.trusted.extend(http.iter().filter_map(|route| place(&route.url)));

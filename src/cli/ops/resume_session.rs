@@ -1,6 +1,7 @@
 //! Runs another agent in an existing sandbox. Claude Code continues its conversation and receives the feedback of a review.
 
 use crate::base::RunContext;
+use crate::claude_config::HomeCopy;
 use crate::cli::args::AgentOptions;
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
@@ -13,6 +14,7 @@ use crate::cli::ops::network::{bind_port, describe_network, plan_network};
 use crate::cli::ops::policy::collect_policy;
 use crate::cli::ops::repo::create_runtime;
 use crate::cli::ops::settings::load_settings;
+use crate::cli::ops::user_config::read_sandbox_config;
 use crate::cli::output::{Output, format_count};
 use crate::cli::progress::Progress;
 use crate::config::ReviewMode;
@@ -37,6 +39,8 @@ pub(crate) struct ResumeOptions {
     pub args: Vec<String>,
     /// The feedback of the review.
     pub feedback: Option<Feedback>,
+    /// Copies of the user's files that the arguments name.
+    pub home_copies: Vec<HomeCopy>,
 }
 
 /// Returns the command to run in a resumed sandbox.
@@ -172,6 +176,9 @@ fn run_agent(
         let mut network = plan_network(&config.network, &settings, verb, host, output)?;
         if let Some(network) = &mut network {
             network.read_requests(host, &record.base)?;
+            if verb == "claude" {
+                network.add_routes(read_sandbox_config(&settings).map(|user| user.routes).unwrap_or_default());
+            }
         }
         let image = round.agent.image.as_deref().unwrap_or(&record.image);
         let Some(image) = engine.find_image(image).await? else {
@@ -195,6 +202,9 @@ fn run_agent(
             ports,
             forwards: config.network.forwards.clone(),
             policy,
+            home_copies: round.home_copies.clone(),
+            claude_json: Default::default(),
+            user_config: Default::default(),
             layer: None,
             builds_layer: None,
             workspace: None,

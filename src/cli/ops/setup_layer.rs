@@ -123,6 +123,9 @@ pub(crate) async fn find_or_build_layer(
         env: env.to_vec(),
         ports: Vec::new(),
         forwards: Vec::new(),
+        home_copies: Vec::new(),
+        claude_json: Default::default(),
+        user_config: Default::default(),
         layer: None,
         builds_layer: Some(layer.clone()),
         ..request.clone()

@@ -85,6 +85,10 @@ pub(crate) fn first_line(
         let name = &record.name;
         line += &format!(" · {} not included: airlock status {name}", format_count(omitted, "submodule or file"));
     }
+    if !record.user_config.parts.is_empty() {
+        let parts: Vec<_> = record.user_config.parts.iter().map(|part| Escaped::new(part).to_string()).collect();
+        line += &format!(" · your {}", parts.join(", "));
+    }
     line + network
 }
 

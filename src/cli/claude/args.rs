@@ -1,0 +1,287 @@
+//! Reads the arguments of Claude Code as far as they concern this machine: subcommands that change it, conversations to
+//! continue, and options that name files.
+
+/// The options that take one value.
+const VALUE_OPTIONS: [&str; 24] = [
+    "--agent",
+    "--agents",
+    "--append-system-prompt",
+    "--append-system-prompt-file",
+    "--debug-file",
+    "--effort",
+    "--fallback-model",
+    "--input-format",
+    "--json-schema",
+    "--max-budget-usd",
+    "--max-turns",
+    "--model",
+    "--name",
+    "-n",
+    "--output-format",
+    "--permission-mode",
+    "--permission-prompt-tool",
+    "--plugin-dir",
+    "--plugin-url",
+    "--session-id",
+    "--setting-sources",
+    "--settings",
+    "--system-prompt",
+    "--system-prompt-file",
+];
+/// The options that take all values up to the next option.
+const LIST_OPTIONS: [&str; 9] = [
+    "--add-dir",
+    "--allowed-tools",
+    "--allowedTools",
+    "--betas",
+    "--disallowed-tools",
+    "--disallowedTools",
+    "--file",
+    "--mcp-config",
+    "--tools",
+];
+/// The options whose value may be missing.
+const OPTIONAL_VALUE_OPTIONS: [&str; 9] =
+    ["--debug", "-d", "--from-pr", "--prompt-suggestions", "--remote-control", "--resume", "-r", "--worktree", "-w"];
+/// Subcommands that concern the installation, the login and the configuration on this machine.
+const MACHINE_COMMANDS: [&str; 15] = [
+    "auth",
+    "auto-mode",
+    "config",
+    "doctor",
+    "install",
+    "login",
+    "logout",
+    "mcp",
+    "migrate-installer",
+    "plugin",
+    "plugins",
+    "project",
+    "setup-token",
+    "update",
+    "upgrade",
+];
+/// Subcommands that would start agents or give others access to this machine, with the reason.
+const REFUSED_COMMANDS: [(&str, &str); 4] = [
+    ("agents", "its agents would run on this machine, outside a sandbox"),
+    ("gateway", "it is a server of this machine"),
+    ("remote-control", "its agents would run on this machine, outside a sandbox"),
+    ("ultrareview", "it uploads the repository"),
+];
+/// Options that need a program of this machine, with the reason.
+const REFUSED_OPTIONS: [(&str, &str); 6] = [
+    ("--background", "a sandbox ends with the command that it was started for; start another terminal"),
+    ("--bg", "a sandbox ends with the command that it was started for; start another terminal"),
+    ("--chrome", "a sandbox cannot reach the browser of this machine"),
+    ("--ide", "a sandbox cannot reach the editor of this machine"),
+    ("--remote-control", "the conversation would be controlled from outside"),
+    ("--teleport", "a sandbox has its own conversations"),
+];
+
+/// An option that names a file or a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileOption {
+    /// A file, or JSON itself.
+    JsonOrFile,
+    File,
+    Directory,
+    /// A directory or an archive.
+    Any,
+}
+
+fn file_option(name: &str) -> Option<FileOption> {
+    Some(match name {
+        "--mcp-config" | "--settings" => FileOption::JsonOrFile,
+        "--append-system-prompt-file" | "--system-prompt-file" => FileOption::File,
+        "--add-dir" => FileOption::Directory,
+        "--plugin-dir" => FileOption::Any,
+        _ => return None,
+    })
+}
+
+/// A value of an argument list: the index of its word, and where it begins there (after `--option=`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Value {
+    pub index: usize,
+    pub start: usize,
+}
+
+impl Value {
+    /// Returns the text.
+    pub(crate) fn text(self, args: &[String]) -> &str {
+        &args[self.index][self.start..]
+    }
+}
+
+/// The arguments of Claude Code, read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ClaudeArgs {
+    /// The subcommand, with the index of its word.
+    pub subcommand: Option<(String, usize)>,
+    pub is_version: bool,
+    pub is_help: bool,
+    /// Whether the last conversation is to be continued.
+    pub continues: bool,
+    /// The conversation to resume; `Some(None)` for one to choose.
+    pub resumes: Option<Option<String>>,
+    /// The option that cannot be used, with the reason.
+    pub refused: Option<(String, &'static str)>,
+    /// Values that name files.
+    pub files: Vec<(FileOption, Value)>,
+    /// The prompt.
+    pub prompt: Option<Value>,
+    /// The indices of the words that choose a conversation.
+    conversation_words: Vec<usize>,
+}
+
+impl ClaudeArgs {
+    /// Reads the arguments. Unknown options are taken as ones without a value.
+    pub(crate) fn parse(args: &[String]) -> Self {
+        let mut found = Self::default();
+        let mut index = 0;
+        while let Some(arg) = args.get(index) {
+            let value_at = index;
+            index += 1;
+            if arg == "--" {
+                found.add_positional(args, index);
+                break;
+            }
+            if !arg.starts_with('-') || arg == "-" {
+                found.add_positional(args, value_at);
+                continue;
+            }
+            let (name, inline) = match arg.split_once('=') {
+                Some((name, value)) => (name, Some(Value { index: value_at, start: arg.len() - value.len() })),
+                None => (arg.as_str(), None),
+            };
+            found.read_flag(name);
+            let is_option = |at: usize| args.get(at).is_none_or(|next| next.starts_with('-'));
+            let mut values: Vec<Value> = inline.into_iter().collect();
+            if values.is_empty() {
+                let next = Value { index, start: 0 };
+                if VALUE_OPTIONS.contains(&name) && index < args.len()
+                    || OPTIONAL_VALUE_OPTIONS.contains(&name) && !is_option(index)
+                {
+                    values.push(next);
+                    index += 1;
+                } else if LIST_OPTIONS.contains(&name) {
+                    while !is_option(index) {
+                        values.push(Value { index, start: 0 });
+                        index += 1;
+                    }
+                }
+            }
+            if let Some(kind) = file_option(name) {
+                found.files.extend(values.iter().map(|value| (kind, *value)));
+            }
+            if matches!(name, "-c" | "--continue" | "-r" | "--resume") {
+                found.conversation_words.extend(value_at..index);
+            }
+            if matches!(name, "-r" | "--resume") {
+                found.resumes = Some(values.first().map(|value| value.text(args).to_owned()));
+            }
+        }
+        found
+    }
+
+    fn read_flag(&mut self, name: &str) {
+        match name {
+            "-v" | "--version" => self.is_version = true,
+            "-h" | "--help" => self.is_help = true,
+            "-c" | "--continue" => self.continues = true,
+            _ => {}
+        }
+        if let Some((option, reason)) = REFUSED_OPTIONS.iter().find(|(option, _)| *option == name) {
+            self.refused.get_or_insert(((*option).to_owned(), reason));
+        }
+    }
+
+    fn add_positional(&mut self, args: &[String], index: usize) {
+        let Some(word) = args.get(index).filter(|_| self.prompt.is_none() && self.subcommand.is_none()) else { return };
+        let is_command =
+            MACHINE_COMMANDS.contains(&word.as_str()) || REFUSED_COMMANDS.iter().any(|(command, _)| command == word);
+        if is_command {
+            self.subcommand = Some((word.clone(), index));
+        } else {
+            self.prompt = Some(Value { index, start: 0 });
+        }
+    }
+
+    /// Returns the arguments without those that choose a conversation.
+    pub(crate) fn without_conversation(&self, args: &[String]) -> Vec<String> {
+        let kept = args.iter().enumerate().filter(|(index, _)| !self.conversation_words.contains(index));
+        kept.map(|(_, arg)| arg.clone()).collect()
+    }
+
+    /// Returns the reason why a subcommand is not run on this machine, or `None` if it is.
+    pub(crate) fn subcommand_obstacle(&self, args: &[String]) -> Option<&'static str> {
+        let (name, at) = self.subcommand.as_ref()?;
+        let next = args[at + 1..].iter().find(|word| !word.starts_with('-')).map(String::as_str);
+        if name == "mcp" && next == Some("serve") {
+            return Some("it would give other programs access to this machine");
+        }
+        REFUSED_COMMANDS.iter().find(|(command, _)| command == name).map(|(_, reason)| *reason)
+    }
+
+    /// Returns whether a subcommand needs the current directory. All others run in `/`, because Claude Code starts programs
+    /// that the files of a project name.
+    pub(crate) fn needs_directory(&self, args: &[String]) -> bool {
+        let Some((name, at)) = &self.subcommand else { return false };
+        let next = args[at + 1..].iter().find(|word| !word.starts_with('-')).map(String::as_str);
+        let changes = ["add", "add-from-claude-desktop", "add-json", "remove", "reset-project-choices"];
+        name == "project" || name == "mcp" && next.is_some_and(|next| changes.contains(&next))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> (ClaudeArgs, Vec<String>) {
+        let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        (ClaudeArgs::parse(&args), args)
+    }
+
+    #[test]
+    fn values_are_told_from_options_and_prompts() {
+        let (found, args) = parse("-p --model opus --mcp-config a.json {\"x\":1} --settings=s.json -- -c");
+        assert!(!found.continues && !found.is_version);
+        let texts: Vec<&str> = found.files.iter().map(|(_, value)| value.text(&args)).collect();
+        assert_eq!(texts, ["a.json", "{\"x\":1}", "s.json"]);
+        assert_eq!(found.prompt.map(|value| value.text(&args)), Some("-c"));
+        let (found, args) = parse("--append-system-prompt --version -p hi");
+        assert!(!found.is_version);
+        assert_eq!(found.prompt.map(|value| value.text(&args)), Some("hi"));
+        assert!(parse("--version").0.is_version && parse("-p -h").0.is_help);
+        let (found, args) = parse("--add-dir ../a ../b -p x");
+        assert_eq!(found.files.iter().map(|(_, value)| value.text(&args)).collect::<Vec<_>>(), ["../a", "../b"]);
+    }
+
+    #[test]
+    fn conversations_are_found() {
+        assert!(parse("-c -p again").0.continues);
+        assert_eq!(parse("--resume").0.resumes, Some(None));
+        assert_eq!(parse("--resume -p again").0.resumes, Some(None));
+        assert_eq!(parse("-r abc again").0.resumes, Some(Some("abc".into())));
+        assert_eq!(parse("--resume=abc").0.resumes, Some(Some("abc".into())));
+        assert_eq!(parse("resume the work").0.resumes, None);
+        let (found, args) = parse("-p -r abc again --continue");
+        assert_eq!(found.without_conversation(&args), ["-p", "again"]);
+    }
+
+    #[test]
+    fn subcommands_run_here_or_are_refused() {
+        let (found, args) = parse("mcp serve");
+        assert_eq!(found.subcommand_obstacle(&args), Some("it would give other programs access to this machine"));
+        let (found, args) = parse("mcp --debug add x");
+        assert!(found.subcommand_obstacle(&args).is_none() && found.needs_directory(&args));
+        let (found, args) = parse("mcp list");
+        assert!(found.subcommand_obstacle(&args).is_none() && !found.needs_directory(&args));
+        let (found, args) = parse("agents");
+        assert!(found.subcommand_obstacle(&args).is_some());
+        assert_eq!(parse("-p update").0.subcommand, Some(("update".into(), 1)));
+        assert_eq!(parse("please update").0.subcommand, None);
+        assert_eq!(parse("--bg x").0.refused.map(|(name, _)| name), Some("--bg".into()));
+        assert_eq!(parse("--no-chrome x").0.refused, None);
+    }
+}
