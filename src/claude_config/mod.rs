@@ -33,3 +33,12 @@ impl LeftOut {
         Self { name: name.into(), reason: reason.into() }
     }
 }
+
+/// The user's configuration of Claude Code in a sandbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ConfigSummary {
+    /// Its parts, such as `3 commands`.
+    pub parts: Vec<String>,
+    /// The parts that are not in the sandbox.
+    pub left_out: Vec<LeftOut>,
+}

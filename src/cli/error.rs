@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
 
-use super::claude::real_claude_command;
+use super::claude_path::real_claude_command;
 use crate::apply::{ApplyError, HostError, JournalError, Report, UndoError};
 use crate::base::BaseError;
 use crate::cli::shell_word::quote_shell_word;

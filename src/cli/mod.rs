@@ -1,7 +1,8 @@
 //! The command line: `commands` has one module for each subcommand, `ops` has the operations that they share.
 
 mod args;
-mod claude;
+mod claude_args;
+mod claude_path;
 mod commands;
 mod confirm;
 mod editor;

@@ -32,7 +32,7 @@ pub(crate) use collect::CollectPolicy;
 pub(crate) use collect_limits::{CollectLimits, CollectMode};
 pub(crate) use limits::Limits;
 pub(crate) use monitor::{DEFAULT_DISK, DEFAULT_INODES};
-pub(crate) use request::{NetworkRequest, NetworkUsage, RunRequest, RunResult, UserConfigSummary};
+pub(crate) use request::{NetworkRequest, NetworkUsage, RunRequest, RunResult};
 pub(crate) use resources::SANDBOX_LABEL;
 pub(crate) use start::NETWORK_LISTS;
 pub(crate) use store::NETWORK_LOG;

@@ -1,7 +1,5 @@
 //! The request to run an agent, and its result.
 
-use serde::{Deserialize, Serialize};
-
 use super::attach::DroppedSequences;
 use super::layer::Layer;
 use super::monitor::LimitExceeded;
@@ -10,7 +8,7 @@ use super::store::{AgentConfig, Sandbox};
 use super::workspace::WorkspaceKind;
 use super::{CollectPolicy, SandboxError};
 use crate::changes::Changeset;
-use crate::claude_config::{HomeCopy, LeftOut};
+use crate::claude_config::{ConfigSummary, HomeCopy};
 use crate::core::name::SandboxName;
 use crate::gateway::{AuditSummary, CredentialKind, GatewayOptions, ModelStats};
 
@@ -45,22 +43,13 @@ pub struct RunRequest {
     /// Further fields of Claude Code's `~/.claude.json`.
     pub claude_json: serde_json::Map<String, serde_json::Value>,
     /// The user's own configuration of Claude Code in the copies.
-    pub user_config: UserConfigSummary,
+    pub user_config: ConfigSummary,
     /// The setup layer of an overlay workspace.
     pub layer: Option<Layer>,
     /// The layer that the workspace is to become.
     pub builds_layer: Option<Layer>,
     /// The kind of workspace; `None` for an overlay if the engine can mount one.
     pub workspace: Option<WorkspaceKind>,
-}
-
-/// The user's configuration of Claude Code in a sandbox.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UserConfigSummary {
-    /// Its parts, such as `3 commands`.
-    pub parts: Vec<String>,
-    /// The parts that are not in the sandbox.
-    pub left_out: Vec<LeftOut>,
 }
 
 /// The network of a sandbox.

@@ -14,10 +14,10 @@ use super::SandboxError;
 use super::layer::Layer;
 use super::limits::Limits;
 use super::ports::PortSpec;
-use super::request::UserConfigSummary;
 use super::workspace::WorkspaceKind;
 use crate::base::{Base, BaseDelta, DeltaEntry, Manifest};
 use crate::changes::{Changeset, ContentHash, Quarantine, Selection};
+use crate::claude_config::ConfigSummary;
 use crate::core::atomic_file::{sync_and_persist, write_atomic};
 use crate::core::known::Known;
 use crate::core::name::SandboxName;
@@ -71,7 +71,7 @@ pub struct SandboxRecord {
     pub manifest: Manifest,
     /// The user's configuration of Claude Code.
     #[serde(default)]
-    pub user_config: UserConfigSummary,
+    pub user_config: ConfigSummary,
     /// Globs of ignored files that are collected.
     #[serde(default)]
     pub includes: Vec<String>,

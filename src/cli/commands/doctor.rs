@@ -286,7 +286,7 @@ fn check_credential(checks: &mut Checks) {
             "credential",
             CheckStatus::Note,
             error.to_string(),
-            Some(&error.suggest_fix(crate::cli::claude::real_claude_command().as_deref())),
+            Some(&error.suggest_fix(crate::cli::claude_path::real_claude_command().as_deref())),
         ),
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use crate::cli::claude::list_programs;
+use crate::cli::claude_path::list_programs;
 use crate::cli::error::CliError;
 use crate::cli::output::{Output, print_stdout};
 

@@ -7,12 +7,14 @@ use indicatif::HumanBytes;
 
 use crate::base::{BaseStore, PreparedBase, RunContext, UseOfBase};
 use crate::cli::args::{RunOptions, UncommittedArg};
-use crate::cli::claude::{ClaudeArgs, Place, answer_on_host, bring_files};
+use crate::cli::claude_args::ClaudeArgs;
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
 use crate::cli::ops::agent_config::{new_agent_config, parse_variables, workspace_kind};
 use crate::cli::ops::agent_image::{ImageChoice, find_or_build_image};
+use crate::cli::ops::bring_files::{Place, bring_files};
 use crate::cli::ops::choose_image::{Proposal, choose_image};
+use crate::cli::ops::claude_on_host::answer_on_host;
 use crate::cli::ops::conversation::find_conversation;
 use crate::cli::ops::end_summary::{print_run_notes, print_summary, trim_cache};
 use crate::cli::ops::find_setup::{find_setup, is_setup_accepted};

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::repo::{Repo, format_age};
-use crate::cli::claude::ClaudeArgs;
+use crate::cli::claude_args::ClaudeArgs;
 use crate::cli::error::CliError;
 use crate::sandbox::{Sandbox, SandboxState};
 use crate::terminal;

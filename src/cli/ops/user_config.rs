@@ -7,11 +7,10 @@ use hyper::header::HeaderName;
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use crate::claude_config::{HomeCopy, McpServers, RemoteServer, load_user_config};
+use crate::claude_config::{ConfigSummary, HomeCopy, McpServers, RemoteServer, load_user_config};
 use crate::cli::error::CliError;
 use crate::config::{ClaudeConfigMode, Settings};
 use crate::gateway::{GATEWAY_PORT, HttpRouteOptions, RouteCredential};
-use crate::sandbox::UserConfigSummary;
 
 /// Fields of `~/.claude.json` that change only how Claude Code looks and behaves.
 const KEPT_FIELDS: [&str; 6] =
@@ -23,7 +22,7 @@ pub(crate) struct SandboxConfig {
     pub copies: Vec<HomeCopy>,
     /// Fields of the sandbox's `~/.claude.json`.
     pub claude_json: Map<String, Value>,
-    pub summary: UserConfigSummary,
+    pub summary: ConfigSummary,
     /// Routes of the gateway to MCP servers.
     pub routes: Vec<HttpRouteOptions>,
 }
@@ -45,7 +44,7 @@ pub(crate) fn read_sandbox_config(settings: &Settings) -> Result<SandboxConfig, 
     })?;
     let mut config = SandboxConfig {
         copies: found.files,
-        summary: UserConfigSummary { parts: found.parts, left_out: found.left_out },
+        summary: ConfigSummary { parts: found.parts, left_out: found.left_out },
         ..SandboxConfig::default()
     };
     if let Some(memory) = found.memory {

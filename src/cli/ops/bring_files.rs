@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::args::{ClaudeArgs, FileOption, Value};
+use super::repo::Repo;
 use crate::claude_config::HomeCopy;
+use crate::cli::claude_args::{ClaudeArgs, FileOption, Value};
 use crate::cli::error::CliError;
-use crate::cli::ops::repo::Repo;
 use crate::cli::output::{Output, format_count};
 use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;

@@ -3,8 +3,8 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use super::args::ClaudeArgs;
-use super::real_program::list_programs;
+use crate::cli::claude_args::ClaudeArgs;
+use crate::cli::claude_path::list_programs;
 use crate::cli::error::CliError;
 use crate::cli::ops::agent_image::claude_version;
 use crate::cli::ops::settings::load_settings;
