@@ -240,6 +240,31 @@ fn conversations_go_on_in_their_sandboxes() {
 }
 
 #[test]
+fn inner_sandbox_of_a_repository_is_off() {
+    let mut repo = TestRepo::new();
+    repo.write(".claude/settings.json", r#"{"sandbox": {"enabled": true, "failIfUnavailable": true}}"#);
+    repo.write(".mcp.json", r#"{"mcpServers": {"net": {"type": "http", "url": "https://mcp.example.org/mcp"}}}"#);
+    repo.commit();
+    let outside = tempfile::tempdir().expect("a directory");
+    let file = outside.path().join("settings.json");
+    std::fs::write(&file, r#"{"permissions": {"allow": ["Bash"]}}"#).expect("written");
+    let bash = Step::Tool("Bash".into(), json!({"command": "echo ran > out.txt", "description": "x"}));
+    let (_runtime, _model) = model(&mut repo, vec![bash, Step::Text("done".into())]);
+    let inline = r#"{"permissions": {"allow": ["Bash"]}}"#;
+    let cases =
+        [&["--allowedTools", "Bash"][..], &["--settings", inline], &["--settings", file.to_str().expect("UTF-8")]];
+    for (n, more) in cases.into_iter().enumerate() {
+        let name = format!("w{n}");
+        let ran = repo.airlock(&[&["--name", &name, "--review", "never", "claude", "-p", "x"], more].concat()).ok();
+        assert_eq!(ran.stdout, "done\n");
+        assert!(!ran.stderr.contains("bubblewrap") && !ran.stderr.contains("WITHOUT"), "{}", ran.stderr);
+        assert_eq!(repo.changes(&name), [("out.txt".to_owned(), "added".to_owned())], "{more:?}");
+    }
+    let resumed = repo.airlock(&["resume", "w0", "--review", "never", "--", "-p", "more"]).ok();
+    assert!(!resumed.stderr.contains("bubblewrap"), "{}", resumed.stderr);
+}
+
+#[test]
 fn worktree_include_is_asked_once() {
     let mut repo = TestRepo::new();
     repo.write(".gitignore", ".env\nsecrets\n");

@@ -19,6 +19,7 @@ use crate::cli::ops::conversation::find_conversation;
 use crate::cli::ops::end_summary::{print_run_notes, print_summary, trim_cache};
 use crate::cli::ops::find_setup::{find_setup, is_setup_accepted};
 use crate::cli::ops::holdings::{describe_holdings, ignored_files_hint};
+use crate::cli::ops::inner_sandbox::turn_off_inner_sandbox;
 use crate::cli::ops::network::{bind_port, describe_network, plan_network};
 use crate::cli::ops::offer_review::is_review_wanted;
 use crate::cli::ops::policy::collect_policy;
@@ -136,6 +137,7 @@ fn run_sandbox(
         let place = Place { repo: &repo, commit: &snapshot.commit, workspace: &workspace, run: "" };
         let parsed = ClaudeArgs::parse(&command[1..]);
         home_copies.extend(bring_files(&mut command[1..], &parsed, place, output)?);
+        turn_off_inner_sandbox(&mut command, &mut home_copies, &repo.host, &snapshot.commit)?;
     }
     let proposal = if verb == "claude" { Proposal::Ask } else { Proposal::AskQuietly };
     let choice = choose_image(&repo.host, &snapshot.commit, &settings, proposal, output)?;

@@ -19,6 +19,7 @@ pub(super) mod draft;
 pub(super) mod end_summary;
 pub(super) mod find_setup;
 pub(super) mod holdings;
+pub(super) mod inner_sandbox;
 pub(super) mod network;
 pub(super) mod offer_review;
 pub(super) mod patch;

@@ -10,6 +10,7 @@ use crate::cli::ops::decided::update_decided;
 use crate::cli::ops::draft;
 use crate::cli::ops::draft::DRAFT_FILE;
 use crate::cli::ops::end_summary::{print_run_notes, print_summary, trim_cache};
+use crate::cli::ops::inner_sandbox::turn_off_inner_sandbox;
 use crate::cli::ops::network::{bind_port, describe_network, plan_network};
 use crate::cli::ops::policy::collect_policy;
 use crate::cli::ops::repo::create_runtime;
@@ -156,7 +157,11 @@ fn run_agent(
             CliError::usage("a shell needs a terminal").with_hint(format!("run `airlock resume {name} -- COMMAND…`"))
         );
     }
-    let command = resume_command(&record, round, tty)?;
+    let mut command = resume_command(&record, round, tty)?;
+    let mut home_copies = round.home_copies.clone();
+    if record.verb == "claude" {
+        turn_off_inner_sandbox(&mut command, &mut home_copies, host, &record.base)?;
+    }
     let settings = load_settings()?;
     let flags = round.agent.settings();
     let verb = if record.verb == "claude" { "claude" } else { "run" };
@@ -202,7 +207,7 @@ fn run_agent(
             ports,
             forwards: config.network.forwards.clone(),
             policy,
-            home_copies: round.home_copies.clone(),
+            home_copies,
             claude_json: Default::default(),
             user_config: Default::default(),
             layer: None,
