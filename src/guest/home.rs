@@ -31,7 +31,9 @@ pub fn populate_home(args: &mut impl Iterator<Item = OsString>) -> io::Result<()
         let kind = args.next().ok_or_else(missing)?;
         if kind == "--" {
             if is_first_start && let Some(image_home) = find_image_home().filter(|found| *found != home) {
-                adopt_files(&image_home, &home, &mut Budget::default());
+                let mut adopted = Vec::new();
+                adopt_files(&image_home, &home, &mut Budget::default(), &mut adopted);
+                let _ = record_adopted(&home, &adopted);
             }
             return Ok(());
         }
@@ -94,14 +96,26 @@ impl Budget {
     }
 }
 
+/// Lists what was taken, one path a line, so that it does not count as the agent's work.
+fn record_adopted(home: &Path, adopted: &[PathBuf]) -> io::Result<()> {
+    // The search for work looks no deeper.
+    let paths = adopted.iter().filter_map(|path| path.strip_prefix(home).ok());
+    let lines = paths.filter(|path| path.components().count() <= 3).map(|path| path.as_os_str().as_bytes());
+    fs::create_dir_all(home.join(".config/airlock"))?;
+    fs::write(home.join(".config/airlock/image-home"), lines.collect::<Vec<_>>().join(&b'\n'))
+}
+
 /// Copies what the home of the image has and ours does not. What is large or unreadable becomes a link, and stays
 /// read-only.
-fn adopt_files(from: &Path, to: &Path, budget: &mut Budget) {
+fn adopt_files(from: &Path, to: &Path, budget: &mut Budget, adopted: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(from).into_iter().flatten().flatten() {
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         let Ok(kind) = entry.file_type() else { continue };
+        if fs::symlink_metadata(&target).is_err() {
+            adopted.push(target.clone());
+        }
         match fs::symlink_metadata(&target) {
-            Ok(existing) if existing.is_dir() && kind.is_dir() => adopt_files(&source, &target, budget),
+            Ok(existing) if existing.is_dir() && kind.is_dir() => adopt_files(&source, &target, budget, adopted),
             Ok(_) => {}
             Err(_) if kind.is_symlink() => {
                 let _ = fs::read_link(&source).and_then(|link| std::os::unix::fs::symlink(link, &target));
@@ -109,7 +123,7 @@ fn adopt_files(from: &Path, to: &Path, budget: &mut Budget) {
             Err(_) if !kind.is_file() && !kind.is_dir() => {}
             Err(_) => match budget.subtract_entry(&source) {
                 Some(left) if kind.is_dir() && fs::create_dir(&target).is_ok() => {
-                    adopt_files(&source, &target, &mut Budget { bytes: u64::MAX, entries: u32::MAX });
+                    adopt_files(&source, &target, &mut Budget { bytes: u64::MAX, entries: u32::MAX }, adopted);
                     *budget = left;
                 }
                 Some(left) if kind.is_file() && fs::copy(&source, &target).is_ok() => *budget = left,

@@ -19,8 +19,12 @@ const MAX_REFS: usize = 200;
 const MAX_NAMED: usize = 3;
 /// Maximum number of characters of a name.
 const MAX_NAME_CHARS: usize = 80;
-/// Entries of a home that programs create by themselves.
-const USUAL_HOME: [&[u8]; 32] = [
+/// The file in which the launcher lists what it took from the home of the image, and its maximum size in bytes.
+const IMAGE_ENTRIES: &[u8] = b".config/airlock/image-home";
+const MAX_IMAGE_ENTRIES: u64 = 64 << 10;
+/// Entries of a home that programs and Airlock create by themselves.
+const USUAL_HOME: [&[u8]; 33] = [
+    b"from-host",
     b".claude",
     b".claude.json",
     b".claude.json.backup",
@@ -114,8 +118,13 @@ impl WorkspaceSearch<'_> {
         found.extend(format_names("plan", "plans", &plans));
         let mut files = Vec::new();
         for dir in AGENT_DIRS {
-            let names = self.list_names(Root::Home, dir).await;
-            files.extend(names.iter().map(|name| format!("~/{}/{}", display_name(dir), display_name(name))));
+            for entry in self.list_dir(Root::Home, dir).await {
+                let path = [dir, b"/", &entry.name].concat();
+                let known = str::from_utf8(&path).ok().and_then(|path| record.brought.get(path));
+                // An edited file has another size, nearly always.
+                let is_brought = known.is_some_and(|size| size.is_none_or(|size| size == entry.stat.size));
+                files.extend((!is_brought).then(|| format!("~/{}", display_name(&path))));
+            }
         }
         for project in self.list_names(Root::Home, PROJECTS).await {
             let memory = [PROJECTS, b"/", &project, b"/memory"].concat();
@@ -124,15 +133,21 @@ impl WorkspaceSearch<'_> {
             }
         }
         // The file that Airlock wrote has the size of that content.
-        let written_size = record.manifest.format_memory().len() as u64;
+        let written_size = match record.brought.get(".claude/CLAUDE.md") {
+            Some(Some(size)) => *size,
+            _ => record.manifest.format_memory().len() as u64,
+        };
         let is_memory = |entry: &&ListedEntry| entry.name == b"CLAUDE.md" && entry.stat.size != written_size;
         if self.list_dir(Root::Home, b".claude").await.iter().any(|entry| is_memory(&entry)) {
             files.push("~/.claude/CLAUDE.md".to_owned());
         }
+        let of_image = self.guest.read(Root::Home, IMAGE_ENTRIES, MAX_IMAGE_ENTRIES).await.unwrap_or_default();
+        let of_image: BTreeSet<&[u8]> = of_image.split(|byte| *byte == b'\n').collect();
         for (dir, usual) in [(&b""[..], &USUAL_HOME[..]), (b".config", &USUAL_CONFIG), (b".local/share", &USUAL_DATA)] {
             let names = self.list_names(Root::Home, dir).await;
             let slash = if dir.is_empty() { "" } else { "/" };
-            let unusual = names.iter().filter(|name| !usual.contains(&name.as_slice()));
+            let is_of_image = |name: &[u8]| of_image.contains([dir, slash.as_bytes(), name].concat().as_slice());
+            let unusual = names.iter().filter(|name| !usual.contains(&name.as_slice()) && !is_of_image(name));
             files.extend(unusual.map(|name| format!("~/{}{slash}{}", display_name(dir), display_name(name))));
         }
         found.extend(format_names("file in the home directory", "files in the home directory", &files));

@@ -1,13 +1,28 @@
 //! Writes copies of the user's files to the home of a sandbox, before its agent starts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::base::Manifest;
 use crate::claude_config::HomeCopy;
 use crate::guest_client::{EntryBatch, GuestClient, GuestError, split_content};
 use crate::protocol::{Entry, Root};
 
 /// The file with instructions for Claude Code in all repositories.
 const MEMORY: &str = ".claude/CLAUDE.md";
+
+/// Lists the topmost entries by which the search for work in a home recognizes the copies.
+pub(super) fn list_brought(copies: &[HomeCopy], manifest: &Manifest) -> BTreeMap<String, Option<u64>> {
+    let mut brought = BTreeMap::new();
+    for copy in copies {
+        // Entries of `.claude` are told apart two levels below it.
+        let depth = if copy.path.starts_with(".claude/") { 3 } else { 1 };
+        let end = copy.path.match_indices('/').nth(depth - 1).map_or(copy.path.len(), |(end, _)| end);
+        let own = if copy.path == MEMORY { manifest.format_memory().len() + 1 } else { 0 };
+        let size = (end == copy.path.len()).then(|| (own + copy.content.len()) as u64);
+        brought.insert(copy.path[..end].to_owned(), size);
+    }
+    brought
+}
 
 /// Writes the copies with the writer of the agent's own user. The instructions of the user follow `memory`, which are those
 /// of Airlock.

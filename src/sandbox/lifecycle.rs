@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::agent_paths::AgentPaths;
 use super::collect::{Collection, collect_changes, collect_final};
+use super::home_copies::list_brought;
 use super::home_files::describe_network;
 use super::request::{RunRequest, RunResult};
 use super::resources::EngineResources;
@@ -52,6 +53,11 @@ pub fn create_sandbox(
     let id = create_random_id::<8>()?;
     let (snapshot, repository) = (&prepared_base.snapshot, repository_id(&host.common_dir)?);
     let paths = AgentPaths::new(host, snapshot);
+    let manifest = Manifest {
+        network: describe_network(request.network.as_ref()),
+        setup: request.layer.as_ref().map(|layer| layer.command.clone()),
+        ..prepared_base.manifest.clone()
+    };
     let record = |name: SandboxName| SandboxRecord {
         schema_version: RECORD_VERSION,
         name,
@@ -69,11 +75,8 @@ pub fn create_sandbox(
         base_volume: prepared_base.base.clone(),
         layer: request.layer.clone(),
         builds_layer: request.builds_layer.clone(),
-        manifest: Manifest {
-            network: describe_network(request.network.as_ref()),
-            setup: request.layer.as_ref().map(|layer| layer.command.clone()),
-            ..prepared_base.manifest.clone()
-        },
+        brought: list_brought(&request.home_copies, &manifest),
+        manifest: manifest.clone(),
         user_config: request.user_config.clone(),
         includes: prepared_base.includes.clone(),
         image: request.image.clone(),

@@ -52,6 +52,7 @@ impl TestRepo {
                     base_volume: Base::default(),
                     manifest: Manifest::default(),
                     user_config: Default::default(),
+                    brought: Default::default(),
                     includes: Vec::new(),
                     image: "sha256:0".into(),
                     agent_config: None,

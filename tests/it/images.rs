@@ -137,6 +137,8 @@ RUN sed -i 's|^\([^:]*:[^:]*:1000:[^:]*:[^:]*:\)[^:]*|\1/home/dev|' /etc/passwd 
     let ran = repo
         .airlock(&["--keep", "run", "--name", "w", "--image", image.0, "--review", "never", "--", "sh", "-euc", look]);
     assert_eq!(ran.ok().stdout, expected);
+    let unchanged = repo.airlock(&["run", "--image", image.0, "--", "cat", "/home/agent/.toolrc"]).ok();
+    assert!(unchanged.stderr.contains("changed nothing, so it is removed"), "{}", unchanged.stderr);
     // What was changed or removed stays so.
     let resumed =
         repo.airlock(&["resume", "w", "--review", "never", "--", "sh", "-c", "cat ~/.toolrc; ls ~/.config/tool"]);

@@ -62,7 +62,19 @@ fn configuration_of_the_user_is_brought_along_filtered() {
     let json: Value = serde_json::from_str(&repo.airlock(&["status", "w", "--json"]).ok().stdout).expect("JSON");
     assert_eq!(json["claude_config"]["parts"][0], "CLAUDE.md");
 
+    // What was brought along is no work of the agent; an edit of it is.
+    let talk = repo.airlock(&["claude", "-p", "hello"]).ok();
+    assert!(!talk.stderr.contains("home directory"), "{}", talk.stderr);
+    let edit = bash(
+        "python3 -c \"import os; os.chdir(os.path.expanduser('~/.claude')); open('commands/hi.md', 'a').write('more'); open('skills/own.md', 'w').write('x')\"",
+    );
+    let (_runtime2, _model2) = model(&mut repo, vec![edit, Step::Text("edited".into())]);
+    let edited = repo.airlock(&["claude", "-p", "hello", "--allowedTools", "Bash"]).ok();
+    let words = "2 files in the home directory (~/.claude/commands/hi.md, ~/.claude/skills/own.md)";
+    assert!(edited.stderr.contains(words), "{}", edited.stderr);
+
     // Without it, and with damaged settings, whose rules are unknown.
+    let (_runtime3, seen) = model(&mut repo, vec![Step::Text("hi".into())]);
     repo.set("AIRLOCK_CLAUDE_CONFIG", "none");
     let before = seen.seen().len();
     repo.airlock(&["claude", "-p", "hello"]).ok();
