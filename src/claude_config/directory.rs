@@ -25,7 +25,7 @@ const PLAIN_FILES: [&str; 1] = ["keybindings.json"];
 /// Maximum size in bytes of the copy, and of one file.
 const MAX_TOTAL: usize = 16 << 20;
 const MAX_FILE: u64 = 4 << 20;
-/// Maximum number of files.
+/// Maximum number of files of the copy.
 const MAX_FILES: usize = 2_000;
 /// Maximum depth of a directory, and of instructions that name others.
 const MAX_DEPTH: usize = 8;
@@ -162,8 +162,7 @@ impl Reader<'_> {
         self.found.memory = Some(text);
     }
 
-    /// Reads a directory. A link is followed, because users keep their configuration elsewhere, but only to a file or a
-    /// directory.
+    /// Reads a directory. Links are followed, because users keep their configuration elsewhere, see [`read_limited`].
     fn read_directory(&mut self, inside: &Path, depth: usize) {
         let Ok(entries) = fs::read_dir(self.claude_dir.join(inside)) else { return };
         let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
@@ -212,16 +211,21 @@ fn list_imports(text: &str) -> Vec<&str> {
     found
 }
 
-/// Reads a regular file up to the limit.
+/// Reads a regular file up to the limit. A link to a file of another name may lead anywhere, and is not followed; managers of
+/// configuration files make links with the same name.
 fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
-    let metadata = fs::metadata(path)?;
+    let target = path.canonicalize()?;
+    if target.file_name() != path.file_name() {
+        return Err(io::Error::other("it is a link to a file with another name"));
+    }
+    let metadata = fs::metadata(&target)?;
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a file"));
     }
     if metadata.len() > MAX_FILE {
         return Err(io::Error::other(format!("it is larger than {} MiB", MAX_FILE >> 20)));
     }
-    fs::read(path)
+    fs::read(target)
 }
 
 #[cfg(test)]
@@ -256,6 +260,10 @@ mod tests {
         write(&claude, ".credentials.json", "secret");
         write(&claude, "projects/x/y.jsonl", "secret");
         std::os::unix::fs::symlink("/dev/zero", claude.join("commands/zero.md")).expect("linked");
+        write(home.path(), ".ssh/key", "planted");
+        std::os::unix::fs::symlink(home.path().join(".ssh/key"), claude.join("commands/key.md")).expect("linked");
+        write(home.path(), "dotfiles/agents/tester.md", "tests");
+        std::os::unix::fs::symlink(home.path().join("dotfiles/agents"), claude.join("agents")).expect("linked");
         let found = load_user_config(&claude, home.path()).expect("valid");
         let paths: Vec<&str> = found.files.iter().map(|file| file.path.as_str()).collect();
         assert_eq!(
@@ -266,13 +274,14 @@ mod tests {
                 ".claude/settings.json",
                 ".claude/commands/hi.md",
                 ".claude/commands/team/review.md",
+                ".claude/agents/tester.md",
                 ".claude/skills/s/SKILL.md",
                 ".claude/skills/s/run.sh",
             ]
         );
-        assert_eq!(found.parts, ["CLAUDE.md", "settings with 1 permission rule", "2 commands", "1 skill"]);
+        assert_eq!(found.parts, ["CLAUDE.md", "settings with 1 permission rule", "2 commands", "1 agent", "1 skill"]);
         let left: Vec<&str> = found.left_out.iter().map(|left| left.name.as_str()).collect();
-        assert_eq!(left, ["@~/private.md in CLAUDE.md", "hooks", "skills/s/.git"]);
+        assert_eq!(left, ["@~/private.md in CLAUDE.md", "hooks", "commands/key.md", "skills/s/.git"]);
         assert!(found.memory.expect("read").starts_with("Answer in French."));
     }
 

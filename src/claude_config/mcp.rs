@@ -20,7 +20,7 @@ pub struct McpServers {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteServer {
     pub url: String,
-    /// `http` or `sse`.
+    /// Its transport, `http` or `sse`.
     pub kind: String,
     pub headers: BTreeMap<String, String>,
 }

@@ -303,7 +303,7 @@ pub(super) enum Command {
     Link {
         /// Directory for the link [default: ~/.local/bin]
         dir: Option<std::path::PathBuf>,
-        /// Remove the link
+        /// Remove the link of Airlock instead
         #[arg(long)]
         remove: bool,
     },

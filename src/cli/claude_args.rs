@@ -107,8 +107,8 @@ pub(crate) struct Value {
 }
 
 impl Value {
-    /// Returns the text.
-    pub(crate) fn text(self, args: &[String]) -> &str {
+    /// Returns the value's part of its word.
+    pub(crate) fn value_text(self, args: &[String]) -> &str {
         &args[self.index][self.start..]
     }
 }
@@ -128,7 +128,7 @@ pub(crate) struct ClaudeArgs {
     pub refused: Option<(String, &'static str)>,
     /// Values that name files.
     pub files: Vec<(FileOption, Value)>,
-    /// The prompt.
+    /// The prompt, if there is one.
     pub prompt: Option<Value>,
     /// The indices of the words that choose a conversation.
     conversation_words: Vec<usize>,
@@ -136,7 +136,7 @@ pub(crate) struct ClaudeArgs {
 
 impl ClaudeArgs {
     /// Reads the arguments. Unknown options are taken as ones without a value.
-    pub(crate) fn parse(args: &[String]) -> Self {
+    pub(crate) fn parse_args(args: &[String]) -> Self {
         let mut found = Self::default();
         let mut index = 0;
         while let Some(arg) = args.get(index) {
@@ -178,7 +178,7 @@ impl ClaudeArgs {
                 found.conversation_words.extend(value_at..index);
             }
             if matches!(name, "-r" | "--resume") {
-                found.resumes = Some(values.first().map(|value| value.text(args).to_owned()));
+                found.resumes = Some(values.first().map(|value| value.value_text(args).to_owned()));
             }
         }
         found
@@ -239,22 +239,22 @@ mod tests {
 
     fn parse(line: &str) -> (ClaudeArgs, Vec<String>) {
         let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        (ClaudeArgs::parse(&args), args)
+        (ClaudeArgs::parse_args(&args), args)
     }
 
     #[test]
     fn values_are_told_from_options_and_prompts() {
         let (found, args) = parse("-p --model opus --mcp-config a.json {\"x\":1} --settings=s.json -- -c");
         assert!(!found.continues && !found.is_version);
-        let texts: Vec<&str> = found.files.iter().map(|(_, value)| value.text(&args)).collect();
+        let texts: Vec<&str> = found.files.iter().map(|(_, value)| value.value_text(&args)).collect();
         assert_eq!(texts, ["a.json", "{\"x\":1}", "s.json"]);
-        assert_eq!(found.prompt.map(|value| value.text(&args)), Some("-c"));
+        assert_eq!(found.prompt.map(|value| value.value_text(&args)), Some("-c"));
         let (found, args) = parse("--append-system-prompt --version -p hi");
         assert!(!found.is_version);
-        assert_eq!(found.prompt.map(|value| value.text(&args)), Some("hi"));
+        assert_eq!(found.prompt.map(|value| value.value_text(&args)), Some("hi"));
         assert!(parse("--version").0.is_version && parse("-p -h").0.is_help);
         let (found, args) = parse("--add-dir ../a ../b -p x");
-        assert_eq!(found.files.iter().map(|(_, value)| value.text(&args)).collect::<Vec<_>>(), ["../a", "../b"]);
+        assert_eq!(found.files.iter().map(|(_, value)| value.value_text(&args)).collect::<Vec<_>>(), ["../a", "../b"]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ const MEMORY: &str = ".claude/CLAUDE.md";
 pub(super) fn list_brought(copies: &[HomeCopy], manifest: &Manifest) -> BTreeMap<String, Option<u64>> {
     let mut brought = BTreeMap::new();
     for copy in copies {
-        // Entries of `.claude` are told apart two levels below it.
+        // Entries of `.claude` are distinguished two levels below it.
         let depth = if copy.path.starts_with(".claude/") { 3 } else { 1 };
         let end = copy.path.match_indices('/').nth(depth - 1).map_or(copy.path.len(), |(end, _)| end);
         let own = if copy.path == MEMORY { manifest.format_memory().len() + 1 } else { 0 };
@@ -28,7 +28,7 @@ pub(super) fn list_brought(copies: &[HomeCopy], manifest: &Manifest) -> BTreeMap
 /// of Airlock.
 ///
 /// # Errors
-/// The guest fails.
+/// A file cannot be written.
 pub(super) async fn write_home_copies(
     writer: &GuestClient,
     copies: &[HomeCopy],

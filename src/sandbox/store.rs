@@ -69,7 +69,7 @@ pub struct SandboxRecord {
     /// The contents that it started with.
     #[serde(default)]
     pub manifest: Manifest,
-    /// What Airlock brought into the home: paths of files with their size, and of directories.
+    /// The entries that Airlock brought into the home: paths of files with their size, and of directories.
     #[serde(default)]
     pub brought: BTreeMap<String, Option<u64>>,
     /// The user's configuration of Claude Code.

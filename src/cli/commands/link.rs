@@ -58,7 +58,7 @@ fn default_directory() -> Result<PathBuf, CliError> {
     Ok(first.unwrap_or_else(|| usual[0].clone()))
 }
 
-/// Says whether `claude` now runs Airlock, and if not, what to do.
+/// Reports whether `claude` now runs Airlock, and if not, what to do.
 fn check_path(directory: &Path, output: Output) {
     let programs = list_programs();
     match programs.first() {

@@ -48,7 +48,7 @@ use crate::terminal::Signals;
 pub(crate) fn run_claude(options: RunOptions, args: Vec<OsString>, output: Output) -> Result<u8, CliError> {
     let args = args.into_iter().map(OsString::into_string).collect::<Result<Vec<_>, _>>();
     let args = args.map_err(|bad| CliError::usage(format!("an argument is not UTF-8: {}", bad.to_string_lossy())))?;
-    let parsed = ClaudeArgs::parse(&args);
+    let parsed = ClaudeArgs::parse_args(&args);
     if let Some(status) = answer_on_host(&parsed, &args, output)? {
         return Ok(status);
     }
@@ -135,7 +135,7 @@ fn run_sandbox(
     if verb == "claude" {
         let workspace = AgentPaths::new(&repo.host, &snapshot).workspace;
         let place = Place { repo: &repo, commit: &snapshot.commit, workspace: &workspace, run: "" };
-        let parsed = ClaudeArgs::parse(&command[1..]);
+        let parsed = ClaudeArgs::parse_args(&command[1..]);
         home_copies.extend(bring_files(&mut command[1..], &parsed, place, output)?);
         turn_off_inner_sandbox(&mut command, &mut home_copies, &repo.host, &snapshot.commit)?;
     }

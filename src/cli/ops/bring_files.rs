@@ -47,7 +47,7 @@ pub(crate) fn bring_files(
 ) -> Result<Vec<HomeCopy>, CliError> {
     let mut copies = Copies { place, files: BTreeMap::new(), bytes: 0, count: 0 };
     for (kind, value) in &parsed.files {
-        let text = value.text(args).to_owned();
+        let text = value.value_text(args).to_owned();
         if *kind == FileOption::JsonOrFile && text.trim_start().starts_with('{') || text.is_empty() {
             continue;
         }
@@ -57,7 +57,7 @@ pub(crate) fn bring_files(
         }
     }
     if let Some(prompt) = parsed.prompt {
-        let text = copies.bring_prompt_files(prompt.text(args), output)?;
+        let text = copies.bring_prompt_files(prompt.value_text(args), output)?;
         replace_value(args, prompt, &text);
     }
     Ok(copies.files.into_values().collect())
@@ -161,7 +161,7 @@ impl Copies<'_> {
     fn bring_prompt_files(&mut self, prompt: &str, output: Output) -> Result<String, CliError> {
         let mut text = String::new();
         for word in split_words(prompt) {
-            let NamedPath { before, path: name, after } = NamedPath::parse(word);
+            let NamedPath { before, path: name, after } = NamedPath::parse_word(word);
             let path = expand_home(&name);
             let is_named = path.is_absolute() && path.is_file() && self.find_inside(&path.canonicalize()?)?.is_none();
             if !is_named {
@@ -194,7 +194,7 @@ struct NamedPath<'a> {
 }
 
 impl<'a> NamedPath<'a> {
-    fn parse(word: &'a str) -> Self {
+    fn parse_word(word: &'a str) -> Self {
         let plain = word.strip_prefix('@').unwrap_or(word);
         let quote = plain.chars().next().filter(|c| matches!(c, '\'' | '"'));
         let plain = plain.strip_prefix(['\'', '"']).unwrap_or(plain);

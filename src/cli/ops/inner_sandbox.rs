@@ -16,7 +16,7 @@ const OPTION: &str = "--settings";
 /// Adds the setting to a command, if the repository turns the sandbox on.
 ///
 /// # Errors
-/// Git fails.
+/// The commit cannot be read.
 pub(crate) fn turn_off_inner_sandbox(
     command: &mut Vec<String>,
     copies: &mut [HomeCopy],
@@ -33,7 +33,7 @@ pub(crate) fn turn_off_inner_sandbox(
         return Ok(());
     }
     let off = json!({"enabled": false});
-    let parsed = ClaudeArgs::parse(&command[1..]);
+    let parsed = ClaudeArgs::parse_args(&command[1..]);
     // Of several such options, Claude Code takes the last one.
     let given = parsed.files.iter().rev().find(|(_, value)| {
         let word = &command[value.index + 1];
@@ -48,7 +48,7 @@ pub(crate) fn turn_off_inner_sandbox(
         settings.as_object_mut()?.insert("sandbox".into(), off.clone());
         Some(settings.to_string())
     };
-    let text = value.text(&command[1..]).to_owned();
+    let text = value.value_text(&command[1..]).to_owned();
     if let Some(merged) = with_setting(&text) {
         command[value.index + 1].replace_range(value.start.., &merged);
     } else if let Some(copy) = copies.iter_mut().find(|copy| text == format!("/home/agent/{}", copy.path))

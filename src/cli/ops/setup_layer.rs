@@ -29,7 +29,7 @@ const MAX_NAMED: usize = 3;
 /// Returns the key of a layer: the image, the command, the workspace's place, and the files that the result depends on.
 ///
 /// # Errors
-/// Git fails.
+/// The commit cannot be read.
 pub(crate) fn compute_key(
     host: &HostRepo,
     snapshot: &Snapshot,
