@@ -14,10 +14,38 @@ use serde::Deserialize;
 use crate::changes::Rule;
 use crate::gateway::{HostPattern, NetworkLevel};
 
-/// Declares each setting once: its field and name in the file, its type, and whether its environment variable holds a
-/// number.
+/// The description of a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SettingInfo {
+    pub name: &'static str,
+    pub description: &'static str,
+    /// `default` or `example`: the meaning of the sample.
+    pub kind: &'static str,
+    /// A value as in the file.
+    pub sample: &'static str,
+}
+
+/// A setting with its value and origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingValue {
+    pub name: &'static str,
+    /// The value as in the file; `None` if there is neither a value nor a default.
+    pub value: Option<String>,
+    pub origin: SettingOrigin,
+}
+
+/// The place that a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SettingOrigin {
+    Default,
+    File(PathBuf),
+    Variable(String),
+}
+
+/// Declares each setting once: its field and name in the file, its type, whether its environment variable holds a number,
+/// and its default, or else an example.
 macro_rules! settings {
-    ($($(#[doc = $doc:literal])* $key:ident: $type:ty, $number:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $key:ident: $type:ty, $number:literal, $kind:ident $sample:literal;)*) => {
         /// The user's settings; `None` stands for the default.
         #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
         pub struct Settings {
@@ -36,6 +64,14 @@ macro_rules! settings {
         /// The names of the settings, and whether the environment variable holds a number.
         const KEYS: &[(&str, bool)] = &[$((stringify!($key), $number),)*];
 
+        /// All settings, in the order of the documentation.
+        pub const SETTINGS: &[SettingInfo] = &[$(SettingInfo {
+            name: stringify!($key),
+            description: concat!($($doc),*),
+            kind: stringify!($kind),
+            sample: $sample,
+        },)*];
+
         impl Settings {
             /// Returns these settings overridden by `over`; risk rules are concatenated.
             #[must_use]
@@ -53,71 +89,73 @@ macro_rules! settings {
 
 settings! {
     /// The agent image.
-    image: String, false;
+    image: String, false, default r#""airlock-agent:latest""#;
     /// The base of agent images that Airlock builds: the name of an image, or the path of a root file system as tar.
-    image_base: String, false;
+    image_base: String, false, default r#""debian:trixie-slim""#;
     /// A Dockerfile of the repository, as committed, from which the agent image is built.
-    dockerfile: String, false;
+    dockerfile: String, false, example r#"".devcontainer/Dockerfile""#;
     /// The command that prepares the workspace of a repository, run once: its result is shared; `none` for no setup.
-    setup: String, false;
+    setup: String, false, example r#""npm ci""#;
     /// The version of Claude Code in images that Airlock builds: `pinned`, `latest`, or a version such as `2.1.x`.
-    claude_version: String, false;
+    claude_version: String, false, default r#""pinned""#;
     /// The extent of the user's own configuration of Claude Code in sandboxes.
-    claude_config: ClaudeConfigMode, false;
+    claude_config: ClaudeConfigMode, false, default r#""filtered""#;
     /// The user's MCP servers that sandboxes get, by name.
-    mcp: Words, false;
+    mcp: Words, false, example r#"["tickets"]"#;
     /// The memory limit, such as `4g`.
-    memory: String, false;
+    memory: String, false, example r#""4g""#;
     /// The CPU limit, such as `1.5`.
-    cpus: f64, true;
+    cpus: f64, true, example "1.5";
     /// The limit on processes and threads.
-    pids: u32, true;
+    pids: u32, true, default "2048";
     /// The disk limit of workspace and home together, such as `10g`.
-    disk: String, false;
+    disk: String, false, default r#""10g""#;
     /// The limit on files and directories of workspace and home together.
-    inodes: u64, true;
+    inodes: u64, true, default "2000000";
     /// The time limit of the agent, such as `30m`.
-    timeout: String, false;
+    timeout: String, false, example r#""30m""#;
     /// The extent of the agent's network.
-    net: NetworkLevel, false;
+    net: NetworkLevel, false, example r#""packages""#;
     /// Hosts that the agent may reach, such as `example.org` or `*.example.org:8443`.
-    allow: HostPatterns, false;
+    allow: HostPatterns, false, example r#"["example.org"]"#;
     /// Hosts that the agent may not reach, whatever else allows them.
-    deny: HostPatterns, false;
+    deny: HostPatterns, false, example r#"["example.org"]"#;
     /// Hosts that may have an address outside the public internet.
-    private_hosts: HostPatterns, false;
+    private_hosts: HostPatterns, false, example r#"["registry.example.org"]"#;
     /// Abilities of the model's provider that the agent may use, such as `web_search`.
-    provider_tools: Words, false;
+    provider_tools: Words, false, example r#"["web_search"]"#;
     /// The number of tokens of the model per run, such as `500k`.
-    budget: String, false;
+    budget: String, false, example r#""500k""#;
     /// The maximum size of all downloads of a run, except from the model, such as `20g`.
-    max_download: String, false;
+    max_download: String, false, default r#""20g""#;
     /// The maximum size of the package cache, such as `10g`.
-    cache_size: String, false;
+    cache_size: String, false, default r#""10g""#;
     /// The review behavior when the agent ends.
-    review: ReviewMode, false;
+    review: ReviewMode, false, default r#""ask""#;
     /// The background of the terminal.
-    theme: ThemeMode, false;
+    theme: ThemeMode, false, default r#""auto""#;
     /// The initial decisions of a review.
-    preselect: Preselect, false;
+    preselect: Preselect, false, default r#""none""#;
     /// The source of a workspace's files.
-    workspace: WorkspaceMode, false;
+    workspace: WorkspaceMode, false, default r#""auto""#;
+    /// The sandboxes that are kept when the agent ends without a change to review.
+    keep: KeepMode, false, default r#""auto""#;
     /// The number of bases per repository that `airlock gc` keeps.
-    bases: usize, true;
+    bases: usize, true, default "3";
     /// The time for which `airlock gc` keeps backups of applies, such as `30d`.
-    backups: String, false;
+    backups: String, false, default r#""30d""#;
     /// The maximum number of new workspace entries of any kind that a collection lists.
-    max_entries: usize, true;
+    max_entries: usize, true, default "250000";
     /// The maximum number of files that differ.
-    max_files: usize, true;
+    max_files: usize, true, default "100000";
     /// The maximum size of one file that differs, such as `100m`.
-    max_file: String, false;
+    max_file: String, false, default r#""100m""#;
     /// The maximum size of all files that differ, such as `2g`.
-    max_total: String, false;
+    max_total: String, false, default r#""2g""#;
     /// The maximum depth of nested directories.
-    max_depth: usize, true;
+    max_depth: usize, true, default "256";
     /// The maximum duration of a collection, such as `10m`.
-    max_time: String, false;
+    max_time: String, false, default r#""10m""#;
 }
 
 /// The keys of a command: one, or a list.
@@ -276,6 +314,18 @@ pub enum ClaudeConfigMode {
     None,
 }
 
+/// The sandboxes that are kept when the agent ends without a change to review.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeepMode {
+    /// Those with anything that a person could miss: commits, stashes, ignored files, a conversation.
+    #[default]
+    Auto,
+    Always,
+    /// No sandbox without a change.
+    Changed,
+}
+
 /// The source of a workspace's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -326,6 +376,33 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Lists every setting with its value and origin.
+    ///
+    /// # Errors
+    /// Those of [`Settings::load`].
+    pub fn list_values(env: impl Fn(&str) -> Option<String>) -> Result<Vec<SettingValue>, ConfigError> {
+        Self::load(&env)?;
+        let path = config_path();
+        let text = path.as_ref().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+        // The file was just parsed without an error.
+        let table: toml::Table = text.parse().unwrap_or_default();
+        let list = |info: &SettingInfo| {
+            let variable = format!("AIRLOCK_{}", info.name.to_uppercase());
+            let (value, origin) = match (env(&variable).filter(|value| !value.is_empty()), table.get(info.name), &path)
+            {
+                (Some(value), _, _) => {
+                    let is_number = KEYS.contains(&(info.name, true));
+                    let text = if is_number { value } else { toml::Value::String(value).to_string() };
+                    (Some(text), SettingOrigin::Variable(variable))
+                }
+                (None, Some(value), Some(path)) => (Some(value.to_string()), SettingOrigin::File(path.clone())),
+                _ => ((info.kind == "default").then(|| info.sample.to_owned()), SettingOrigin::Default),
+            };
+            SettingValue { name: info.name, value, origin }
+        };
+        Ok(SETTINGS.iter().map(list).collect())
+    }
+
     fn parse(text: &str, source: &str) -> Result<Self, ConfigError> {
         let wrong = |problem: String, suggestion| ConfigError { place: source.to_owned(), problem, suggestion };
         let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| wrong(e.message().to_owned(), None))?;
@@ -346,6 +423,19 @@ impl Settings {
         }
         table.try_into().map_err(|e: toml::de::Error| wrong(e.message().to_owned(), None))
     }
+}
+
+/// Returns a configuration file in which every setting is a comment.
+#[must_use]
+pub fn commented_file() -> String {
+    let mut text = String::from(
+        "# The configuration of Airlock. Each setting is here as a comment, with its default or an example.\n# `airlock config show --origin` lists the values in use; docs/settings.md has all details.\n",
+    );
+    for info in SETTINGS {
+        let note = if info.kind == "example" { " For example:" } else { "" };
+        text += &format!("\n# {}{note}\n# {} = {}\n", info.description.trim(), info.name, info.sample);
+    }
+    text
 }
 
 /// Returns the path of the configuration file.
@@ -420,6 +510,25 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_setting_is_described_and_has_a_valid_sample() {
+        let page = include_str!("../docs/settings.md");
+        for info in SETTINGS {
+            assert!(page.contains(&format!("\n| `{}` |", info.name)), "docs/settings.md has no row for {}", info.name);
+            let one = format!("{} = {}", info.name, info.sample);
+            Settings::parse(&one, "sample").unwrap_or_else(|error| panic!("{one}: {error}"));
+            assert!(info.kind == "default" || info.kind == "example");
+            assert!(info.description.trim().ends_with('.'), "{}", info.name);
+        }
+        let all = commented_file()
+            .lines()
+            .filter_map(|line| line.strip_prefix("# ").filter(|l| l.contains(" = ") && !l.contains(", ")))
+            .collect::<Vec<_>>()
+            .join("\n");
+        Settings::parse(&all, "file").expect("valid together");
+        assert_eq!(Settings::parse(&commented_file(), "file"), Ok(Settings::default()));
+    }
 
     #[test]
     fn sizes_and_durations_without_unit_need_no_quotes() {

@@ -273,6 +273,8 @@ pub(super) enum Command {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
+    /// Make commits, a stash, a worktree or ignored files of a sandbox changes to review
+    Bring(BringArgs),
     /// Show the requests of a sandbox to the network
     Log {
         /// Name of the sandbox [default: the only one, or the only undecided one]
@@ -314,6 +316,9 @@ pub(super) enum Command {
     /// Manage the agent image
     #[command(subcommand)]
     Image(ImageVerb),
+    /// Show the settings, or create a configuration file
+    #[command(subcommand)]
+    Config(ConfigVerb),
     /// Check the engine, hardening, disk, image, credential and terminal, and suggest fixes
     Doctor {
         /// Print JSON
@@ -330,6 +335,20 @@ fn without_default(arg: clap::Arg) -> clap::Arg {
         Some((help, _)) if is_kept => arg.help(help.to_owned()),
         _ => arg,
     }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BringArgs {
+    /// Name of the sandbox
+    pub name: String,
+    /// Branch, commit or stash of the sandbox, or the path of a worktree in it
+    ///
+    /// The files of the sandbox become those of the commit. What they were before is a branch in the sandbox.
+    #[arg(value_name = "REF|WORKTREE")]
+    pub what: Option<std::ffi::OsString>,
+    /// Collect ignored files of the sandbox as well: a path, a directory or a glob
+    #[arg(long, value_name = "GLOB")]
+    pub include: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -496,6 +515,21 @@ pub(super) struct RecoverArgs {
     /// Write the remaining files
     #[arg(long = "continue", group = "way")]
     pub complete: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigVerb {
+    /// List all settings with their values
+    Show {
+        /// Show the file or the variable that each value comes from
+        #[arg(long)]
+        origin: bool,
+        /// Print the settings as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Create a configuration file in which every setting is a comment
+    Init,
 }
 
 #[derive(Debug, Subcommand)]

@@ -25,7 +25,8 @@ use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
 use commands::{
-    apply, diff, doctor, gc, hosts, image, link, log, ls, port, recover, resume, review, rm, run, setup, status, undo,
+    apply, bring, config, diff, doctor, gc, hosts, image, link, log, ls, port, recover, resume, review, rm, run, setup,
+    status, undo,
 };
 use error::{CliError, EXIT_INTERNAL, ErrorKind};
 use output::Output;
@@ -87,6 +88,7 @@ fn run_subcommand(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, CliError> 
         Some(Command::Status { name, json }) => status::run_status(name.as_deref(), json, output),
         Some(Command::Gc { dry_run, json }) => gc::run_gc(dry_run, json, output),
         Some(Command::Rm { names, force }) => rm::run_rm(&names, force, output),
+        Some(Command::Bring(args)) => bring::run_bring(args, output),
         Some(Command::Log { name, denied, follow, json }) => {
             log::run_log(name.as_deref(), log::LogOptions { denied, follow, json }, output)
         }
@@ -96,6 +98,7 @@ fn run_subcommand(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, CliError> 
         Some(Command::Link { dir, remove }) => link::run_link(dir.as_deref(), remove, output),
         Some(Command::Setup(args)) => setup::run_setup(&args, output),
         Some(Command::Image(verb)) => image::run_image(verb, output),
+        Some(Command::Config(verb)) => config::run_config(&verb, output),
         Some(Command::Doctor { json }) => doctor::run_doctor(json, output),
     }
 }

@@ -47,7 +47,7 @@ pub enum RouteCredential {
     Variable(String),
     /// The output of a shell command, without the line break at its end.
     Command(String),
-    /// The credential itself.
+    /// The credential as it is sent.
     Value(String),
 }
 

@@ -135,7 +135,8 @@ fn sandbox_resumes_after_all_is_applied() {
     ----- stderr -----
     airlock: 1 of 1 file applied. Undo: airlock undo mix · All changes are decided. Next: airlock resume mix, or airlock rm mix
     airlock: mix also contains branch feature, ignored new files (target/): never applied, kept until `airlock rm mix`
-    airlock: to save ignored files, run `airlock resume mix --review never -- tar c -- target > mix.tar`
+    airlock: to review commits, a stash or a worktree, run `airlock bring mix REF|WORKTREE`
+    airlock: to review ignored files, run `airlock bring mix --include target`
     ");
     let look = "git log -1 --format=%s feature; cat target/x; tail -n 1 a.txt; echo second >> a.txt";
     let out = repo.airlock(&["resume", "mix", "--review", "never", "--", "sh", "-c", look]).ok().stdout;
@@ -251,4 +252,61 @@ fn submodule_commits_are_named() {
     let ran = run_script(&repo, "sm", script);
     assert!(ran.stderr.contains("commits in the submodule sub"), "{}", ran.stderr);
     assert_eq!(repo.changes("sm"), [("sub/a.txt".into(), "modified".into())]);
+}
+
+#[test]
+fn commits_stashes_and_worktrees_become_changes() {
+    let repo = TestRepo::new();
+    repo.write(".gitignore", ".claude/worktrees\ntarget\n");
+    repo.commit();
+    let script = "
+        git checkout -qb feature; echo feature > feature.txt; echo changed > a.txt; git add -A; git commit -qm feature
+        git checkout -q main; echo stashed > c.txt; echo untracked > untracked.txt; git stash -qu
+        git worktree add -q .claude/worktrees/w -b other; echo in-worktree > .claude/worktrees/w/w.txt
+        echo pending > pending.txt; mkdir target; echo result > target/out
+        mkdir -p .git/hooks; printf '#!/bin/sh\\ntouch /home/agent/hooked\\n' > .git/hooks/post-checkout; chmod +x .git/hooks/post-checkout";
+    let ran = run_script(&repo, "w", script);
+    let hint = "to review commits, a stash or a worktree, run `airlock bring w REF|WORKTREE`";
+    assert!(ran.stderr.contains(hint), "{}", ran.stderr);
+    let change = |path: &str, kind: &str| (path.to_owned(), kind.to_owned());
+    let bring = |args: &[&str]| repo.airlock(&[&["bring", "w"], args].concat());
+
+    bring(&[]).expect_failure(2, &["nothing to bring is named", "branch", "airlock bring w BRANCH"]);
+    let unknown = bring(&["missing"]);
+    assert_eq!(unknown.status, 1, "{}", unknown.stderr);
+    for words in ["neither a commit nor a worktree missing; it has:", "  feature  feature", "  stash  WIP on main"] {
+        assert!(unknown.stderr.contains(words), "{}", unknown.stderr);
+    }
+    assert_eq!(repo.changes("w"), [change("pending.txt", "added")], "nothing is changed then");
+
+    let feature = bring(&["feature"]).ok();
+    assert!(feature.stderr.contains("are the branch before-bring-1 of the sandbox"), "{}", feature.stderr);
+    assert_eq!(repo.changes("w"), [change("a.txt", "modified"), change("feature.txt", "added")]);
+    bring(&["stash@{0}"]).ok();
+    assert_eq!(repo.changes("w"), [change("c.txt", "modified"), change("untracked.txt", "added")]);
+    bring(&[".claude/worktrees/w"]).ok();
+    assert_eq!(repo.changes("w"), [change("w.txt", "added")]);
+    bring(&["before-bring-1"]).ok();
+    assert_eq!(repo.changes("w"), [change("pending.txt", "added")]);
+    bring(&["--include", "target"]).ok();
+    assert_eq!(repo.changes("w"), [change("pending.txt", "added"), change("target/out", "added")]);
+    repo.airlock(&["apply", "w", "--accept-all"]).ok();
+    assert_eq!((repo.read("pending.txt").as_str(), repo.read("target/out").as_str()), ("pending\n", "result\n"));
+    // Nothing of it ran here, and options cannot be names.
+    assert!(!repo.directory().join("home/hooked").exists());
+    bring(&["--", "--exec=touch x"]).expect_failure(1, &["neither a commit nor a worktree"]);
+    bring(&["--include", "["]).expect_failure(1, &["--include"]);
+}
+
+#[test]
+fn kept_sandboxes_follow_the_setting() {
+    let mut repo = TestRepo::new();
+    let count = |repo: &TestRepo| repo.airlock(&["ls", "--json"]).ok().stdout.matches("\"verb\"").count();
+    let script = "git branch work; git commit -q --allow-empty -m x";
+    for (keep, expected) in [("changed", 0), ("auto", 1), ("always", 2)] {
+        repo.set("AIRLOCK_KEEP", keep);
+        let script = if keep == "always" { "true" } else { script };
+        repo.airlock(&["run", "--", "sh", "-c", script]).ok();
+        assert_eq!(count(&repo), expected, "{keep}");
+    }
 }

@@ -8,6 +8,7 @@ mod changeset;
 mod claude;
 mod clients;
 mod collect;
+mod config;
 mod consent;
 mod containment;
 mod decision_file;

@@ -1,6 +1,8 @@
 //! The subcommands, one module each. `run` uses `image` to build the agent image; no other module imports another.
 
 pub(super) mod apply;
+pub(super) mod bring;
+pub(super) mod config;
 pub(super) mod diff;
 pub(super) mod doctor;
 pub(super) mod gc;

@@ -21,8 +21,12 @@ pub(crate) fn run_resume(args: ResumeArgs, before: AgentOptions, output: Output)
         print_stdout(&text)?;
         return Ok(0);
     }
-    let round =
-        ResumeOptions { agent: args.agent.with_defaults(before), args: args.args, feedback, home_copies: Vec::new() };
+    let round = ResumeOptions {
+        agent: args.agent.with_defaults(before),
+        args: args.args,
+        feedback,
+        ..ResumeOptions::default()
+    };
     run_rounds(&repo.host, Round::Resume { sandbox, options: Box::new(round) }, output)
 }
 

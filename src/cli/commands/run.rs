@@ -18,7 +18,7 @@ use crate::cli::ops::claude_on_host::answer_on_host;
 use crate::cli::ops::conversation::find_conversation;
 use crate::cli::ops::end_summary::{print_run_notes, print_summary, trim_cache};
 use crate::cli::ops::find_setup::{find_setup, is_setup_accepted};
-use crate::cli::ops::holdings::{describe_holdings, ignored_files_hint};
+use crate::cli::ops::holdings::{bring_hints, describe_holdings};
 use crate::cli::ops::inner_sandbox::turn_off_inner_sandbox;
 use crate::cli::ops::network::{bind_port, describe_network, plan_network};
 use crate::cli::ops::offer_review::is_review_wanted;
@@ -33,7 +33,7 @@ use crate::cli::ops::user_config::{SandboxConfig, read_sandbox_config};
 use crate::cli::ops::worktree_include::requested_includes;
 use crate::cli::output::{Output, format_count, print_stderr};
 use crate::cli::progress::Progress;
-use crate::config::Settings;
+use crate::config::{KeepMode, Settings};
 use crate::core::clock::seconds_since_epoch;
 use crate::core::name::SandboxName;
 use crate::core::progress::ProgressCounter;
@@ -78,7 +78,7 @@ fn continue_conversation(
     let home_copies = bring_files(&mut args, parsed, place, output)?;
     // The conversation is named by its ID, which is known.
     let args = parsed.without_conversation(&args);
-    let options = Box::new(ResumeOptions { agent: options.agent, args, feedback: None, home_copies });
+    let options = Box::new(ResumeOptions { agent: options.agent, args, home_copies, ..ResumeOptions::default() });
     run_rounds(&repo.host, Round::Resume { sandbox, options }, output)
 }
 
@@ -233,7 +233,9 @@ fn run_sandbox(
     })?;
     let has_talked = finished.network.as_ref().is_some_and(|network| network.model.answered > 0);
     let holds = describe_holdings(&finished.sandbox.record, &finished.changes.ignored, has_talked);
-    let has_no_changes = finished.changes.is_empty() && !options.keep;
+    let keep = settings.keep.unwrap_or_default();
+    let holds = holds.filter(|_| keep != KeepMode::Changed);
+    let has_no_changes = finished.changes.is_empty() && !options.keep && keep != KeepMode::Always;
     print_run_notes(&finished, has_no_changes && holds.is_none(), output);
     trim_cache(&finished, &settings, output)?;
     let status = u8::try_from(finished.exit).unwrap_or(FAILED);
@@ -253,7 +255,7 @@ fn run_sandbox(
         print_stderr(&format!("airlock: {name} changed no files, but is kept because it contains {holds}\n"));
         let how = if sandbox.record.verb == "claude" { "" } else { " -- COMMAND" };
         print_stderr(&format!("airlock: next: airlock resume {name}{how}, or airlock rm {name}\n"));
-        if let Some(hint) = ignored_files_hint(name.as_str(), &finished.changes.ignored) {
+        for hint in bring_hints(&sandbox.record, &finished.changes.ignored) {
             output.print_status(&hint);
         }
         return Ok(status);

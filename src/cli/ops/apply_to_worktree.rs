@@ -8,7 +8,7 @@ use serde_json::json;
 use super::apply_context::{ApplyContext, print_report, report_apply_error, warn_interrupted};
 use super::apply_options::ApplyOptions;
 use super::decided::is_decided;
-use super::holdings::{describe_holdings, ignored_files_hint};
+use super::holdings::{bring_hints, describe_holdings};
 use super::policy::{CONFIGURED, configured_rules};
 use super::risk_check::{RiskChecker, WrittenContent};
 use super::selected_changes::{load_needed_rounds, retired_selection, select_changes};
@@ -165,7 +165,7 @@ pub(crate) fn apply_to_worktree(
         if let Some(holds) = describe_holdings(&sandbox.record, &ignored, false) {
             output
                 .print_status(&format!("{name} also contains {holds}: never applied, kept until `airlock rm {name}`"));
-            if let Some(hint) = ignored_files_hint(name.as_str(), &ignored) {
+            for hint in bring_hints(&sandbox.record, &ignored) {
                 output.print_status(&hint);
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::draft::join_renames;
-use super::holdings::{describe_holdings, hidden_files_message, ignored_files_hint};
+use super::holdings::{bring_hints, describe_holdings, hidden_files_message};
 use super::network::{cache_limit, find_cache};
 use crate::changes::Severity;
 use crate::cli::error::CliError;
@@ -127,7 +127,7 @@ pub(crate) fn print_summary(finished: &RunResult, output: Output) -> Result<(), 
     if let Some(holds) = describe_holdings(&finished.sandbox.record, &changes.ignored, false) {
         let name = finished.sandbox.record.name.as_str();
         output.print_status(&format!("{name} also contains {holds}: never applied, kept until `airlock rm {name}`"));
-        if let Some(hint) = ignored_files_hint(name, &changes.ignored) {
+        for hint in bring_hints(&finished.sandbox.record, &changes.ignored) {
             output.print_status(&hint);
         }
     }

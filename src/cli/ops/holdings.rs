@@ -16,12 +16,20 @@ pub(crate) fn hidden_files_message(changes: &Changeset) -> String {
 /// Maximum number of ignored paths that are named.
 const MAX_NAMED_PATHS: usize = 3;
 
-/// Returns the command that writes ignored files of a sandbox to an archive, which the user can inspect before unpacking
-/// it.
-pub(crate) fn ignored_files_hint(name: &str, ignored: &IgnoredPaths) -> Option<String> {
-    let first = ignored.first.first()?;
-    let word = quote_shell_word(first.path.as_bytes());
-    Some(format!("to save ignored files, run `airlock resume {name} --review never -- tar c -- {word} > {name}.tar`"))
+/// Returns the commands that make work besides the changes reviewable.
+pub(crate) fn bring_hints(record: &SandboxRecord, ignored: &IgnoredPaths) -> Vec<String> {
+    let name = &record.name;
+    let mut hints = Vec::new();
+    let is_commit =
+        |text: &&String| ["branch", "commits on", "stash", "worktree"].iter().any(|word| text.contains(word));
+    if record.other_contents.iter().any(|text| is_commit(&text)) {
+        hints.push(format!("to review commits, a stash or a worktree, run `airlock bring {name} REF|WORKTREE`"));
+    }
+    if let Some(first) = ignored.first.first() {
+        let word = quote_shell_word(first.path.as_bytes());
+        hints.push(format!("to review ignored files, run `airlock bring {name} --include {word}`"));
+    }
+    hints
 }
 
 /// Lists what a sandbox holds that is in none of its changes. Returns `None` if nothing would be missed. A conversation

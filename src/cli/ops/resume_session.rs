@@ -40,12 +40,17 @@ pub(crate) struct ResumeOptions {
     pub args: Vec<String>,
     /// The feedback of the review.
     pub feedback: Option<Feedback>,
+    /// A command to run without a network in place of the agent, whose configuration is kept.
+    pub command: Option<Vec<String>>,
     /// Copies of the user's files that the arguments name.
     pub home_copies: Vec<HomeCopy>,
 }
 
 /// Returns the command to run in a resumed sandbox.
 fn resume_command(record: &SandboxRecord, round: &ResumeOptions, tty: bool) -> Result<Vec<String>, CliError> {
+    if let Some(command) = &round.command {
+        return Ok(command.clone());
+    }
     let name = &record.name;
     let args = round.args.iter().cloned();
     let has_arg = |words: &[&str]| round.args.iter().any(|arg| words.contains(&arg.split('=').next().unwrap_or(arg)));
@@ -152,14 +157,14 @@ fn run_agent(
         }
         SandboxState::Running | SandboxState::Collected { .. } => {}
     }
-    if record.verb == "shell" && round.args.is_empty() && !tty {
+    if record.verb == "shell" && round.args.is_empty() && round.command.is_none() && !tty {
         return Err(
             CliError::usage("a shell needs a terminal").with_hint(format!("run `airlock resume {name} -- COMMAND…`"))
         );
     }
     let mut command = resume_command(&record, round, tty)?;
     let mut home_copies = round.home_copies.clone();
-    if record.verb == "claude" {
+    if record.verb == "claude" && round.command.is_none() {
         turn_off_inner_sandbox(&mut command, &mut home_copies, host, &record.base)?;
     }
     let settings = load_settings()?;
@@ -177,8 +182,13 @@ fn run_agent(
             None => new_agent_config(&settings, &AgentOptions::default(), default_level, info.memory)?,
         };
         let config = with_overrides(previous, &flags, &round.agent)?;
-        let ports = config.network.ports.iter().map(|spec| bind_port(*spec)).collect::<Result<Vec<_>, _>>()?;
-        let mut network = plan_network(&config.network, &settings, verb, host, output)?;
+        let no_ports = Vec::new();
+        let wanted_ports = if round.command.is_some() { &no_ports } else { &config.network.ports };
+        let ports = wanted_ports.iter().map(|spec| bind_port(*spec)).collect::<Result<Vec<_>, _>>()?;
+        let mut network = match round.command {
+            Some(_) => None,
+            None => plan_network(&config.network, &settings, verb, host, output)?,
+        };
         if let Some(network) = &mut network {
             network.read_requests(host, &record.base)?;
             if verb == "claude" {
@@ -202,10 +212,10 @@ fn run_agent(
             image: image.id,
             image_volumes: image.volumes,
             agent_config: config.clone(),
-            tty,
+            tty: tty && round.command.is_none(),
             network,
             ports,
-            forwards: config.network.forwards.clone(),
+            forwards: if round.command.is_some() { Vec::new() } else { config.network.forwards.clone() },
             policy,
             home_copies,
             claude_json: Default::default(),
