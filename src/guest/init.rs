@@ -6,7 +6,7 @@
 //! the command, and no process of the agent's user can trace this process.
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal as _, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -53,6 +53,8 @@ const SIG_IGN: usize = 1;
 const SIGKILL: i32 = 9;
 const SIGCHLD: i32 = 17;
 const SIGCONT: i32 = 18;
+/// The sequence that reports a stopped command, which the host's filter recognizes.
+const STOPPED: &[u8] = b"\x1b]airlock-stopped\x07";
 const SIGTTOU: i32 = 22;
 const SIGWINCH: i32 = 28;
 const WNOHANG: i32 = 1;
@@ -158,6 +160,7 @@ pub fn run(
                     return ExitCode::from(u8::try_from(status & 0xff).unwrap_or(u8::MAX));
                 }
             }
+            SIGCONT => continue_command(child),
             // SAFETY: the call takes only numbers.
             other => drop(unsafe { kill(child, other) }),
         }
@@ -165,7 +168,7 @@ pub fn run(
 }
 
 /// Reaps all ended processes, and returns the exit status of the command if it is among them. A stopped command is
-/// continued, because no shell in the container could do so later.
+/// reported, because no shell in the container could continue it.
 fn reap_processes(child: i32) -> Option<i32> {
     let mut ended = None;
     loop {
@@ -178,7 +181,7 @@ fn reap_processes(child: i32) -> Option<i32> {
         let (signal, value) = (status & 0x7f, (status >> 8) & 0xff);
         match (pid == child, signal) {
             // A stopped process, see `WIFSTOPPED`.
-            (true, 0x7f) => continue_command(child),
+            (true, 0x7f) => report_stopped(child),
             (true, 0) => ended = Some(value),
             (true, signal) => ended = Some(SIGNALED + signal),
             (false, _) => {}
@@ -186,8 +189,18 @@ fn reap_processes(child: i32) -> Option<i32> {
     }
 }
 
-fn continue_command(child: i32) {
+/// Reports that the command has stopped. On a terminal, the host continues it by SIGCONT, after it was suspended itself if
+/// the user wanted that.
+fn report_stopped(child: i32) {
+    if io::stdin().is_terminal() {
+        let _ = io::stderr().write_all(STOPPED);
+        return;
+    }
     let _ = io::stderr().write_all(b"\r\nairlock: a sandbox has no job control; the command continues\r\n");
+    continue_command(child);
+}
+
+fn continue_command(child: i32) {
     // SAFETY: the calls take only numbers. SIGTTOU is blocked in this process.
     unsafe {
         tcsetpgrp(0, child);

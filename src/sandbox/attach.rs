@@ -29,6 +29,8 @@ const ENGINE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Number of presses of Ctrl-C, and the time within which they must occur, to end an agent that does not react.
 const CTRL_C_PRESSES: usize = 3;
 const CTRL_C_WINDOW: Duration = Duration::from_secs(1);
+/// Time after Ctrl-Z within which an agent that stops does so because of it. Claude Code prepares its terminal before.
+const SUSPEND_WINDOW: Duration = Duration::from_secs(5);
 /// Grace period of an agent that is ended by Ctrl-C.
 const CTRL_C_GRACE: Duration = Duration::from_secs(2);
 
@@ -76,6 +78,8 @@ pub(crate) async fn attach_agent(
     let _raw = tty.then(RawModeGuard::enter_raw_mode).transpose()?;
     let (mut keys, reader) = KeyReader::start_thread(tty)?;
     let end_requested = Arc::clone(&reader.end_requested);
+    let suspend_typed = Arc::clone(&reader.suspend_typed);
+    let (stops, stopped) = mpsc::unbounded_channel();
     let mut input = attached.input;
     let input_task = tokio::spawn(async move {
         while let Some(bytes) = keys.recv().await {
@@ -91,12 +95,13 @@ pub(crate) async fn attach_agent(
     let effect = Arc::new(Mutex::new(TerminalEffect::default()));
     let sizes = tty.then(|| follow_size(engine, agent));
     let output = tokio::select! {
-        result = copy_output(attached.output, terminal.unwrap_or_default(), Arc::clone(&effect)) => result,
+        result = copy_output(attached.output, terminal.unwrap_or_default(), Arc::clone(&effect), stops) => result,
         // The agent was killed, but its output does not end, because the reader of our stdout has stopped.
         () = end_on_signal(engine, agent, signals) => Ok(false),
         () = end_on_keys(engine, agent, &end_requested) => Ok(false),
         // The agent was stopped, but its output does not end.
         () = watch => Ok(false),
+        () = follow_stops(engine, agent, stopped, &suspend_typed) => unreachable!("it follows for ever"),
         () = async { match sizes { Some(sizes) => sizes.await, None => std::future::pending().await } } => unreachable!("it follows for ever"),
     };
     input_task.abort();
@@ -161,11 +166,36 @@ async fn follow_size(engine: &dyn Engine, agent: &str) {
     }
 }
 
+/// Suspends this process when the agent was stopped after the user pressed Ctrl-Z, and continues the agent afterwards. An
+/// agent that stops by itself, or that nothing could resume, is continued at once.
+async fn follow_stops(
+    engine: &dyn Engine,
+    agent: &str,
+    mut stopped: mpsc::UnboundedReceiver<()>,
+    suspend_typed: &Mutex<Option<Instant>>,
+) {
+    while stopped.recv().await.is_some() {
+        let typed = suspend_typed.lock().ok().and_then(|mut typed| typed.take());
+        let is_wanted = typed.is_some_and(|time| time.elapsed() < SUSPEND_WINDOW) && !terminal::is_orphan();
+        if is_wanted {
+            let _ = terminal::suspend_with_agent();
+        } else {
+            let _ = io::stderr().write_all(b"\r\nairlock: the agent stopped by itself; it continues\r\n");
+        }
+        if let Some((columns, rows)) = terminal::terminal_size() {
+            let _ = engine.resize_terminal(agent, columns, rows).await;
+        }
+        let _ = tokio::time::timeout(ENGINE_TIMEOUT, engine.signal_container(agent, "SIGCONT")).await;
+    }
+    std::future::pending::<()>().await;
+}
+
 /// Copies output until it ends; returns `false` if the reader of our stdout is gone first.
 async fn copy_output(
     mut output: std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<OutputChunk, EngineError>> + Send>>,
     scrollback: Scrollback,
     effect: Arc<Mutex<TerminalEffect>>,
+    stops: mpsc::UnboundedSender<()>,
 ) -> Result<bool, SandboxError> {
     // The channel is bounded: output waits here for a slow terminal instead of filling memory.
     let (sender, queue) = mpsc::channel::<OutputChunk>(8);
@@ -173,7 +203,7 @@ async fn copy_output(
     // The thread is not joined, because it may be stuck in a write forever.
     std::thread::Builder::new()
         .name("output".into())
-        .spawn(move || done.send(write_output(queue, scrollback, &effect)))?;
+        .spawn(move || done.send(write_output(queue, scrollback, &effect, &stops)))?;
     let mut failed = None;
     while let Some(chunk) = output.next().await {
         match chunk {
@@ -203,6 +233,7 @@ fn write_output(
     mut queue: mpsc::Receiver<OutputChunk>,
     scrollback: Scrollback,
     effect: &Mutex<TerminalEffect>,
+    stops: &mpsc::UnboundedSender<()>,
 ) -> io::Result<()> {
     let new_stream = |is_terminal| OutputStream::new(is_terminal, scrollback);
     let (mut out, mut err) = (new_stream(io::stdout().is_terminal()), new_stream(io::stderr().is_terminal()));
@@ -212,6 +243,10 @@ fn write_output(
                 OutputChunk::Stdout(bytes) => {
                     let mut stdout = io::stdout().lock();
                     stdout.write_all(&out.filter_output(&bytes)).and_then(|()| stdout.flush())?;
+                    if out.filter.as_mut().is_some_and(OutputFilter::take_stopped) {
+                        // The receiver ends with the agent.
+                        let _ = stops.send(());
+                    }
                 }
                 OutputChunk::Stderr(bytes) => io::stderr().lock().write_all(&err.filter_output(&bytes))?,
             }
@@ -276,7 +311,8 @@ impl CtrlCDetector {
     fn detect_presses(&mut self, typed: &[u8], now: Instant) -> bool {
         // A byte, or a sequence if the agent has enabled a keyboard protocol.
         let bytes = memchr::memchr_iter(0x03, typed).count();
-        let sequences = memchr::memmem::find_iter(typed, b"\x1b[").filter(|at| is_ctrl_c(&typed[at + 2..])).count();
+        let sequences =
+            memchr::memmem::find_iter(typed, b"\x1b[").filter(|at| is_ctrl_key(&typed[at + 2..], C)).count();
         let n = bytes + sequences;
         self.pressed.extend(std::iter::repeat_n(now, n));
         self.pressed.retain(|at| now.saturating_duration_since(*at) < CTRL_C_WINDOW);
@@ -284,12 +320,20 @@ impl CtrlCDetector {
     }
 }
 
-/// Returns whether Ctrl-C was pressed, given the text after the start of a sequence.
+/// The letters C and Z, and those on the same keys of a Cyrillic layout.
+const C: [u32; 2] = [99, 1089];
+const Z: [u32; 2] = [122, 1103];
+
+/// Returns whether Ctrl-Z was pressed.
+fn has_ctrl_z(typed: &[u8]) -> bool {
+    typed.contains(&0x1a) || memchr::memmem::find_iter(typed, b"\x1b[").any(|at| is_ctrl_key(&typed[at + 2..], Z))
+}
+
+/// Returns whether Ctrl was pressed with a key, given the text after the start of a sequence.
 ///
 /// The text is `99;5u` (kitty's protocol, possibly with other modifiers, an event and the key of another layout) or
 /// `27;5;99~` (xterm's).
-fn is_ctrl_c(text: &[u8]) -> bool {
-    const C: [u32; 2] = [99, 1089];
+fn is_ctrl_key(text: &[u8], letters: [u32; 2]) -> bool {
     const CTRL: u32 = 4;
     const RELEASE: u32 = 3;
     let Some(end) = text.iter().position(|b| (0x40..=0x7e).contains(b)) else { return false };
@@ -309,7 +353,7 @@ fn is_ctrl_c(text: &[u8]) -> bool {
         _ => return false,
     };
     let held_modifiers = modifiers.first().map_or(0, |n| n.saturating_sub(1));
-    held_modifiers & CTRL != 0 && modifiers.get(1) != Some(&RELEASE) && keys.iter().any(|key| C.contains(key))
+    held_modifiers & CTRL != 0 && modifiers.get(1) != Some(&RELEASE) && keys.iter().any(|key| letters.contains(key))
 }
 
 /// A thread that reads typed or piped input.
@@ -318,6 +362,8 @@ struct KeyReader {
     thread: std::thread::JoinHandle<u64>,
     /// Notified when the user insists that the agent ends.
     end_requested: Arc<tokio::sync::Notify>,
+    /// The time of the last Ctrl-Z.
+    suspend_typed: Arc<Mutex<Option<Instant>>>,
 }
 
 impl KeyReader {
@@ -331,6 +377,8 @@ impl KeyReader {
         let mut stdin = terminal::stdin_unbuffered()?;
         let end_requested = Arc::new(tokio::sync::Notify::new());
         let notify = Arc::clone(&end_requested);
+        let suspend_typed = Arc::<Mutex<Option<Instant>>>::default();
+        let suspend = Arc::clone(&suspend_typed);
         let read = move || {
             let (mut answers, mut detector) = (TerminalAnswers::default(), CtrlCDetector::default());
             if !tty && stdin.is_terminal() {
@@ -353,6 +401,11 @@ impl KeyReader {
                             if detector.detect_presses(&buffer[..n], Instant::now()) {
                                 notify.notify_one();
                             }
+                            if has_ctrl_z(&buffer[..n])
+                                && let Ok(mut suspend) = suspend.lock()
+                            {
+                                *suspend = Some(Instant::now());
+                            }
                         }
                         if sender.blocking_send(buffer[..n].to_vec()).is_err() {
                             return answers.attribute_count();
@@ -364,7 +417,7 @@ impl KeyReader {
             }
         };
         let thread = std::thread::Builder::new().name("stdin".into()).spawn(read)?;
-        Ok((keys, Self { wake, thread, end_requested }))
+        Ok((keys, Self { wake, thread, end_requested, suspend_typed }))
     }
 
     /// Ends the thread, and returns the number of answers to DA1. The next reader of the terminal then gets every key.
@@ -396,5 +449,6 @@ mod tests {
         assert!(detects_presses(&[(0, b"\x1b[99;133u"), (1, b"\x1b[99;5:1u"), (2, b"\x1b[1089::99;5u")]));
         assert!(!detects_presses(&[(0, b"\x1b[99;5:3u\x1b[99;5:3u\x1b[99;5:3u")]));
         assert!(!detects_presses(&[(0, b"\x1b[99;2u\x1b[98;5u\x1b[5;5~\x1b[")]));
+        assert!(has_ctrl_z(b"a\x1a") && has_ctrl_z(b"\x1b[122;5u") && !has_ctrl_z(b"\x1b[122;5:3u z\x1b[99;5u"));
     }
 }

@@ -27,6 +27,8 @@ const MAX_TITLE_CHARS: usize = 200;
 /// bytes.
 const MAX_LINK_BYTES: usize = 900;
 
+/// The command (OSC) by which the launcher reports that the agent was stopped, see `guest/init.rs`.
+const STOPPED: &[u8] = b"airlock-stopped";
 /// Maximum number of titles that an agent may push at once.
 const MAX_TITLES: u32 = 8;
 
@@ -51,6 +53,8 @@ struct EscapeSequenceFilter {
     pushed_titles: u32,
     /// Whether the scrollback may be erased, as Claude Code does when it redraws its screen.
     may_erase_scrollback: bool,
+    /// Whether the launcher has reported that the agent was stopped. An agent can forge the report.
+    is_stopped: bool,
 }
 
 impl OutputFilter {
@@ -91,6 +95,11 @@ impl OutputFilter {
         }
         self.parser.advance(&mut self.sequence_filter, &bytes);
         std::mem::take(&mut self.sequence_filter.out).into_bytes()
+    }
+
+    /// Returns whether the agent was reported as stopped since the last call.
+    pub fn take_stopped(&mut self) -> bool {
+        std::mem::take(&mut self.sequence_filter.is_stopped)
     }
 
     /// Returns the number of dropped sequences of each kind.
@@ -246,6 +255,7 @@ impl vte::Perform for EscapeSequenceFilter {
             String::from_utf8_lossy(&bytes).into_owned()
         };
         match params.first().copied() {
+            Some(STOPPED) if params.len() == 1 => self.is_stopped = true,
             Some(number @ (b"0" | b"2")) => {
                 self.save_title();
                 let title: String = text(1).chars().filter(|c| !is_hidden(*c)).take(MAX_TITLE_CHARS).collect();

@@ -19,7 +19,7 @@ use ratatui::backend::CrosstermBackend;
 use ratatui::layout::Rect;
 use ratatui::{Terminal, TerminalOptions, Viewport};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Signal, getpgid, getpgrp, getppid, getsid, kill_current_process_group};
+use rustix::process::{Signal, kill_current_process_group};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::{SigId, flag, low_level};
 
@@ -122,7 +122,7 @@ pub fn run(app: &mut App<'_>, host: &mut dyn ReviewHost) -> io::Result<ReviewOut
                     wake.suspend_requested.store(false, Ordering::SeqCst);
                     terminal = new_terminal()?;
                 }
-                Effect::Suspend if is_orphan() => app.show_message("there is no shell to return to"),
+                Effect::Suspend if crate::terminal::is_orphan() => app.show_message("there is no shell to return to"),
                 Effect::Suspend => {
                     let _ = kill_current_process_group(Signal::TSTP);
                     break;
@@ -203,13 +203,6 @@ fn clear_lines(out: &mut impl Write) -> io::Result<(u16, u16)> {
     }
     queue!(out, cursor::MoveTo(0, 0))?;
     Ok((columns, rows))
-}
-
-/// Returns whether no shell can resume this process: its parent is in another session or in its own process group.
-fn is_orphan() -> bool {
-    let Some(parent) = getppid() else { return true };
-    let same_session = matches!((getsid(Some(parent)), getsid(None)), (Ok(theirs), Ok(ours)) if theirs == ours);
-    !same_session || getpgid(Some(parent)).is_ok_and(|group| group == getpgrp())
 }
 
 /// Wakes the event loop on keys, signals and messages from workers.

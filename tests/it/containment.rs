@@ -226,7 +226,7 @@ fn command_that_stops_itself_is_continued() {
     // On a terminal, the command is in the foreground again afterwards.
     let script = "kill -STOP $$; read line; echo got $line";
     let mut terminal = Terminal::start(&repo, &["run", "--", "sh", "-c", script]);
-    terminal.shows("the command continues");
+    terminal.shows("it continues");
     terminal.types("word\r");
     terminal.shows("got word");
     assert!(terminal.child.wait().expect("it ends").success());

@@ -4,6 +4,8 @@ use std::process::{Command, Stdio};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::claude::model;
+use crate::support::model::Step;
 use crate::support::{CommandOutput, TestRepo};
 use crate::terminal::Terminal;
 
@@ -164,11 +166,14 @@ fn image_follows_the_configuration() {
     let mut repo = TestRepo::new();
     let default = repo.airlock(&["run", "--", "sh", "-c", "test ! -e /etc/airlock-test-base"]).ok();
     assert!(!default.stderr.contains("building"), "{}", default.stderr);
-    let base =
-        Image::build("airlock-test-base:1", "FROM airlock-agent:latest\nUSER 0\nRUN touch /etc/airlock-test-base\n");
+    // Another base at each run of the test, because the image that is built from it stays for all repositories.
+    let name: &'static str = format!("airlock-test-base:{}", std::process::id()).leak();
+    let base = Image::build(name, "FROM airlock-agent:latest\nUSER 0\nRUN touch /etc/airlock-test-base\n");
     repo.set("AIRLOCK_IMAGE_BASE", base.0);
     let built = repo.airlock(&["run", "--", "cat", "/etc/airlock-test-base"]).ok();
-    assert!(built.stderr.contains("building an agent image from airlock-test-base:1"), "{}", built.stderr);
+    assert!(built.stderr.contains(&format!("building an agent image from {name}")), "{}", built.stderr);
+    let image = built.stderr.split("built ").nth(1).and_then(|rest| rest.split(' ').next()).expect("named").to_owned();
+    let _built = Image(image.leak());
     let again = repo.airlock(&["run", "--", "cat", "/etc/airlock-test-base"]).ok();
     assert!(!again.stderr.contains("building"), "{}", again.stderr);
 }
@@ -251,7 +256,8 @@ fn project_gets_an_image_for_its_files_once() {
     // Other files are another question, which is not asked without a terminal.
     repo.write("package.json", "{}\n");
     repo.commit();
-    let mentioned = repo.airlock(&["claude", "--version"]);
+    let (_runtime, _model) = model(&mut repo, vec![Step::Text("x".into())]);
+    let mentioned = repo.airlock(&["claude", "-p", "x"]);
     assert!(
         mentioned
             .stderr
@@ -263,7 +269,7 @@ fn project_gets_an_image_for_its_files_once() {
     terminal.shows("has Cargo.toml and package.json");
     terminal.types("n\r");
     terminal.child.wait().expect("it ends");
-    assert!(!repo.airlock(&["claude", "--version"]).stderr.contains("--project"));
+    assert!(!repo.airlock(&["claude", "-p", "x"]).stderr.contains("--project"));
     repo.airlock(&["image", "build", "--project"]).ok();
     let ran = repo.airlock(&["run", "--", "npm", "--version"]).ok();
     assert!(!ran.stdout.is_empty());

@@ -1,9 +1,10 @@
 //! Claude Code on a pseudo-terminal, with the screens and keys of a user.
 
-use portable_pty::PtySize;
+use portable_pty::{CommandBuilder, PtySize};
 
 use crate::claude::{greeting, model};
-use crate::support::TestRepo;
+use crate::support::model::Step;
+use crate::support::{AIRLOCK, TestRepo};
 use crate::terminal::Terminal;
 
 #[test]
@@ -131,4 +132,64 @@ fn pty_size_is_set_before_program_starts() {
         terminal.shows("40 100");
         assert!(terminal.child.wait().expect("it ends").success());
     }
+}
+
+/// Starts a shell with job control, and Airlock in it.
+fn start_in_shell(repo: &TestRepo, command: &str) -> Terminal {
+    let mut shell = CommandBuilder::new("bash");
+    shell.args(["--norc", "--noprofile", "-i"]);
+    shell.env("PS1", "shell> ");
+    let mut terminal = Terminal::run(repo, shell);
+    terminal.types(&format!("PS1='shell> '; {AIRLOCK} --review never {command}\r"));
+    terminal
+}
+
+#[test]
+fn ctrl_z_suspends_and_fg_brings_back() {
+    let mut repo = TestRepo::new();
+    let mut terminal = start_in_shell(&repo, "run -- sh -c 'echo re''ady; read x; echo got $x'");
+    terminal.shows("ready");
+    for _ in 0..2 {
+        terminal.types("\x1a");
+        terminal.shows("Stopped");
+        // The terminal belongs to the shell.
+        terminal.types("stty -a | grep -o '.icanon'; echo in-the-sh''ell\r");
+        terminal.shows("in-the-shell");
+        terminal.types("clear; fg\r");
+    }
+    terminal.types("again\r");
+    terminal.shows("got again");
+    // Keys that are typed before Airlock has ended are meant for the agent, and are dropped.
+    terminal.shows("changed nothing, so it is removed");
+    terminal.types("exit\r");
+    terminal.child.wait().expect("it ends");
+
+    // Real Claude Code suspends itself, and draws its screen again.
+    let (_runtime, _model) = model(&mut repo, vec![Step::Text("pong".into())]);
+    let mut terminal = start_in_shell(&repo, "claude");
+    terminal.shows("? for shortcuts");
+    terminal.types("\x1a");
+    terminal.shows("Stopped");
+    terminal.types("clear; echo in-the-sh''ell; fg\r");
+    terminal.shows("? for shortcuts");
+    terminal.types("hello");
+    terminal.shows("hello");
+    terminal.types("\r");
+    terminal.shows("pong");
+    terminal.types("/exit");
+    terminal.shows("/exit");
+    terminal.types("\r");
+    terminal.shows("airlock: next: airlock resume");
+    terminal.types("stty -a | grep -o '.icanon'; exit\r");
+    terminal.child.wait().expect("it ends");
+    assert!(terminal.is_sane());
+
+    // An agent that stops by itself, or forges the report, is continued.
+    let stops = "kill -STOP $$; echo cont''inued; printf '\\033]airlock-stopped\\007'; read x; echo got $x";
+    let mut terminal = Terminal::start(&repo, &["run", "--review", "never", "--", "sh", "-c", stops]);
+    terminal.shows("the agent stopped by itself; it continues");
+    terminal.shows("continued");
+    terminal.types("word\r");
+    terminal.shows("got word");
+    terminal.child.wait().expect("it ends");
 }
