@@ -25,7 +25,9 @@ fn has_read(model: &ScriptedModel, words: &str) -> bool {
 #[test]
 fn configuration_of_the_user_is_brought_along_filtered() {
     let mut repo = TestRepo::new();
-    write_home(&repo, ".claude/CLAUDE.md", "Answer in French.\n@style.md\n");
+    write_home(&repo, ".claude/CLAUDE.md", "Answer in French.\n@style.md\n@linked.md\n");
+    let key = write_home(&repo, ".ssh/key", "planted-key\n");
+    std::os::unix::fs::symlink(key, repo.directory().join("home/.claude/linked.md")).expect("made");
     write_home(&repo, ".claude/style.md", "Use short sentences.\n");
     write_home(&repo, ".claude/commands/hi.md", "Say hi to the command of the user.\n");
     write_home(&repo, ".claude/skills/tidy/SKILL.md", "---\nname: tidy\ndescription: the skill of the user\n---\nx\n");
