@@ -26,16 +26,18 @@ pub struct RemoteServer {
 }
 
 impl McpServers {
-    /// Selects servers of the user's `~/.claude.json` by name. A variable of a program is left out: it may be a credential.
-    #[must_use]
-    pub fn select_servers(claude_json: &Value, names: &[String]) -> Self {
+    /// Selects servers of the user's `~/.claude.json` by name: those of the project, or else those of all projects. A variable
+    /// of a program is left out: it may be a credential.
+    ///
+    /// # Errors
+    /// The name that no server has.
+    pub fn select_servers(claude_json: &Value, project: &str, names: &[String]) -> Result<Self, String> {
         let mut found = Self::default();
         for name in names {
-            let Some(server) = claude_json.get("mcpServers").and_then(|servers| servers.get(name)) else {
-                found
-                    .left_out
-                    .push(LeftOut::new(format!("MCP server {name}"), "~/.claude.json has no server of that name"));
-                continue;
+            let of_project = claude_json.get("projects").and_then(|all| all.get(project));
+            let find = |all: &'_ Value| all.get("mcpServers")?.get(name).cloned();
+            let Some(server) = of_project.and_then(find).or_else(|| find(claude_json)) else {
+                return Err(name.clone());
             };
             let text = |key: &str| server.get(key).and_then(Value::as_str).map(str::to_owned);
             let kind = text("type").unwrap_or_else(|| "stdio".into());
@@ -62,7 +64,7 @@ impl McpServers {
                 }
             }
         }
-        found
+        Ok(found)
     }
 }
 
@@ -76,12 +78,15 @@ mod tests {
             "files": {"command": "npx", "args": ["-y", "x"], "env": {"KEY": "secret"}},
             "web": {"type": "http", "url": "https://mcp.example.org/x", "headers": {"Authorization": "Bearer s"}},
             "other": {"command": "y"}, "socket": {"type": "ws", "url": "wss://x"},
-        }});
-        let names = ["files", "web", "socket", "missing"].map(str::to_owned);
-        let found = McpServers::select_servers(&json, &names);
+        }, "projects": {"/p": {"mcpServers": {"local": {"command": "z"}}}}});
+        let names = ["files", "web", "socket"].map(str::to_owned);
+        let found = McpServers::select_servers(&json, "/p", &names).expect("found");
+        let one = |project: &str, name: &str| McpServers::select_servers(&json, project, &[name.to_owned()]);
+        assert_eq!(one("/p", "local").expect("found").local["local"]["command"], "z");
+        assert_eq!((one("/other", "local"), one("/p", "missing")), (Err("local".into()), Err("missing".into())));
         assert_eq!(Value::Object(found.local), serde_json::json!({"files": {"command": "npx", "args": ["-y", "x"]}}));
         assert_eq!(found.remote["web"].headers["Authorization"], "Bearer s");
         let left: Vec<String> = found.left_out.into_iter().map(|left| left.name).collect();
-        assert_eq!(left, ["MCP server files: KEY", "MCP server socket", "MCP server missing"]);
+        assert_eq!(left, ["MCP server files: KEY", "MCP server socket"]);
     }
 }

@@ -134,8 +134,8 @@ fn sandbox_resumes_after_all_is_applied() {
       applied    a.txt
     ----- stderr -----
     airlock: 1 of 1 file applied. Undo: airlock undo mix · All changes are decided. Next: airlock resume mix, or airlock rm mix
-    airlock: mix also contains branch feature, ignored new files (target/): never applied, kept until `airlock rm mix`
-    airlock: to review commits, a stash or a worktree, run `airlock bring mix REF|WORKTREE`
+    airlock: mix also contains branch feature, ignored new files (target/), kept until `airlock rm mix`
+    airlock: to review commits, a stash or a worktree, run `airlock bring mix feature`
     airlock: to review ignored files, run `airlock bring mix --include target`
     ");
     let look = "git log -1 --format=%s feature; cat target/x; tail -n 1 a.txt; echo second >> a.txt";
@@ -266,7 +266,7 @@ fn commits_stashes_and_worktrees_become_changes() {
         echo pending > pending.txt; mkdir target; echo result > target/out
         mkdir -p .git/hooks; printf '#!/bin/sh\\ntouch /home/agent/hooked\\n' > .git/hooks/post-checkout; chmod +x .git/hooks/post-checkout";
     let ran = run_script(&repo, "w", script);
-    let hint = "to review commits, a stash or a worktree, run `airlock bring w REF|WORKTREE`";
+    let hint = "to review commits, a stash or a worktree, run `airlock bring w ";
     assert!(ran.stderr.contains(hint), "{}", ran.stderr);
     let change = |path: &str, kind: &str| (path.to_owned(), kind.to_owned());
     let bring = |args: &[&str]| repo.airlock(&[&["bring", "w"], args].concat());
@@ -274,7 +274,11 @@ fn commits_stashes_and_worktrees_become_changes() {
     bring(&[]).expect_failure(2, &["nothing to bring is named", "branch", "airlock bring w BRANCH"]);
     let unknown = bring(&["missing"]);
     assert_eq!(unknown.status, 1, "{}", unknown.stderr);
-    for words in ["neither a commit nor a worktree missing; it has:", "  feature  feature", "  stash  WIP on main"] {
+    for words in [
+        "error: the sandbox has neither a commit nor a worktree missing\n",
+        "  feature  feature",
+        "  stash@{0}  WIP on main",
+    ] {
         assert!(unknown.stderr.contains(words), "{}", unknown.stderr);
     }
     assert_eq!(repo.changes("w"), [change("pending.txt", "added")], "nothing is changed then");
@@ -286,6 +290,16 @@ fn commits_stashes_and_worktrees_become_changes() {
     assert_eq!(repo.changes("w"), [change("c.txt", "modified"), change("untracked.txt", "added")]);
     bring(&[".claude/worktrees/w"]).ok();
     assert_eq!(repo.changes("w"), [change("w.txt", "added")]);
+    // By its name; work on a detached HEAD is on no branch otherwise.
+    bring(&["w"]).ok();
+    assert_eq!(repo.changes("w"), [change("w.txt", "added")]);
+    let commit = "echo later > later.txt; git add -A; git -c user.name=A -c user.email=a@b commit -qm later";
+    repo.airlock(&["resume", "w", "--review", "never", "--", "sh", "-c", commit]).ok();
+    let kept = bring(&["feature"]).ok();
+    let branch =
+        kept.stderr.split("are the branch ").nth(1).and_then(|rest| rest.split(' ').next()).expect("kept").to_owned();
+    bring(&[&branch]).ok();
+    assert_eq!(repo.changes("w"), [change("later.txt", "added"), change("w.txt", "added")]);
     bring(&["before-bring-1"]).ok();
     assert_eq!(repo.changes("w"), [change("pending.txt", "added")]);
     bring(&["--include", "target"]).ok();

@@ -161,7 +161,7 @@ fn resume_keeps_options_of_first_run() {
     let ran =
         repo.airlock(&["resume", "c", "--env", "SET=z", "--", "sh", "-c", "echo $SET; git checkout -q a.txt; exit 3"]);
     assert_eq!((ran.status, ran.stdout.as_str()), (3, "z\n"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("c has no changes. Next: airlock resume c"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(". Next: airlock resume c"), "{}", ran.stderr);
     assert_eq!(repo.airlock(&["resume", "c", "--", "sh", "-c", "echo $SET"]).ok().stdout, "z\n");
     assert_snapshot!(repo.airlock(&["resume", "c", "--image", "nobody/has-it", "--", "true"]), @"
     status: 125

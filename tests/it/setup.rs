@@ -51,7 +51,11 @@ fn setup_runs_once_and_its_result_is_shared() {
     let expected = format!("one\n{before}none\nnone\n");
     let first = run(&repo, look).ok();
     assert_eq!(first.stdout, expected, "the output of the setup is not the agent's");
-    assert!(first.stderr.contains("this happens once") && first.stderr.contains("\nprepared\n"), "{}", first.stderr);
+    assert!(
+        first.stderr.contains("later sandboxes have its result") && first.stderr.contains("\nprepared\n"),
+        "{}",
+        first.stderr
+    );
     assert!(first.stderr.contains("changed nothing, so it is removed"), "{}", first.stderr);
     for _ in 0..2 {
         let later = run(&repo, look).ok();
@@ -365,7 +369,7 @@ fn gc_keeps_used_layers_and_removes_old_ones_and_orphans() {
     // A volume that is gone is made again.
     let volume = format!("airlock-setup-{}", list_layers(&repo)[0].id);
     assert!(Command::new("docker").args(["volume", "rm", &volume]).status().expect("it runs").success());
-    assert!(run(&repo, "cat deps/lock").ok().stderr.contains("this happens once"));
+    assert!(run(&repo, "cat deps/lock").ok().stderr.contains("later sandboxes have its result"));
     let mut dry = repo.command(AIRLOCK, &["gc", "--dry-run"]);
     dry.env("AIRLOCK_BASES", "9");
     assert!(!CommandOutput::from_command(dry).ok().stderr.contains("airlock-setup-"));

@@ -11,7 +11,8 @@ use crate::cli::ops::rounds::{Round, run_rounds};
 use crate::cli::output::Output;
 use crate::git::Includes;
 
-/// Checks out a commit, the newest stash or the content of a worktree. The files as they were become a branch.
+/// Checks out a commit, a stash or the content of a worktree. The files as they were, and commits that no branch has, become
+/// a branch.
 const SCRIPT: &str = r#"
 set -eu
 exec 1>&2
@@ -25,16 +26,26 @@ save() {
     git -C "$1" add --all
     git -C "$1" commit-tree "$(git -C "$1" write-tree)" -p HEAD -m "files before airlock bring"
 }
-if [ -e "$what/.git" ]; then
-    commit=$(save "$what")
+# A worktree by its path, or by its name: it has what its branch has, and more.
+place=$what
+[ -e "$what/.git" ] || place=$(git worktree list --porcelain | sed -n 's/^worktree //p' | sed 1d | grep "/$what\$" | head -n 1)
+if [ -n "$place" ] && [ -e "$place/.git" ]; then
+    commit=$(save "$place")
 elif ! commit=$(git rev-parse --verify --quiet --end-of-options "$what^{commit}"); then
-    echo "the sandbox has neither a commit nor a worktree $what; it has:"
-    git for-each-ref --format='  %(refname:short)  %(subject)' refs/heads refs/stash
+    echo "error: the sandbox has neither a commit nor a worktree $what"
+    echo "hint: it has:"
+    git for-each-ref --format='  %(refname:short)  %(subject)' refs/heads
+    git stash list --format='  %gd  %s'
     git worktree list | sed 1d | sed 's/^/  /'
     exit 1
 fi
+before=
 if [ -n "$(git status --porcelain)" ]; then
     before=$(save .)
+elif ! git symbolic-ref --quiet HEAD > /dev/null && [ -z "$(git for-each-ref --count=1 --contains HEAD)" ]; then
+    before=$(git rev-parse HEAD)
+fi
+if [ -n "$before" ]; then
     n=1
     while git show-ref --quiet "refs/heads/before-bring-$n"; do n=$((n + 1)); done
     git update-ref "refs/heads/before-bring-$n" "$before"
@@ -45,6 +56,7 @@ git checkout --quiet --force --detach "$commit"
 case $what in stash*)
     if untracked=$(git rev-parse --verify --quiet "$commit^3"); then git checkout --quiet "$untracked" -- .; fi
 esac
+echo "airlock: the files of the sandbox are those of $what now; its HEAD is detached"
 "#;
 
 pub(crate) fn run_bring(args: BringArgs, output: Output) -> Result<u8, CliError> {

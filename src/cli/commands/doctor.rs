@@ -11,6 +11,7 @@ use crate::cli::json::render_json;
 use crate::cli::ops::agent_config::new_agent_config;
 use crate::cli::ops::repo::create_runtime;
 use crate::cli::ops::settings::load_settings;
+use crate::cli::ops::user_config::read_sandbox_config;
 use crate::cli::output::{Output, print_stdout};
 use crate::config::Settings;
 use crate::core::escape::Escaped;
@@ -65,7 +66,12 @@ pub(crate) fn run_doctor(json: bool, output: Output) -> Result<u8, CliError> {
             match new_agent_config(&settings, &AgentOptions::default(), NetworkLevel::None, 1 << 30)
                 .and_then(|_| crate::cli::ops::policy::collect_limits(&settings))
             {
-                Ok(_) => checks.add_good("settings", "the settings are valid"),
+                Ok(_) => match read_sandbox_config(&settings, std::path::Path::new("/")) {
+                    Err(error) if settings.mcp.is_none() => {
+                        checks.add_check("settings", CheckStatus::Broken, error.escaped_message(), None);
+                    }
+                    _ => checks.add_good("settings", "the settings are valid"),
+                },
                 Err(failure) => checks.add_check("settings", CheckStatus::Broken, failure.escaped_message(), None),
             }
             settings

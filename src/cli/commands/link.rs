@@ -23,6 +23,9 @@ pub(crate) fn run_link(dir: Option<&Path>, remove: bool, output: Output) -> Resu
     let is_ours = fs::symlink_metadata(&link).is_ok_and(|metadata| metadata.is_symlink())
         && link.canonicalize().is_ok_and(|target| target == program);
     if remove {
+        if directory.exists() && !directory.is_dir() {
+            return Err(CliError::usage(format!("{} is not a directory", directory.display())));
+        }
         if !is_ours {
             return Err(CliError::failed(format!("{} is not a link of Airlock", link.display())));
         }

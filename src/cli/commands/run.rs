@@ -120,7 +120,7 @@ fn run_sandbox(
         Some(UncommittedArg::Tracked) => UncommittedScope::Tracked,
         Some(UncommittedArg::All) => UncommittedScope::All,
     };
-    let user = if verb == "run" { SandboxConfig::default() } else { read_sandbox_config(&settings)? };
+    let user = if verb == "run" { SandboxConfig::default() } else { read_sandbox_config(&settings, &repo.host.root)? };
     let dirty_scan = DirtyScan::start_scan(repo.host.reopen()?, uncommitted);
     // The memory limit is known once there is an engine.
     let config = new_agent_config(&settings, &options.agent, default_level, 0)?;

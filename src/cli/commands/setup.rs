@@ -17,7 +17,7 @@ use crate::cli::ops::policy::collect_policy;
 use crate::cli::ops::repo::{Repo, create_runtime, format_age};
 use crate::cli::ops::settings::load_settings;
 use crate::cli::ops::setup_layer::find_or_build_layer;
-use crate::cli::output::{Output, format_count, print_stdout};
+use crate::cli::output::{Output, print_stdout};
 use crate::config::Settings;
 use crate::core::escape::Escaped;
 use crate::core::progress::ProgressCounter;
@@ -122,7 +122,7 @@ fn show_setup(repo: &Repo, setup: Option<&Setup>, json: bool) -> Result<u8, CliE
             Some(setup) => {
                 let answer = match setup.find_answer() {
                     Some(true) => "run before the agent",
-                    Some(false) => "declined; to run it, use `airlock setup`",
+                    Some(false) => "not run: it was declined, or it has failed; to run it, use `airlock setup`",
                     None => "not accepted yet; to run it, use `airlock setup`",
                 };
                 format!("setup: `{}` ({}), {answer}\n", Escaped::new(&setup.command), Escaped::new(&setup.origin))
@@ -146,7 +146,7 @@ fn describe_layer(layer: &Layer) -> String {
     if names.is_empty() {
         names.push("nothing".into());
     }
-    let files = format_count(usize::try_from(layer.entries).unwrap_or(usize::MAX), "entry");
+    let files = format!("{} files and directories", layer.entries);
     format!(
         "{} ({}, {files}), made {}, last used {}",
         names.join(", "),

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::base::OverlaySupport;
 use crate::cli::error::CliError;
 use crate::cli::json::{path_text, render_json};
-use crate::cli::ops::holdings::describe_holdings;
+use crate::cli::ops::holdings::{bring_hints, describe_holdings};
 use crate::cli::ops::repo::{Repo, create_runtime, format_age, sandbox_status as state};
 use crate::cli::output::{Output, print_stdout};
 use crate::core::escape::Escaped;
@@ -64,6 +64,9 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
     let ignored = sandbox.read_changeset().ok().flatten().map(|changes| changes.ignored).unwrap_or_default();
     if let Some(holds) = describe_holdings(record, &ignored, true) {
         out += &format!("  contains   {holds}\n");
+    }
+    for hint in bring_hints(record, &ignored) {
+        out += &format!("             {hint}\n");
     }
     for limit in &record.limits_hit {
         out += &format!("  limit      {}\n", Escaped::new(limit));

@@ -163,8 +163,7 @@ pub(crate) fn apply_to_worktree(
         print_result(&plan, sandbox, total, (written, plan.count_files()), (!is_decided).then_some(send), output);
         let ignored = sandbox.read_changeset()?.map(|changes| changes.ignored).unwrap_or_default();
         if let Some(holds) = describe_holdings(&sandbox.record, &ignored, false) {
-            output
-                .print_status(&format!("{name} also contains {holds}: never applied, kept until `airlock rm {name}`"));
+            output.print_status(&format!("{name} also contains {holds}, kept until `airlock rm {name}`"));
             for hint in bring_hints(&sandbox.record, &ignored) {
                 output.print_status(&hint);
             }

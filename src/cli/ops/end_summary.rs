@@ -126,7 +126,7 @@ pub(crate) fn print_summary(finished: &RunResult, output: Output) -> Result<(), 
     output.print_status(&text);
     if let Some(holds) = describe_holdings(&finished.sandbox.record, &changes.ignored, false) {
         let name = finished.sandbox.record.name.as_str();
-        output.print_status(&format!("{name} also contains {holds}: never applied, kept until `airlock rm {name}`"));
+        output.print_status(&format!("{name} also contains {holds}, kept until `airlock rm {name}`"));
         for hint in bring_hints(&finished.sandbox.record, &changes.ignored) {
             output.print_status(&hint);
         }

@@ -20,10 +20,14 @@ const MAX_NAMED_PATHS: usize = 3;
 pub(crate) fn bring_hints(record: &SandboxRecord, ignored: &IgnoredPaths) -> Vec<String> {
     let name = &record.name;
     let mut hints = Vec::new();
-    let is_commit =
-        |text: &&String| ["branch", "commits on", "stash", "worktree"].iter().any(|word| text.contains(word));
-    if record.other_contents.iter().any(|text| is_commit(&text)) {
-        hints.push(format!("to review commits, a stash or a worktree, run `airlock bring {name} REF|WORKTREE`"));
+    let first = record.other_contents.iter().find_map(|text| match text.split_once(' ') {
+        Some(("branch" | "worktree", one)) => Some(quote_shell_word(one.as_bytes()).to_string()),
+        _ if ["branches", "commits on", "worktrees"].iter().any(|word| text.contains(word)) => Some("NAME".into()),
+        _ if text.contains("stash") => Some("'stash@{0}'".into()),
+        _ => None,
+    });
+    if let Some(first) = first {
+        hints.push(format!("to review commits, a stash or a worktree, run `airlock bring {name} {first}`"));
     }
     if let Some(first) = ignored.first.first() {
         let word = quote_shell_word(first.path.as_bytes());

@@ -10,6 +10,7 @@ use crate::cli::ops::decided::update_decided;
 use crate::cli::ops::draft;
 use crate::cli::ops::draft::DRAFT_FILE;
 use crate::cli::ops::end_summary::{print_run_notes, print_summary, trim_cache};
+use crate::cli::ops::holdings::{bring_hints, describe_holdings};
 use crate::cli::ops::inner_sandbox::turn_off_inner_sandbox;
 use crate::cli::ops::network::{bind_port, describe_network, plan_network};
 use crate::cli::ops::policy::collect_policy;
@@ -122,7 +123,15 @@ pub(crate) fn resume_sandbox(
     }
     if finished.changes.is_empty() {
         lifecycle::set_decided(&mut finished.sandbox, true)?;
-        output.print_status(&format!("{name} has no changes. Next: airlock resume {name}, or airlock rm {name}"));
+        let (record, ignored) = (&finished.sandbox.record, &finished.changes.ignored);
+        let holds = describe_holdings(record, ignored, false);
+        let contains = holds.map_or_else(String::new, |holds| format!(", but contains {holds}"));
+        output.print_status(&format!(
+            "{name} has no changes{contains}. Next: airlock resume {name}, or airlock rm {name}"
+        ));
+        for hint in bring_hints(record, ignored) {
+            output.print_status(&hint);
+        }
         return Ok(ResumeEnd { status, review: None });
     }
     if was_decided {
@@ -192,7 +201,8 @@ fn run_agent(
         if let Some(network) = &mut network {
             network.read_requests(host, &record.base)?;
             if verb == "claude" {
-                network.add_routes(read_sandbox_config(&settings).map(|user| user.routes).unwrap_or_default());
+                network
+                    .add_routes(read_sandbox_config(&settings, &host.root).map(|user| user.routes).unwrap_or_default());
             }
         }
         let image = round.agent.image.as_deref().unwrap_or(&record.image);

@@ -92,7 +92,7 @@ pub(crate) async fn find_or_build_layer(
         store.remove_record(&layer.id)?;
     }
     output.print_status(&format!(
-        "running `{}` in a sandbox; this happens once, until a lock file changes",
+        "running `{}` in a sandbox, once; later sandboxes have its result",
         Escaped::new(command)
     ));
     let repository = repository_id(&host.common_dir).map_err(SandboxError::from)?;
@@ -152,14 +152,21 @@ pub(crate) async fn find_or_build_layer(
     }
     if finished.exit != 0 {
         let limits: String = finished.limits_hit.iter().map(|limit| format!("; {limit}")).collect();
-        return Err(keep(format!("the setup `{command}` ended with status {}{limits}", finished.exit)));
+        let failure = keep(format!("the setup `{command}` ended with status {}{limits}", finished.exit));
+        return Err(match finished.exit {
+            127 => failure.with_hint(
+                "if the image lacks a program, `airlock image build --project` builds one for this repository",
+            ),
+            _ => failure,
+        });
     }
     if !finished.changes.is_empty() {
         let paths =
             finished.changes.files.iter().take(MAX_NAMED).map(|file| Escaped::new(file.path.as_bytes()).to_string());
         let more = if finished.changes.files.len() > MAX_NAMED { ", …" } else { "" };
         let paths = paths.collect::<Vec<_>>().join(", ");
-        return Err(keep(format!("the setup `{command}` changed files that are not ignored: {paths}{more}")));
+        let failure = keep(format!("the setup `{command}` changed files that are not ignored: {paths}{more}"));
+        return Err(failure.with_hint("a setup may only write files that `.gitignore` names"));
     }
     let modules: Vec<_> = snapshot.module_paths().cloned().collect();
     let mut sandbox = finished.sandbox;

@@ -1,6 +1,6 @@
 //! The user's own configuration of Claude Code for a sandbox.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hyper::Method;
 use hyper::header::HeaderName;
@@ -30,8 +30,8 @@ pub(crate) struct SandboxConfig {
 /// Reads the configuration of the user, unless the settings omit it.
 ///
 /// # Errors
-/// The user's settings are not valid, so that the user's permission rules are unknown.
-pub(crate) fn read_sandbox_config(settings: &Settings) -> Result<SandboxConfig, CliError> {
+/// The user's settings are not valid, so that the user's permission rules are unknown, or an MCP server does not exist.
+pub(crate) fn read_sandbox_config(settings: &Settings, root: &Path) -> Result<SandboxConfig, CliError> {
     if settings.claude_config.unwrap_or_default() == ClaudeConfigMode::None {
         return Ok(SandboxConfig::default());
     }
@@ -56,13 +56,15 @@ pub(crate) fn read_sandbox_config(settings: &Settings) -> Result<SandboxConfig, 
     for name in KEPT_FIELDS {
         config.claude_json.extend(own.get(name).map(|value| (name.to_owned(), value.clone())));
     }
-    config.add_servers(&own, &settings.mcp.clone().unwrap_or_default().0)?;
+    config.add_servers((&own, root), &settings.mcp.clone().unwrap_or_default().0)?;
     Ok(config)
 }
 
 impl SandboxConfig {
-    fn add_servers(&mut self, own: &Value, names: &[String]) -> Result<(), CliError> {
-        let servers = McpServers::select_servers(own, names);
+    fn add_servers(&mut self, (own, root): (&Value, &Path), names: &[String]) -> Result<(), CliError> {
+        let servers = McpServers::select_servers(own, &root.to_string_lossy(), names).map_err(|name| {
+            CliError::usage(format!("the setting mcp names {name}, but ~/.claude.json has no MCP server of that name"))
+        })?;
         self.summary.left_out.extend(servers.left_out);
         let mut all = servers.local;
         for (name, server) in servers.remote {
