@@ -54,9 +54,8 @@ pub fn load_user_config(claude_dir: &Path, home: &Path) -> Result<UserConfig, St
         reader.add_settings(filtered);
     }
     for (directory, word) in DIRECTORIES {
-        let before = reader.found.files.len();
         reader.read_directory(Path::new(directory), 0);
-        let count = count_entries(directory, &reader.found.files[before..]);
+        let count = count_entries(directory, &reader.found.files);
         if count > 0 {
             reader.found.parts.push(format!("{count} {word}{}", if count == 1 { "" } else { "s" }));
         }
@@ -72,11 +71,12 @@ pub fn load_user_config(claude_dir: &Path, home: &Path) -> Result<UserConfig, St
 
 /// Counts skills by their directories, and everything else by its files.
 fn count_entries(directory: &str, files: &[HomeCopy]) -> usize {
+    let prefix = format!("{TARGET}/{directory}/");
     let is_entry = |file: &&HomeCopy| match directory {
         "skills" => file.path.ends_with("/SKILL.md"),
         _ => file.path.ends_with(".md"),
     };
-    files.iter().filter(is_entry).count()
+    files.iter().filter(|file| file.path.starts_with(&prefix)).filter(is_entry).count()
 }
 
 struct Reader<'a> {
@@ -110,11 +110,15 @@ impl Reader<'_> {
     }
 
     fn add_file(&mut self, path: &str, content: Vec<u8>, executable: bool) {
+        let target = format!("{TARGET}/{path}");
+        if self.found.files.iter().any(|file| file.path == target) {
+            return;
+        }
         if self.found.files.len() >= MAX_FILES || self.bytes + content.len() > MAX_TOTAL {
             return self.leave_out(path, "the copy of the configuration would be too large");
         }
         self.bytes += content.len();
-        self.found.files.push(HomeCopy { path: format!("{TARGET}/{path}"), content, executable });
+        self.found.files.push(HomeCopy { path: target, content, executable });
     }
 
     fn add_settings(&mut self, filtered: FilteredSettings) {
@@ -148,7 +152,12 @@ impl Reader<'_> {
                     self.leave_out(&format!("@{import} in {MEMORY}"), "it is outside the configuration of Claude Code");
                     continue;
                 };
-                if depth >= MAX_DEPTH || seen.contains(&path) || !is_plain(&inside) {
+                if depth >= MAX_DEPTH || seen.contains(&path) || inside == Path::new(MEMORY) || !is_plain(&inside) {
+                    continue;
+                }
+                let has_private = inside.components().any(|part| is_private(&part.as_os_str().to_string_lossy()));
+                if has_private || inside.extension().is_none_or(|ending| ending != "md") {
+                    self.leave_out(&format!("@{import} in {MEMORY}"), "only files with the ending .md are imported");
                     continue;
                 }
                 seen.push(path.clone());
@@ -174,8 +183,14 @@ impl Reader<'_> {
                 continue;
             };
             let Ok(metadata) = fs::metadata(&full) else { continue };
-            if name == ".git" || name == "node_modules" {
-                self.leave_out(&text, "it is not a part of the configuration");
+            let leads_up = || {
+                full.canonicalize()
+                    .is_ok_and(|found| self.home.starts_with(&found) || self.claude_dir.starts_with(&found))
+            };
+            if name == "node_modules" || is_private(&name.to_string_lossy()) {
+                self.leave_out(&text, "it may hold credentials, or is not a part of the configuration");
+            } else if metadata.is_dir() && leads_up() {
+                self.leave_out(&text, "it is a link to a directory above");
             } else if metadata.is_dir() && depth < MAX_DEPTH && self.found.files.len() < MAX_FILES {
                 self.read_directory(&path, depth + 1);
             } else if metadata.is_file() {
@@ -186,6 +201,18 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// Returns whether a file or directory may hold credentials, by its name: hidden ones, keys, and those that say so.
+#[must_use]
+pub fn is_private(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    let is_text = lower.ends_with(".md");
+    let words = ["credential", "password", "secret", "token", "apikey", "api_key", "id_rsa", "id_ed25519"];
+    let endings = [".pem", ".key", ".p12", ".pfx", ".keystore", ".jks"];
+    lower.starts_with('.')
+        || endings.iter().any(|ending| lower.ends_with(ending))
+        || !is_text && words.iter().any(|word| lower.contains(word))
 }
 
 /// Returns whether a relative path has only names.
@@ -247,7 +274,7 @@ mod tests {
         write(
             &claude,
             "CLAUDE.md",
-            "Answer in French. @style.md and `@not.md` @~/.claude/more/a.md @~/private.md @user\n",
+            "Answer in French. @style.md and `@not.md` @~/.claude/more/a.md @~/private.md @user @~/.claude/.credentials.json @CLAUDE.md @commands/hi.md\n",
         );
         write(&claude, "style.md", "short\n");
         write(&claude, "more/a.md", "@../style.md\n");
@@ -256,6 +283,9 @@ mod tests {
         write(&claude, "skills/s/SKILL.md", "---\nname: s\n---\n");
         write(&claude, "skills/s/run.sh", "#!/bin/sh\n");
         write(&claude, "skills/s/.git/config", "x");
+        write(&claude, "skills/s/.env", "KEY=planted");
+        write(&claude, "skills/s/token.json", "planted");
+        std::os::unix::fs::symlink("..", claude.join("skills/up")).expect("linked");
         write(&claude, "settings.json", r#"{"permissions": {"deny": ["Bash(rm:*)"]}, "hooks": {}}"#);
         write(&claude, ".credentials.json", "secret");
         write(&claude, "projects/x/y.jsonl", "secret");
@@ -271,8 +301,8 @@ mod tests {
             [
                 ".claude/style.md",
                 ".claude/more/a.md",
-                ".claude/settings.json",
                 ".claude/commands/hi.md",
+                ".claude/settings.json",
                 ".claude/commands/team/review.md",
                 ".claude/agents/tester.md",
                 ".claude/skills/s/SKILL.md",
@@ -281,7 +311,19 @@ mod tests {
         );
         assert_eq!(found.parts, ["CLAUDE.md", "settings with 1 permission rule", "2 commands", "1 agent", "1 skill"]);
         let left: Vec<&str> = found.left_out.iter().map(|left| left.name.as_str()).collect();
-        assert_eq!(left, ["@~/private.md in CLAUDE.md", "hooks", "commands/key.md", "skills/s/.git"]);
+        assert_eq!(
+            left,
+            [
+                "@~/private.md in CLAUDE.md",
+                "@~/.claude/.credentials.json in CLAUDE.md",
+                "hooks",
+                "commands/key.md",
+                "skills/s/.env",
+                "skills/s/.git",
+                "skills/s/token.json",
+                "skills/up",
+            ]
+        );
         assert!(found.memory.expect("read").starts_with("Answer in French."));
     }
 

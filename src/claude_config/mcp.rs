@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::LeftOut;
+use super::settings::may_hold_secret;
 
 /// MCP servers for the sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,6 +49,10 @@ impl McpServers {
                         headers.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect();
                     found.remote.insert(name.clone(), RemoteServer { url, kind, headers });
                 }
+                ("stdio", _, Some(_)) if server.get("args").is_some_and(|args| may_hold_secret(&args.to_string())) => {
+                    let reason = "its arguments may hold a credential";
+                    found.left_out.push(LeftOut::new(format!("MCP server {name}"), reason));
+                }
                 ("stdio", _, Some(command)) => {
                     let mut kept = Map::from_iter([("command".to_owned(), Value::String(command))]);
                     kept.extend(server.get("args").map(|args| ("args".to_owned(), args.clone())));
@@ -78,8 +83,9 @@ mod tests {
             "files": {"command": "npx", "args": ["-y", "x"], "env": {"KEY": "secret"}},
             "web": {"type": "http", "url": "https://mcp.example.org/x", "headers": {"Authorization": "Bearer s"}},
             "other": {"command": "y"}, "socket": {"type": "ws", "url": "wss://x"},
+            "remote": {"command": "npx", "args": ["mcp-remote", "--header", "Authorization: Bearer planted"]},
         }, "projects": {"/p": {"mcpServers": {"local": {"command": "z"}}}}});
-        let names = ["files", "web", "socket"].map(str::to_owned);
+        let names = ["files", "web", "socket", "remote"].map(str::to_owned);
         let found = McpServers::select_servers(&json, "/p", &names).expect("found");
         let one = |project: &str, name: &str| McpServers::select_servers(&json, project, &[name.to_owned()]);
         assert_eq!(one("/p", "local").expect("found").local["local"]["command"], "z");
@@ -87,6 +93,6 @@ mod tests {
         assert_eq!(Value::Object(found.local), serde_json::json!({"files": {"command": "npx", "args": ["-y", "x"]}}));
         assert_eq!(found.remote["web"].headers["Authorization"], "Bearer s");
         let left: Vec<String> = found.left_out.into_iter().map(|left| left.name).collect();
-        assert_eq!(left, ["MCP server files: KEY", "MCP server socket"]);
+        assert_eq!(left, ["MCP server files: KEY", "MCP server socket", "MCP server remote"]);
     }
 }

@@ -7,7 +7,7 @@ mod directory;
 mod mcp;
 mod settings;
 
-pub use directory::{UserConfig, load_user_config};
+pub use directory::{UserConfig, is_private, load_user_config};
 pub use mcp::{McpServers, RemoteServer};
 pub use settings::{FilteredSettings, filter_settings};
 

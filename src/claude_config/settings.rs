@@ -65,37 +65,60 @@ const LEFT_OUT: [(&str, &str); 16] = [
     ("statusLine", "it is a command of this machine"),
     ("subagentStatusLine", "it is a command of this machine"),
 ];
-/// Prefixes of variables that change only how Claude Code behaves.
-const KEPT_VARIABLES: [&str; 11] = [
-    "ANTHROPIC_DEFAULT_",
+/// Variables that change only how Claude Code behaves. Any other may be a credential, or a path of this machine.
+const KEPT_VARIABLES: [&str; 32] = [
+    "ANTHROPIC_DEFAULT_HAIKU_MODEL",
+    "ANTHROPIC_DEFAULT_OPUS_MODEL",
+    "ANTHROPIC_DEFAULT_SONNET_MODEL",
     "ANTHROPIC_MODEL",
     "ANTHROPIC_SMALL_FAST_MODEL",
-    "BASH_",
-    "CLAUDE_AUTOCOMPACT_",
-    "CLAUDE_BASH_",
-    "CLAUDE_CODE_",
-    "DISABLE_",
-    "MAX_",
-    "MCP_",
-    "SLASH_COMMAND_",
+    "BASH_DEFAULT_TIMEOUT_MS",
+    "BASH_MAX_OUTPUT_LENGTH",
+    "BASH_MAX_TIMEOUT_MS",
+    "CLAUDE_AUTOCOMPACT_PCT_OVERRIDE",
+    "CLAUDE_BASH_MAINTAIN_PROJECT_WORKING_DIR",
+    "CLAUDE_CODE_AUTO_COMPACT_WINDOW",
+    "CLAUDE_CODE_DISABLE_AUTO_MEMORY",
+    "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS",
+    "CLAUDE_CODE_DISABLE_TERMINAL_TITLE",
+    "CLAUDE_CODE_EFFORT_LEVEL",
+    "CLAUDE_CODE_MAX_OUTPUT_TOKENS",
+    "CLAUDE_CODE_SUBAGENT_MODEL",
+    "DISABLE_AUTOUPDATER",
+    "DISABLE_AUTO_COMPACT",
+    "DISABLE_COMPACT",
+    "DISABLE_COST_WARNINGS",
+    "DISABLE_ERROR_REPORTING",
+    "DISABLE_FEEDBACK_COMMAND",
+    "DISABLE_INTERLEAVED_THINKING",
+    "DISABLE_PROMPT_CACHING",
+    "DISABLE_TELEMETRY",
+    "ENABLE_TOOL_SEARCH",
+    "MAX_MCP_OUTPUT_TOKENS",
+    "MAX_THINKING_TOKENS",
+    "MCP_TIMEOUT",
+    "MCP_TOOL_TIMEOUT",
+    "SLASH_COMMAND_TOOL_CHAR_BUDGET",
 ];
-/// Words in the names of variables that may be credentials, or that concern programs and paths of this machine.
-const PRIVATE_WORDS: [&str; 14] = [
-    "API_KEY",
-    "AUTH",
-    "CERT",
-    "CREDENTIAL",
-    "DIR",
-    "HEADERS",
-    "HELPER",
-    "HOST",
-    "PASS",
-    "PATH",
-    "PROXY",
-    "SECRET",
-    "TOKEN",
-    "USE_",
-];
+/// Lists of permission rules.
+const RULES: [&str; 3] = ["deny", "ask", "allow"];
+/// Modes in which a permission is asked for, or denied.
+const KEPT_MODES: [&str; 5] = ["acceptEdits", "auto", "default", "dontAsk", "plan"];
+
+/// Returns whether a text may hold a credential: an assignment, a login in an address, or a word that says so.
+#[must_use]
+pub(super) fn may_hold_secret(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    let words = ["authorization", "bearer", "api-key", "api_key", "apikey", "password", "passwd", "secret", "token"];
+    let is_name =
+        |word: &str| word.len() > 1 && word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    let has_assignment = text
+        .split(|c: char| c.is_whitespace() || matches!(c, '(' | ')' | '"' | '\''))
+        .any(|word| word.split_once('=').is_some_and(|(name, _)| is_name(name)));
+    let has_login =
+        lower.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().unwrap_or_default().contains('@'));
+    has_assignment || has_login || words.iter().any(|word| lower.contains(word))
+}
 
 /// Filters settings. `text` is the content of the file.
 ///
@@ -124,15 +147,35 @@ impl FilteredSettings {
         self.left_out.push(LeftOut::new(name, reason));
     }
 
-    /// Adds the rules. A mode that asks for no permission is one for this machine's user to choose each time.
+    /// Adds the rules. A mode that asks for no permission is one for this machine's user to choose each time. An approval may
+    /// hold a credential; it is left out then, and a denial is widened to the whole tool.
     fn add_permissions(&mut self, value: Value) {
-        let Value::Object(mut rules) = value else { return self.leave_out("permissions".into()) };
-        if rules.remove("additionalDirectories").is_some() {
-            self.leave_out("permissions.additionalDirectories".into());
-        }
-        if rules.get("defaultMode").and_then(Value::as_str) == Some("bypassPermissions") {
-            rules.remove("defaultMode");
-            self.leave_out("permissions.defaultMode".into());
+        let Value::Object(given) = value else { return self.leave_out("permissions".into()) };
+        let mut rules = Map::new();
+        for (name, value) in given {
+            match (name.as_str(), value) {
+                (list, Value::Array(texts)) if RULES.contains(&list) => {
+                    let mut kept: Vec<Value> = Vec::new();
+                    for text in texts.iter().filter_map(Value::as_str) {
+                        let tool = text.split('(').next().unwrap_or_default();
+                        if !may_hold_secret(text) {
+                            kept.push(text.into());
+                            continue;
+                        }
+                        let reason = "a rule may hold a credential";
+                        self.left_out.push(LeftOut::new(format!("permissions.{list}: {tool}(…)"), reason));
+                        if list != "allow" {
+                            kept.push(tool.into());
+                        }
+                    }
+                    rules.insert(name, kept.into());
+                }
+                ("defaultMode", Value::String(mode)) if KEPT_MODES.contains(&mode.as_str()) => {
+                    rules.insert(name, mode.into());
+                }
+                ("disableBypassPermissionsMode", value) => drop(rules.insert(name, value)),
+                _ => self.leave_out(format!("permissions.{name}")),
+            }
         }
         if !rules.is_empty() {
             self.values.insert("permissions".into(), Value::Object(rules));
@@ -143,10 +186,7 @@ impl FilteredSettings {
         let Value::Object(variables) = value else { return self.leave_out("env".into()) };
         let mut kept = Map::new();
         for (name, value) in variables {
-            let is_behavior = KEPT_VARIABLES.iter().any(|prefix| name.starts_with(prefix));
-            // A model may have TOKENS in its name: `MAX_OUTPUT_TOKENS` is a number.
-            let is_private = PRIVATE_WORDS.iter().any(|word| name.replace("_TOKENS", "").contains(word));
-            if is_behavior && !is_private {
+            if KEPT_VARIABLES.binary_search(&name.as_str()).is_ok() {
                 kept.insert(name, value);
             } else {
                 self.left_out
@@ -210,14 +250,28 @@ mod tests {
     #[test]
     fn variables_that_may_be_secrets_are_left_out() {
         let env = serde_json::json!({
-            "ANTHROPIC_AUTH_TOKEN": "x", "ANTHROPIC_API_KEY": "x", "ANTHROPIC_CUSTOM_HEADERS": "x", "DATABASE_URL": "x",
+            "ANTHROPIC_AUTH_TOKEN": "x", "ANTHROPIC_API_KEY": "x", "ANTHROPIC_CUSTOM_HEADERS": "x", "DATABASE_URL": "x", "MCP_ACCESS_KEY": "x",
             "CLAUDE_CODE_OAUTH_TOKEN": "x", "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "9", "MAX_THINKING_TOKENS": "1",
             "BASH_DEFAULT_TIMEOUT_MS": "5", "CLAUDE_CODE_USE_BEDROCK": "1", "MCP_OAUTH_CLIENT_SECRET": "x", "HTTPS_PROXY": "x",
         });
         let (values, left_out) = filter(&serde_json::json!({"env": env}));
         let kept: Vec<&String> = values["env"].as_object().expect("an object").keys().collect();
         assert_eq!(kept, ["BASH_DEFAULT_TIMEOUT_MS", "CLAUDE_CODE_MAX_OUTPUT_TOKENS", "MAX_THINKING_TOKENS"]);
-        assert_eq!(left_out.len(), 8);
+        assert!(KEPT_VARIABLES.is_sorted());
+        assert_eq!(left_out.len(), 9);
+    }
+
+    #[test]
+    fn rules_with_credentials_are_left_out_or_widened() {
+        let rules = serde_json::json!({
+            "allow": ["Bash(PGPASSWORD=x psql:*)", "Bash(curl -H 'Authorization: Bearer x')", "Bash(git clone https://u:p@h/x)", "Bash(make CC=gcc)"],
+            "deny": ["Bash(DB_PASS=x rm:*)", "Read(./.env)"], "ask": [], "other": ["x"],
+        });
+        let (values, left_out) = filter(&serde_json::json!({"permissions": rules}));
+        let expected = serde_json::json!({"permissions": {"allow": [], "deny": ["Bash", "Read(./.env)"], "ask": []}});
+        assert_eq!(values, expected);
+        assert_eq!(left_out.len(), 6, "{left_out:?}");
+        assert!(left_out.iter().all(|name| !name.contains("psql")));
     }
 
     #[test]

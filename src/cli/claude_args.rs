@@ -2,7 +2,15 @@
 //! continue, and options that name files.
 
 /// The options that take one value.
-const VALUE_OPTIONS: [&str; 24] = [
+const VALUE_OPTIONS: [&str; 32] = [
+    "--advisor",
+    "--channels",
+    "--max-thinking-tokens",
+    "--plugin-dir-no-mcp",
+    "--prefill",
+    "--remote-control-session-name-prefix",
+    "--task-budget",
+    "--thinking",
     "--agent",
     "--agents",
     "--append-system-prompt",
@@ -44,16 +52,12 @@ const LIST_OPTIONS: [&str; 9] = [
 const OPTIONAL_VALUE_OPTIONS: [&str; 9] =
     ["--debug", "-d", "--from-pr", "--prompt-suggestions", "--remote-control", "--resume", "-r", "--worktree", "-w"];
 /// Subcommands that concern the installation, the login and the configuration on this machine.
-const MACHINE_COMMANDS: [&str; 15] = [
+const MACHINE_COMMANDS: [&str; 11] = [
     "auth",
     "auto-mode",
-    "config",
     "doctor",
     "install",
-    "login",
-    "logout",
     "mcp",
-    "migrate-installer",
     "plugin",
     "plugins",
     "project",
@@ -62,12 +66,18 @@ const MACHINE_COMMANDS: [&str; 15] = [
     "upgrade",
 ];
 /// Subcommands that would start agents or give others access to this machine, with the reason.
-const REFUSED_COMMANDS: [(&str, &str); 4] = [
+const REFUSED_COMMANDS: [(&str, &str); 8] = [
     ("agents", "its agents would run on this machine, outside a sandbox"),
+    ("config", "Claude Code no longer has it: use /config in a conversation, or edit settings.json"),
     ("gateway", "it is a server of this machine"),
+    ("login", "Claude Code calls it `claude auth login`"),
+    ("logout", "Claude Code calls it `claude auth logout`"),
+    ("migrate-installer", "Claude Code no longer has it: use `claude install`"),
     ("remote-control", "its agents would run on this machine, outside a sandbox"),
     ("ultrareview", "it uploads the repository"),
 ];
+/// Options that start a conversation. With one of them, Claude Code takes a subcommand for a prompt.
+const CONVERSATION_OPTIONS: [&str; 8] = ["--bg", "--background", "-c", "--continue", "-p", "--print", "-r", "--resume"];
 /// Options that need a program of this machine, with the reason.
 const REFUSED_OPTIONS: [(&str, &str); 6] = [
     ("--background", "a sandbox ends with the command that it was started for; start another terminal"),
@@ -83,6 +93,8 @@ const REFUSED_OPTIONS: [(&str, &str); 6] = [
 pub(crate) enum FileOption {
     /// A file, or JSON itself.
     JsonOrFile,
+    /// The same, with settings.
+    Settings,
     File,
     Directory,
     /// A directory or an archive.
@@ -91,7 +103,8 @@ pub(crate) enum FileOption {
 
 fn file_option(name: &str) -> Option<FileOption> {
     Some(match name {
-        "--mcp-config" | "--settings" => FileOption::JsonOrFile,
+        "--mcp-config" => FileOption::JsonOrFile,
+        "--settings" => FileOption::Settings,
         "--append-system-prompt-file" | "--system-prompt-file" => FileOption::File,
         "--add-dir" => FileOption::Directory,
         "--plugin-dir" => FileOption::Any,
@@ -116,8 +129,8 @@ impl Value {
 /// The arguments of Claude Code, read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ClaudeArgs {
-    /// The subcommand, with the index of its word.
-    pub subcommand: Option<(String, usize)>,
+    /// The subcommand. Only the first word can be one: behind an option, Claude Code may take it for a prompt.
+    pub subcommand: Option<String>,
     pub is_version: bool,
     pub is_help: bool,
     /// Whether the last conversation is to be continued.
@@ -138,6 +151,13 @@ impl ClaudeArgs {
     /// Reads the arguments. Unknown options are taken as ones without a value.
     pub(crate) fn parse_args(args: &[String]) -> Self {
         let mut found = Self::default();
+        let is_command = |word: &String| {
+            MACHINE_COMMANDS.contains(&word.as_str()) || REFUSED_COMMANDS.iter().any(|(command, _)| command == word)
+        };
+        if let Some(word) = args.first().filter(|word| is_command(word)) {
+            found.subcommand = Some(word.clone());
+            return found;
+        }
         let mut index = 0;
         while let Some(arg) = args.get(index) {
             let value_at = index;
@@ -150,9 +170,15 @@ impl ClaudeArgs {
                 found.add_positional(args, value_at);
                 continue;
             }
-            let (name, inline) = match arg.split_once('=') {
+            let cluster = arg.strip_prefix('-').filter(|letters| letters.len() > 1 && !letters.starts_with('-'));
+            let last_letter = cluster.and_then(|letters| letters.chars().last()).map(|letter| format!("-{letter}"));
+            for letter in cluster.into_iter().flat_map(str::chars) {
+                found.read_flag(&format!("-{letter}"));
+            }
+            let word = last_letter.as_ref().unwrap_or(arg);
+            let (name, inline) = match word.split_once('=') {
                 Some((name, value)) => (name, Some(Value { index: value_at, start: arg.len() - value.len() })),
-                None => (arg.as_str(), None),
+                None => (word.as_str(), None),
             };
             found.read_flag(name);
             let is_option = |at: usize| args.get(at).is_none_or(|next| next.starts_with('-'));
@@ -197,12 +223,7 @@ impl ClaudeArgs {
     }
 
     fn add_positional(&mut self, args: &[String], index: usize) {
-        let Some(word) = args.get(index).filter(|_| self.prompt.is_none() && self.subcommand.is_none()) else { return };
-        let is_command =
-            MACHINE_COMMANDS.contains(&word.as_str()) || REFUSED_COMMANDS.iter().any(|(command, _)| command == word);
-        if is_command {
-            self.subcommand = Some((word.clone(), index));
-        } else {
+        if index < args.len() && self.prompt.is_none() {
             self.prompt = Some(Value { index, start: 0 });
         }
     }
@@ -215,9 +236,12 @@ impl ClaudeArgs {
 
     /// Returns the reason why a subcommand is not run on this machine, or `None` if it is.
     pub(crate) fn subcommand_obstacle(&self, args: &[String]) -> Option<&'static str> {
-        let (name, at) = self.subcommand.as_ref()?;
-        let next = args[at + 1..].iter().find(|word| !word.starts_with('-')).map(String::as_str);
-        if name == "mcp" && next == Some("serve") {
+        let name = self.subcommand.as_ref()?;
+        let own = args.iter().take_while(|word| *word != "--");
+        if own.clone().any(|word| CONVERSATION_OPTIONS.contains(&word.as_str())) {
+            return Some("with such options it is a conversation, which would run outside a sandbox");
+        }
+        if name == "mcp" && own.skip(1).any(|word| word == "serve") {
             return Some("it would give other programs access to this machine");
         }
         REFUSED_COMMANDS.iter().find(|(command, _)| command == name).map(|(_, reason)| *reason)
@@ -226,10 +250,12 @@ impl ClaudeArgs {
     /// Returns whether a subcommand needs the current directory. All others run in `/`, because Claude Code starts programs
     /// that the files of a project name.
     pub(crate) fn needs_directory(&self, args: &[String]) -> bool {
-        let Some((name, at)) = &self.subcommand else { return false };
-        let next = args[at + 1..].iter().find(|word| !word.starts_with('-')).map(String::as_str);
         let changes = ["add", "add-from-claude-desktop", "add-json", "remove", "reset-project-choices"];
-        name == "project" || name == "mcp" && next.is_some_and(|next| changes.contains(&next))
+        match self.subcommand.as_deref() {
+            Some("project") => true,
+            Some("mcp") => args.get(1).is_some_and(|next| changes.contains(&next.as_str())),
+            _ => false,
+        }
     }
 }
 
@@ -271,16 +297,24 @@ mod tests {
 
     #[test]
     fn subcommands_run_here_or_are_refused() {
-        let (found, args) = parse("mcp serve");
-        assert_eq!(found.subcommand_obstacle(&args), Some("it would give other programs access to this machine"));
-        let (found, args) = parse("mcp --debug add x");
-        assert!(found.subcommand_obstacle(&args).is_none() && found.needs_directory(&args));
-        let (found, args) = parse("mcp list");
-        assert!(found.subcommand_obstacle(&args).is_none() && !found.needs_directory(&args));
-        let (found, args) = parse("agents");
-        assert!(found.subcommand_obstacle(&args).is_some());
-        assert_eq!(parse("-p update").0.subcommand, Some(("update".into(), 1)));
-        assert_eq!(parse("please update").0.subcommand, None);
+        let obstacle = |line: &str| {
+            let (found, args) = parse(line);
+            (found.subcommand.is_some(), found.subcommand_obstacle(&args).is_some(), found.needs_directory(&args))
+        };
+        assert_eq!(obstacle("mcp list"), (true, false, false));
+        assert_eq!(obstacle("mcp add x -- npx -p y"), (true, false, true));
+        assert_eq!(obstacle("auth login"), (true, false, false));
+        for refused in ["mcp serve", "mcp --debug serve", "agents", "login", "update -p x", "doctor --bg", "config"] {
+            assert_eq!(obstacle(refused), (true, true, false), "{refused}");
+        }
+        // Behind an option, Claude Code takes the word for a prompt, so it goes into the sandbox.
+        for prompt in
+            ["-p update", "--max-thinking-tokens update do", "-pn update do", "--model x mcp add", "please update"]
+        {
+            assert!(!obstacle(prompt).0, "{prompt}");
+        }
+        let (found, args) = parse("-pn update do");
+        assert_eq!(found.prompt.map(|value| value.value_text(&args)), Some("do"));
         assert_eq!(parse("--bg x").0.refused.map(|(name, _)| name), Some("--bg".into()));
         assert_eq!(parse("--no-chrome x").0.refused, None);
     }

@@ -116,7 +116,9 @@ impl HttpRoutes {
         context: RouteContext<'_>,
         mut exchange: Exchange,
     ) -> Response<Reply> {
-        let (name, path) = head.path.split_once('/').unwrap_or((head.path, ""));
+        // Without a slash, it is the route's own address.
+        let (name, path, is_exact) =
+            head.path.split_once('/').map_or((head.path, "", true), |(name, path)| (name, path, false));
         let Some(route) = self.routes.iter().find(|route| route.options.name == name) else {
             return exchange
                 .deny_response(StatusCode::FORBIDDEN, "the configuration on the host defines no such route");
@@ -129,9 +131,10 @@ impl HttpRoutes {
         if route.paths.as_ref().is_some_and(|paths| !paths.is_match(path)) {
             return exchange.deny_response(StatusCode::FORBIDDEN, &format!("the route {name} does not pass this path"));
         }
+        let below = format!("{}/{path}", route.options.url.as_str().trim_end_matches('/'));
         let target = format!(
-            "{}/{path}{}",
-            route.options.url.as_str().trim_end_matches('/'),
+            "{}{}",
+            if is_exact { route.options.url.as_str() } else { &below },
             head.query.map_or_else(String::new, |query| format!("?{query}"))
         );
         let Some(url) = Url::parse(&target).ok().filter(|url| url.as_str() == target) else {

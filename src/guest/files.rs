@@ -290,6 +290,12 @@ impl FileServer {
                     continue;
                 }
                 let (target, kind) = (proc_path(&to).join(&name), entry.file_type()?);
+                let too_many = || io::Error::new(io::ErrorKind::FileTooLarge, "the files exceed the limit");
+                left = left.checked_sub(INODE_BYTES).ok_or_else(too_many)?;
+                // A file that was included from the working tree takes precedence over a layer's.
+                if !kind.is_dir() && fs::symlink_metadata(&target).is_ok() {
+                    continue;
+                }
                 if kind.is_dir() {
                     match DirBuilder::new().mode(0o755).create(&target) {
                         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -304,7 +310,7 @@ impl FileServer {
                     let mut new = OpenOptions::new().write(true).create_new(true).mode(mode).open(&target)?;
                     left = left
                         .checked_sub(io::copy(&mut old.take(left.saturating_add(1)), &mut new)?)
-                        .ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, "the files exceed the limit"))?;
+                        .ok_or_else(too_many)?;
                     new.set_modified(metadata.modified()?)?;
                     let path = join_path(&to_path, name.as_bytes());
                     self.report_written(id, &mut part, &WrittenFile { path, stat: to_stat(&new.metadata()?) })?;

@@ -31,6 +31,8 @@ const CTRL_C_PRESSES: usize = 3;
 const CTRL_C_WINDOW: Duration = Duration::from_secs(1);
 /// Time after Ctrl-Z within which an agent that stops does so because of it. Claude Code prepares its terminal before.
 const SUSPEND_WINDOW: Duration = Duration::from_secs(5);
+/// Pause after an agent was continued, so that forged reports do not occupy the engine.
+const STOP_PAUSE: Duration = Duration::from_millis(200);
 /// Grace period of an agent that is ended by Ctrl-C.
 const CTRL_C_GRACE: Duration = Duration::from_secs(2);
 
@@ -79,7 +81,8 @@ pub(crate) async fn attach_agent(
     let (mut keys, reader) = KeyReader::start_thread(tty)?;
     let end_requested = Arc::clone(&reader.end_requested);
     let suspend_typed = Arc::clone(&reader.suspend_typed);
-    let (stops, stopped) = mpsc::unbounded_channel();
+    // One report is enough, however many an agent forges.
+    let (stops, stopped) = mpsc::channel(1);
     let mut input = attached.input;
     let input_task = tokio::spawn(async move {
         while let Some(bytes) = keys.recv().await {
@@ -171,7 +174,7 @@ async fn follow_size(engine: &dyn Engine, agent: &str) {
 async fn follow_stops(
     engine: &dyn Engine,
     agent: &str,
-    mut stopped: mpsc::UnboundedReceiver<()>,
+    mut stopped: mpsc::Receiver<()>,
     suspend_typed: &Mutex<Option<Instant>>,
 ) {
     while stopped.recv().await.is_some() {
@@ -186,6 +189,7 @@ async fn follow_stops(
             let _ = engine.resize_terminal(agent, columns, rows).await;
         }
         let _ = tokio::time::timeout(ENGINE_TIMEOUT, engine.signal_container(agent, "SIGCONT")).await;
+        tokio::time::sleep(STOP_PAUSE).await;
     }
     std::future::pending::<()>().await;
 }
@@ -195,7 +199,7 @@ async fn copy_output(
     mut output: std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<OutputChunk, EngineError>> + Send>>,
     scrollback: Scrollback,
     effect: Arc<Mutex<TerminalEffect>>,
-    stops: mpsc::UnboundedSender<()>,
+    stops: mpsc::Sender<()>,
 ) -> Result<bool, SandboxError> {
     // The channel is bounded: output waits here for a slow terminal instead of filling memory.
     let (sender, queue) = mpsc::channel::<OutputChunk>(8);
@@ -233,7 +237,7 @@ fn write_output(
     mut queue: mpsc::Receiver<OutputChunk>,
     scrollback: Scrollback,
     effect: &Mutex<TerminalEffect>,
-    stops: &mpsc::UnboundedSender<()>,
+    stops: &mpsc::Sender<()>,
 ) -> io::Result<()> {
     let new_stream = |is_terminal| OutputStream::new(is_terminal, scrollback);
     let (mut out, mut err) = (new_stream(io::stdout().is_terminal()), new_stream(io::stderr().is_terminal()));
@@ -244,8 +248,8 @@ fn write_output(
                     let mut stdout = io::stdout().lock();
                     stdout.write_all(&out.filter_output(&bytes)).and_then(|()| stdout.flush())?;
                     if out.filter.as_mut().is_some_and(OutputFilter::take_stopped) {
-                        // The receiver ends with the agent.
-                        let _ = stops.send(());
+                        // The receiver ends with the agent, or has a report already.
+                        let _ = stops.try_send(());
                     }
                 }
                 OutputChunk::Stderr(bytes) => io::stderr().lock().write_all(&err.filter_output(&bytes))?,

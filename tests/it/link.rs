@@ -67,10 +67,18 @@ fn subcommands_of_this_machine_run_outside_a_sandbox() {
     let here = link.repo.path.display();
     let ran = link.run_in(&link.repo.path, &["mcp", "add", "x", "--", "true"]);
     assert_eq!(ran.stdout, format!("real: mcp add x -- true in {here}\n"));
-    for args in ["agents", "mcp serve", "remote-control", "ultrareview 12"] {
+    for args in
+        ["agents", "mcp serve", "remote-control", "ultrareview 12", "login", "config", "update -p hello", "doctor --bg"]
+    {
         let refused = link.run_in(&link.repo.path, &args.split(' ').collect::<Vec<_>>());
         refused.expect_failure(125, &["is not run:", "use the path of Claude Code itself"]);
     }
+    // Behind an option, Claude Code takes the word for a prompt: it is one for the sandbox, which has no engine here.
+    for args in ["-p update", "--model x mcp list", "-pn mcp update", "--max-thinking-tokens update go"] {
+        let inside = link.run_in(&link.repo.path, &args.split(' ').collect::<Vec<_>>());
+        assert!(inside.status == 125 && !inside.stdout.contains("real:"), "{args}: {inside:?}");
+    }
+    link.run_in(&link.repo.path, &["--bg", "update"]).expect_failure(125, &["--bg cannot be used in a sandbox"]);
     link.run_in(&link.repo.path, &["--bg", "hello"]).expect_failure(125, &["--bg cannot be used in a sandbox"]);
     std::fs::remove_file(&link.program).expect("removed");
     for (command, hint) in

@@ -188,7 +188,7 @@ fn resume_keeps_options_of_first_run() {
     ----- stderr -----
     airlock: resuming c · main at [COMMIT] · network: none
     airlock: failed to run "/nowhere" in the sandbox: No such file or directory (os error 2)
-    airlock: c has no changes. Next: airlock resume c, or airlock rm c
+    airlock: c has no changes, but contains file in the home directory ~/note. Next: airlock resume c, or airlock rm c
     "#);
     assert_eq!(repo.containers(), 0);
     repo.airlock(&["rm", "c"]).ok();

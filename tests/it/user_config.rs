@@ -116,7 +116,7 @@ for line in sys.stdin:
     results = {
         "initialize": {"protocolVersion": call.get("params", {}).get("protocolVersion"), "capabilities": {"tools": {}}, "serverInfo": {"name": "p", "version": "1"}},
         "tools/list": {"tools": [{"name": "show", "description": "shows", "inputSchema": {"type": "object"}}]},
-        "tools/call": {"content": [{"type": "text", "text": "inside, with KEY=" + os.environ.get("KEY", "nothing")}]},
+        "tools/call": {"content": [{"type": "text", "text": "inside, with " + os.environ.get("KEY", "no variable")}]},
     }
     print(json.dumps({"jsonrpc": "2.0", "id": call["id"], "result": results.get(call["method"], {})}), flush=True)
 "#;
@@ -143,7 +143,7 @@ fn mcp_servers_of_the_user_are_used_by_name() {
     assert_eq!(ran.stdout, "done\n");
     assert!(ran.stderr.contains(" · your 2 MCP servers"), "{}", ran.stderr);
     assert!(has_read(&seen, "forty-two from the server"), "the server behind HTTP has answered");
-    assert!(has_read(&seen, "inside, with KEY=nothing"), "the program runs inside, without the credential");
+    assert!(has_read(&seen, "inside, with no variable"), "the program runs inside, without the credential");
     assert!(server.seen().iter().all(|request| request.head.contains("authorization: bearer planted-token")));
     let inside = repo.airlock(&["resume", "w", "--review", "never", "--", "-p", "hello"]);
     assert!(!inside.ok().stdout.is_empty());
@@ -203,6 +203,21 @@ fn files_that_arguments_name_are_brought_along() {
     assert!(has_read(&seen, "the notes of the library") && !has_read(&seen, "planted"));
     assert!(repo.changes("w").is_empty(), "the rule of the settings denies");
 
+    // A link of the repository that leads out of it is not followed.
+    std::os::unix::fs::symlink(at("my shot.png"), repo.path.join("link.png")).expect("made");
+    std::os::unix::fs::symlink(at("system.md"), repo.path.join("link.md")).expect("made");
+    let before = seen.seen().len();
+    let linked = repo.path.join("link.png");
+    repo.airlock(&["claude", "-p", &format!("see {}", linked.display())]).ok();
+    let asked = |words: &str| seen.seen()[before..].iter().any(|request| request.body.contains(words));
+    assert!(asked("/link.png"), "{:?}", seen.seen()[before..].iter().map(|request| &request.what).collect::<Vec<_>>());
+    assert!(!asked("from-host/1/"), "the link leads out of the repository");
+    repo.airlock(&["claude", "-p", "x", "--system-prompt-file", "link.md"])
+        .expect_failure(125, &["link.md is a link of the repository to", "not brought into the sandbox"]);
+    let home = repo.directory().join("home");
+    repo.airlock(&["claude", "-p", "x", "--add-dir", home.to_str().expect("UTF-8")])
+        .expect_failure(125, &["may hold credentials"]);
+
     // Files of the commit are the sandbox's own, and what is missing is said before anything starts.
     let same = repo.airlock(&["claude", "-p", "x", "--append-system-prompt-file", "a.txt"]).ok();
     assert!(!same.stderr.contains("copy of"), "{}", same.stderr);
@@ -214,7 +229,7 @@ fn files_that_arguments_name_are_brought_along() {
     large.set_len(65 << 20).expect("set");
     repo.airlock(&["claude", "-p", "x", "--plugin-dir", &text("large.zip")])
         .expect_failure(125, &["large.zip cannot be brought into the sandbox", "--include GLOB"]);
-    assert_eq!(repo.airlock(&["ls", "--json"]).ok().stdout.matches("\"verb\"").count(), 2, "none for a refused run");
+    assert_eq!(repo.airlock(&["ls", "--json"]).ok().stdout.matches("\"verb\"").count(), 3, "none for a refused run");
 }
 
 #[test]

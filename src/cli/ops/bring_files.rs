@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::repo::Repo;
-use crate::claude_config::HomeCopy;
+use crate::claude_config::{HomeCopy, filter_settings, is_private};
 use crate::cli::claude_args::{ClaudeArgs, FileOption, Value};
 use crate::cli::error::CliError;
 use crate::cli::output::{Output, format_count};
@@ -45,16 +45,25 @@ pub(crate) fn bring_files(
     place: Place<'_>,
     output: Output,
 ) -> Result<Vec<HomeCopy>, CliError> {
-    let mut copies = Copies { place, files: BTreeMap::new(), bytes: 0, count: 0 };
+    let mut copies =
+        Copies { place, files: BTreeMap::new(), bytes: 0, count: 0, is_settings: false, left_out: Vec::new() };
     for (kind, value) in &parsed.files {
         let text = value.value_text(args).to_owned();
-        if *kind == FileOption::JsonOrFile && text.trim_start().starts_with('{') || text.is_empty() {
+        if matches!(kind, FileOption::JsonOrFile | FileOption::Settings) && text.trim_start().starts_with('{')
+            || text.is_empty()
+        {
             continue;
         }
         let path = expand_home(&text);
+        copies.is_settings = *kind == FileOption::Settings;
         if let Some(replaced) = copies.add_path(&path, &text, output)? {
             replace_value(args, *value, &replaced);
         }
+    }
+    copies.is_settings = false;
+    if !copies.left_out.is_empty() {
+        let names = Escaped::new(&copies.left_out.join(", ")).to_string();
+        output.print_status(&format!("of the settings, the sandbox does not have {names}"));
     }
     if let Some(prompt) = parsed.prompt {
         let text = copies.bring_prompt_files(prompt.value_text(args), output)?;
@@ -81,6 +90,10 @@ struct Copies<'a> {
     files: BTreeMap<String, HomeCopy>,
     bytes: u64,
     count: usize,
+    /// Whether the next file has settings of Claude Code, which are filtered.
+    is_settings: bool,
+    /// The settings that were left out.
+    left_out: Vec<String>,
 }
 
 impl Copies<'_> {
@@ -97,19 +110,45 @@ impl Copies<'_> {
         if let Some(inside) = self.find_inside(&found)? {
             return Ok(Some(inside));
         }
+        if self.leads_out(path, &found)? {
+            return Err(CliError::usage(format!(
+                "{} is a link of the repository to {}, which is not brought into the sandbox",
+                Escaped::new(text),
+                Escaped::new(found.to_string_lossy().as_ref())
+            )));
+        }
+        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+        if found.is_dir()
+            && (home.starts_with(&found) || found.file_name().is_some_and(|name| is_private(&name.to_string_lossy())))
+        {
+            return Err(CliError::usage(format!(
+                "{} may hold credentials, so it is not brought into the sandbox",
+                Escaped::new(text)
+            )));
+        }
         self.count += 1;
         let name = found.file_name().map_or_else(|| "root".into(), |name| name.to_string_lossy().into_owned());
         let target = format!("{DIRECTORY}/{}{}/{name}", self.place.run, self.count);
         let before = self.files.len();
         self.copy_entry(&found, &target, text)?;
-        if found.is_dir() {
-            let files = format_count(self.files.len() - before, "file");
-            output.print_status(&format!(
-                "the sandbox has a copy of {} ({files}); changes to it are not brought back",
-                Escaped::new(text)
-            ));
-        }
+        let files = if found.is_dir() {
+            format!(" ({})", format_count(self.files.len() - before, "file"))
+        } else {
+            String::new()
+        };
+        output.print_status(&format!(
+            "the sandbox has a copy of {}{files}; changes to it are not brought back",
+            Escaped::new(text)
+        ));
         Ok(Some(format!("{HOME}/{target}")))
+    }
+
+    /// Returns whether a path of the repository leads out of it. A repository may have such a link for exactly this purpose.
+    fn leads_out(&self, path: &Path, found: &Path) -> Result<bool, CliError> {
+        let root = &self.place.repo.host.root;
+        let (absolute, canonical_root) = (std::path::absolute(path)?, root.canonicalize()?);
+        let is_below = absolute.starts_with(root) || absolute.starts_with(&canonical_root);
+        Ok(is_below && !found.starts_with(&canonical_root))
     }
 
     /// Returns the path in the workspace of what the commit has.
@@ -134,8 +173,8 @@ impl Copies<'_> {
             for entry in fs::read_dir(path).map_err(|error| refused(&error.to_string()))? {
                 let entry = entry?;
                 let name = entry.file_name().to_string_lossy().into_owned();
-                // Neither a repository's own directory nor a link out of the directory.
-                if name == ".git" || entry.file_type()?.is_symlink() {
+                // Neither a repository's own directory, nor credentials, nor a link out of the directory.
+                if is_private(&name) || entry.file_type()?.is_symlink() {
                     continue;
                 }
                 self.copy_entry(&entry.path(), &format!("{target}/{name}"), text)?;
@@ -151,7 +190,12 @@ impl Copies<'_> {
             return Err(refused(&limit)
                 .with_hint("copy what is needed into the repository, and include it with `--include GLOB`"));
         }
-        let content = fs::read(path).map_err(|error| refused(&error.to_string()))?;
+        let mut content = fs::read(path).map_err(|error| refused(&error.to_string()))?;
+        if self.is_settings {
+            let filtered = filter_settings(&String::from_utf8_lossy(&content)).map_err(|problem| refused(&problem))?;
+            content = serde_json::to_vec(&filtered.values).map_err(std::io::Error::other)?;
+            self.left_out.extend(filtered.left_out.into_iter().map(|left| left.name));
+        }
         let executable = metadata.permissions().mode() & 0o111 != 0;
         self.files.insert(target.to_owned(), HomeCopy { path: target.to_owned(), content, executable });
         Ok(())
@@ -163,13 +207,14 @@ impl Copies<'_> {
         for word in split_words(prompt) {
             let NamedPath { before, path: name, after } = NamedPath::parse_word(word);
             let path = expand_home(&name);
-            let is_named = path.is_absolute() && path.is_file() && self.find_inside(&path.canonicalize()?)?.is_none();
-            if !is_named {
+            let found =
+                if path.is_absolute() { path.canonicalize().ok().filter(|found| found.is_file()) } else { None };
+            let Some(found) = found.filter(|found| matches!(self.find_inside(found), Ok(None))) else {
                 text += word;
                 continue;
-            }
-            let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
-            if PROMPT_ENDINGS.contains(&ending.as_str()) {
+            };
+            let ending = found.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
+            if PROMPT_ENDINGS.contains(&ending.as_str()) && !self.leads_out(&path, &found)? {
                 let copied = self.add_path(&path, &name, output)?.unwrap_or_default();
                 text += &format!("{before}{copied}{after}");
             } else {

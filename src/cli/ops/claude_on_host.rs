@@ -1,7 +1,8 @@
 //! Answers arguments that need no sandbox: the version, the help, and subcommands that change this machine.
 
+use std::io::IsTerminal as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::cli::claude_args::ClaudeArgs;
 use crate::cli::claude_path::list_programs;
@@ -34,7 +35,7 @@ pub(crate) fn answer_on_host(parsed: &ClaudeArgs, args: &[String], output: Outpu
         print_stdout(&format!("{} (Claude Code)\n", sandbox_version()))?;
         return Ok(Some(0));
     }
-    if let Some((name, _)) = &parsed.subcommand {
+    if let Some(name) = &parsed.subcommand {
         if let Some(reason) = parsed.subcommand_obstacle(args) {
             return Err(CliError::usage(format!("`claude {name}` is not run: {reason}"))
                 .with_hint("to run it without Airlock, use the path of Claude Code itself"));
@@ -77,6 +78,9 @@ fn run_on_host(name: &str, parsed: &ClaudeArgs, args: &[String], output: Output)
     output.print_status(&format!("`claude {name}` concerns this machine, so it runs outside a sandbox: {path}"));
     let mut command = Command::new(&program.path);
     command.args(args);
+    if !std::io::stdin().is_terminal() {
+        command.stdin(Stdio::null());
+    }
     if !parsed.needs_directory(args) {
         command.current_dir("/");
     }

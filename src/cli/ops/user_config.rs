@@ -70,7 +70,8 @@ impl SandboxConfig {
         for (name, server) in servers.remote {
             let route = to_route(&name, &server)
                 .map_err(|problem| CliError::usage(format!("the MCP server {name} in ~/.claude.json: {problem}")))?;
-            let url = format!("http://127.0.0.1:{GATEWAY_PORT}/http/{}{}", route.name, route_path(&server.url));
+            // The address itself may be a secret, and stays outside.
+            let url = format!("http://127.0.0.1:{GATEWAY_PORT}/http/{}", route.name);
             all.insert(name, json!({"type": server.kind, "url": url}));
             self.routes.push(route);
         }
@@ -83,16 +84,19 @@ impl SandboxConfig {
     }
 }
 
-fn route_path(url: &str) -> String {
-    Url::parse(url).map_or_else(|_| "/".into(), |url| url.path().to_owned())
-}
-
 /// Returns the route to an MCP server: exactly its address, with its first header.
 fn to_route(name: &str, server: &RemoteServer) -> Result<HttpRouteOptions, String> {
     let url = Url::parse(&server.url).map_err(|error| error.to_string())?;
-    let path = url.path().trim_start_matches('/').to_owned();
-    let origin = url.join("/").map_err(|error| error.to_string())?;
-    let (header, value) = match server.headers.iter().next() {
+    if url.query().is_some() || !url.username().is_empty() || url.password().is_some() {
+        return Err("its address has a query or a login, which a route cannot have".into());
+    }
+    // One header is added. If there are several, it is the one that is a credential by its name.
+    let is_credential = |name: &str| {
+        let lower = name.to_lowercase();
+        ["authorization", "key", "token", "secret"].iter().any(|word| lower.contains(word))
+    };
+    let chosen = server.headers.iter().find(|(name, _)| is_credential(name)).or_else(|| server.headers.iter().next());
+    let (header, value) = match chosen {
         Some((header, value)) => (header.as_str(), Some(value.as_str())),
         None => ("authorization", None),
     };
@@ -107,9 +111,10 @@ fn to_route(name: &str, server: &RemoteServer) -> Result<HttpRouteOptions, Strin
     let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' };
     Ok(HttpRouteOptions {
         name: format!("mcp-{}", name.chars().map(safe).collect::<String>()),
-        url: origin,
+        url,
         methods: vec![Method::GET, Method::POST, Method::DELETE],
-        paths: vec![globset::escape(&path)],
+        // Only the address itself.
+        paths: vec![String::new()],
         header,
         prefix: prefix.into(),
         credential: credential.map(|value| RouteCredential::Value(value.into())),
