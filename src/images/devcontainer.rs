@@ -215,6 +215,75 @@ mod tests {
         );
     }
 
+    /// Files in the shape of public repositories, each with what is used and what is named as not supported.
+    #[test]
+    fn shapes_of_public_repositories_are_read() {
+        let path = ".devcontainer/devcontainer.json";
+        let source = |found: &Devcontainer| match &found.source {
+            Some(DevcontainerSource::Image(name)) => name.clone(),
+            Some(DevcontainerSource::Dockerfile(source)) => format!("{} in {:?}", source.dockerfile, source.context),
+            None => "none".into(),
+        };
+        let cases = [
+            // A compiler in TypeScript.
+            (
+                r#"{"name": "TS", "image": "registry.example/devcontainers/typescript-node:20-bookworm",
+                    "features": {"registry.example/features/github-cli": {}, "registry.example/features/hereby:1": {}},
+                    "onCreateCommand": "npm ci --force", "customizations": {"vscode": {"extensions": ["a.b"]}}}"#,
+                ("registry.example/devcontainers/typescript-node:20-bookworm", vec!["npm ci --force"]),
+                vec!["feature registry.example/features/github-cli", "feature registry.example/features/hereby:1"],
+            ),
+            // An editor: a Dockerfile beside the file, a large shared memory, a desktop.
+            (
+                r#"{"name": "OSS", "build": {"dockerfile": "Dockerfile"}, "overrideCommand": false, "privileged": true,
+                    "mounts": [{"source": "dev", "target": "/vscode-dev", "type": "volume"}],
+                    "postCreateCommand": "./.devcontainer/install-vscode.sh", "hostRequirements": {"memory": "9gb"},
+                    "remoteEnv": {"VSCODE_DEV": "1"}, "runArgs": ["--shm-size=1g"], "forwardPorts": [6080]}"#,
+                (".devcontainer/Dockerfile in \".devcontainer\"", vec!["./.devcontainer/install-vscode.sh"]),
+                vec!["hostRequirements", "mounts", "overrideCommand", "privileged", "runArgs"],
+            ),
+            // A web framework with a database beside it.
+            (
+                r#"{"name": "Framework", "dockerComposeFile": "compose.yaml", "service": "rails", "workspaceFolder": "/workspaces/x",
+                    "postCreateCommand": ".devcontainer/boot.sh", "containerEnv": {"EDITOR": "code --wait"},
+                    "features": {"registry.example/rails/devcontainer/features/activestorage": {}}}"#,
+                ("none", vec![".devcontainer/boot.sh"]),
+                vec![
+                    "feature registry.example/rails/devcontainer/features/activestorage",
+                    "dockerComposeFile",
+                    "service",
+                ],
+            ),
+            // A container engine in Go: the repository's own Dockerfile at its root, with a stage.
+            (
+                r#"{"name": "engine", "build": {"context": "..", "dockerfile": "../Dockerfile", "target": "devcontainer"},
+                    "workspaceFolder": "/go/src/x", "workspaceMount": "source=${localWorkspaceFolder},target=/go/src/x,type=bind",
+                    "remoteUser": "root", "runArgs": ["--privileged"], "mounts": ["type=volume,target=/var/lib/docker"]}"#,
+                ("Dockerfile in \"\"", vec![]),
+                vec!["mounts", "runArgs"],
+            ),
+            // A language implementation in Python: commands by name, a variable of the host.
+            (
+                r#"{"image": "registry.example/python/devcontainer:2025.05", "onCreateCommand": ["cp", "-r", "a", "b"],
+                    "updateContentCommand": {"build": "make -j", "regen": "make regen-all"},
+                    "postStartCommand": "git status", "containerEnv": {"TOKEN": "${localEnv:TOKEN}", "MODE": "debug"}}"#,
+                (
+                    "registry.example/python/devcontainer:2025.05",
+                    vec!["'cp' '-r' 'a' 'b'", "make -j", "make regen-all"],
+                ),
+                vec!["containerEnv.TOKEN", "postStartCommand"],
+            ),
+        ];
+        for (text, (image, setup), unsupported) in cases {
+            let found = Devcontainer::parse(path, text).expect("valid");
+            assert_eq!(
+                (source(&found).as_str(), &found.setup),
+                (image, &setup.iter().map(ToString::to_string).collect())
+            );
+            assert_eq!(found.unsupported, unsupported, "{text}");
+        }
+    }
+
     #[test]
     fn other_shapes_are_read() {
         let old = r#"{"dockerFile": "Dockerfile", "context": ".", "workspaceFolder": "/workspace"}"#;
