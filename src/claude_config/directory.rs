@@ -203,16 +203,24 @@ impl Reader<'_> {
     }
 }
 
-/// Returns whether a file or directory may hold credentials, by its name: hidden ones, keys, and those that say so.
+/// Returns whether a file or directory may hold credentials, by its name: hidden ones, keys, and data that says so. Source code
+/// such as `tokenizer.py` is none.
 #[must_use]
 pub fn is_private(name: &str) -> bool {
     let lower = name.to_lowercase();
-    let is_text = lower.ends_with(".md");
+    if lower.starts_with('.') {
+        // The directory by which Claude Code recognizes a plugin.
+        return lower != ".claude-plugin";
+    }
     let words = ["credential", "password", "secret", "token", "apikey", "api_key", "id_rsa", "id_ed25519"];
-    let endings = [".pem", ".key", ".p12", ".pfx", ".keystore", ".jks"];
-    lower.starts_with('.')
-        || endings.iter().any(|ending| lower.ends_with(ending))
-        || !is_text && words.iter().any(|word| lower.contains(word))
+    match lower.rsplit_once('.').map(|(_, ending)| ending) {
+        Some("pem" | "key" | "p12" | "pfx" | "keystore" | "jks") => true,
+        None
+        | Some("json" | "yaml" | "yml" | "toml" | "txt" | "ini" | "cfg" | "conf" | "env" | "xml" | "properties") => {
+            words.iter().any(|word| lower.contains(word))
+        }
+        Some(_) => false,
+    }
 }
 
 /// Returns whether a relative path has only names.
@@ -325,6 +333,26 @@ mod tests {
             ]
         );
         assert!(found.memory.expect("read").starts_with("Answer in French."));
+    }
+
+    #[test]
+    fn names_of_credentials_differ_from_code() {
+        for private in
+            [".env", ".npmrc", ".git", "server.pem", "token.json", "API_KEY.txt", "secrets", "id_rsa", "my-tokens.yml"]
+        {
+            assert!(is_private(private), "{private}");
+        }
+        for code in [
+            "tokenizer.py",
+            "secrets.rs",
+            "password_field.tsx",
+            "tokens.md",
+            "notes.md",
+            "package.json",
+            ".claude-plugin",
+        ] {
+            assert!(!is_private(code), "{code}");
+        }
     }
 
     #[test]

@@ -147,14 +147,53 @@ pub(crate) struct ClaudeArgs {
     conversation_words: Vec<usize>,
 }
 
+fn is_subcommand(word: &str) -> bool {
+    MACHINE_COMMANDS.contains(&word) || REFUSED_COMMANDS.iter().any(|(command, _)| *command == word)
+}
+
+/// Writes letters behind one dash as options of their own, and their value as a word: `-pc` as `-p -c`, `-rID` as `-r ID`.
+pub(crate) fn split_letters(args: Vec<String>) -> Vec<String> {
+    if args.first().is_some_and(|word| is_subcommand(word)) {
+        return args;
+    }
+    let mut found: Vec<String> = Vec::new();
+    let mut is_literal = false;
+    for arg in args {
+        let is_value = found.last().is_some_and(|last| VALUE_OPTIONS.contains(&last.as_str()));
+        is_literal |= !is_value && arg == "--";
+        let letters = arg.strip_prefix('-').filter(|letters| !is_literal && !is_value && !letters.starts_with('-'));
+        match letters.and_then(list_letters) {
+            Some(words) => found.extend(words),
+            None => found.push(arg),
+        }
+    }
+    found
+}
+
+/// Returns the options of several letters, or `None` if one of them is unknown.
+fn list_letters(letters: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    for (at, letter) in letters.char_indices() {
+        words.push(format!("-{letter}"));
+        match letter {
+            'p' | 'c' | 'v' | 'h' => {}
+            // The rest is the value.
+            'n' | 'r' | 'd' | 'w' => {
+                let rest = letters[at + 1..].trim_start_matches('=');
+                words.extend((!rest.is_empty()).then(|| rest.to_owned()));
+                return Some(words);
+            }
+            _ => return None,
+        }
+    }
+    (words.len() > 1).then_some(words)
+}
+
 impl ClaudeArgs {
     /// Reads the arguments. Unknown options are taken as ones without a value.
     pub(crate) fn parse_args(args: &[String]) -> Self {
         let mut found = Self::default();
-        let is_command = |word: &String| {
-            MACHINE_COMMANDS.contains(&word.as_str()) || REFUSED_COMMANDS.iter().any(|(command, _)| command == word)
-        };
-        if let Some(word) = args.first().filter(|word| is_command(word)) {
+        if let Some(word) = args.first().filter(|word| is_subcommand(word)) {
             found.subcommand = Some(word.clone());
             return found;
         }
@@ -170,15 +209,9 @@ impl ClaudeArgs {
                 found.add_positional(args, value_at);
                 continue;
             }
-            let cluster = arg.strip_prefix('-').filter(|letters| letters.len() > 1 && !letters.starts_with('-'));
-            let last_letter = cluster.and_then(|letters| letters.chars().last()).map(|letter| format!("-{letter}"));
-            for letter in cluster.into_iter().flat_map(str::chars) {
-                found.read_flag(&format!("-{letter}"));
-            }
-            let word = last_letter.as_ref().unwrap_or(arg);
-            let (name, inline) = match word.split_once('=') {
+            let (name, inline) = match arg.split_once('=') {
                 Some((name, value)) => (name, Some(Value { index: value_at, start: arg.len() - value.len() })),
-                None => (word.as_str(), None),
+                None => (arg.as_str(), None),
             };
             found.read_flag(name);
             let is_option = |at: usize| args.get(at).is_none_or(|next| next.starts_with('-'));
@@ -264,7 +297,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> (ClaudeArgs, Vec<String>) {
-        let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let args = split_letters(line.split(' ').map(str::to_owned).collect());
         (ClaudeArgs::parse_args(&args), args)
     }
 
@@ -281,6 +314,22 @@ mod tests {
         assert!(parse("--version").0.is_version && parse("-p -h").0.is_help);
         let (found, args) = parse("--add-dir ../a ../b -p x");
         assert_eq!(found.files.iter().map(|(_, value)| value.value_text(&args)).collect::<Vec<_>>(), ["../a", "../b"]);
+    }
+
+    #[test]
+    fn letters_behind_one_dash_are_options() {
+        let split = |line: &str| split_letters(line.split(' ').map(str::to_owned).collect()).join(" ");
+        assert_eq!(split("-pc again"), "-p -c again");
+        assert_eq!(split("-p -r0c1d-v again"), "-p -r 0c1d-v again");
+        assert_eq!(split("-dapi,hooks -p"), "-d api,hooks -p");
+        assert_eq!(split("-n=x -w"), "-n x -w");
+        for unchanged in ["-p x", "-xyz", "--append-system-prompt -pc y", "-- -pc", "mcp add x -pc", "-"] {
+            assert_eq!(split(unchanged), unchanged);
+        }
+        let (found, args) = parse("-pc again");
+        assert!(found.continues && !found.is_version);
+        assert_eq!(found.without_conversation(&args), ["-p", "again"]);
+        assert!(!parse("-dcache x").0.continues);
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub struct RunRequest {
     pub claude_json: serde_json::Map<String, serde_json::Value>,
     /// The user's own configuration of Claude Code in the copies.
     pub user_config: ConfigSummary,
-    /// The setup layer of an overlay workspace.
+    /// The setup layer below the workspace.
     pub layer: Option<Layer>,
     /// The layer that the workspace is to become.
     pub builds_layer: Option<Layer>,

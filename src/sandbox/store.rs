@@ -60,7 +60,7 @@ pub struct SandboxRecord {
     /// The base of the workspace.
     #[serde(default)]
     pub base_volume: Base,
-    /// The setup layer of an overlay workspace.
+    /// The setup layer below the workspace.
     #[serde(default)]
     pub layer: Option<Layer>,
     /// The layer that this sandbox is to become, if it runs a setup.

@@ -192,7 +192,11 @@ fn files_that_arguments_name_are_brought_along() {
         &lib,
     ];
     let ran = repo.airlock(&args).ok();
-    assert!(ran.stderr.contains(&format!("the sandbox has a copy of {lib} (1 file)")), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains(&format!("the sandbox has a copy of {lib} (1 file, without 2 others that")),
+        "{}",
+        ran.stderr
+    );
     assert!(
         ran.stderr.contains("the prompt names ") && ran.stderr.contains("data.csv, which is on this machine"),
         "{}",

@@ -1,4 +1,4 @@
-//! The subcommands, one module each. `run` uses `image` to build the agent image; no other module imports another.
+//! The subcommands, one module each. None imports another.
 
 pub(super) mod apply;
 pub(super) mod bring;

@@ -7,7 +7,7 @@ use indicatif::HumanBytes;
 
 use crate::base::{BaseStore, PreparedBase, RunContext, UseOfBase};
 use crate::cli::args::{RunOptions, UncommittedArg};
-use crate::cli::claude_args::ClaudeArgs;
+use crate::cli::claude_args::{ClaudeArgs, split_letters};
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
 use crate::cli::ops::agent_config::{new_agent_config, parse_variables, workspace_kind};
@@ -48,6 +48,7 @@ use crate::terminal::Signals;
 pub(crate) fn run_claude(options: RunOptions, args: Vec<OsString>, output: Output) -> Result<u8, CliError> {
     let args = args.into_iter().map(OsString::into_string).collect::<Result<Vec<_>, _>>();
     let args = args.map_err(|bad| CliError::usage(format!("an argument is not UTF-8: {}", bad.to_string_lossy())))?;
+    let args = split_letters(args);
     let parsed = ClaudeArgs::parse_args(&args);
     if let Some(status) = answer_on_host(&parsed, &args, output)? {
         return Ok(status);

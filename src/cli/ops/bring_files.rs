@@ -45,8 +45,15 @@ pub(crate) fn bring_files(
     place: Place<'_>,
     output: Output,
 ) -> Result<Vec<HomeCopy>, CliError> {
-    let mut copies =
-        Copies { place, files: BTreeMap::new(), bytes: 0, count: 0, is_settings: false, left_out: Vec::new() };
+    let mut copies = Copies {
+        place,
+        files: BTreeMap::new(),
+        bytes: 0,
+        count: 0,
+        omitted: 0,
+        is_settings: false,
+        left_out: Vec::new(),
+    };
     for (kind, value) in &parsed.files {
         let text = value.value_text(args).to_owned();
         if matches!(kind, FileOption::JsonOrFile | FileOption::Settings) && text.trim_start().starts_with('{')
@@ -90,6 +97,8 @@ struct Copies<'a> {
     files: BTreeMap<String, HomeCopy>,
     bytes: u64,
     count: usize,
+    /// The number of entries of directories that were not copied.
+    omitted: usize,
     /// Whether the next file has settings of Claude Code, which are filtered.
     is_settings: bool,
     /// The settings that were left out.
@@ -132,7 +141,14 @@ impl Copies<'_> {
         let before = self.files.len();
         self.copy_entry(&found, &target, text)?;
         let files = if found.is_dir() {
-            format!(" ({})", format_count(self.files.len() - before, "file"))
+            let omitted = match std::mem::take(&mut self.omitted) {
+                0 => String::new(),
+                omitted => format!(
+                    ", without {} that are hidden, links or may hold credentials",
+                    format_count(omitted, "other")
+                ),
+            };
+            format!(" ({}{omitted})", format_count(self.files.len() - before, "file"))
         } else {
             String::new()
         };
@@ -175,6 +191,7 @@ impl Copies<'_> {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 // Neither a repository's own directory, nor credentials, nor a link out of the directory.
                 if is_private(&name) || entry.file_type()?.is_symlink() {
+                    self.omitted += 1;
                     continue;
                 }
                 self.copy_entry(&entry.path(), &format!("{target}/{name}"), text)?;
