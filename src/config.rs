@@ -140,6 +140,10 @@ settings! {
     workspace: WorkspaceMode, false, default r#""auto""#;
     /// The sandboxes that are kept when the agent ends without a change to review.
     keep: KeepMode, false, default r#""auto""#;
+    /// Whether an agent continues when its terminal goes away.
+    detach: bool, true, default "false";
+    /// The keys that detach from a session, such as `ctrl-b,d`; `none` for no keys.
+    detach_keys: String, false, default r#""ctrl-],ctrl-],ctrl-]""#;
     /// The number of bases per repository that `airlock gc` keeps.
     bases: usize, true, default "3";
     /// The time for which `airlock gc` keeps backups of applies, such as `30d`.

@@ -20,5 +20,6 @@ pub mod registries;
 pub mod render;
 pub mod review;
 pub mod sandbox;
+pub mod session;
 pub mod terminal;
 pub mod tui;

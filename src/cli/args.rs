@@ -241,9 +241,25 @@ pub(super) enum Command {
     Recover(RecoverArgs),
     /// List the sandboxes of this repository
     Ls {
+        /// List the sandboxes of all repositories
+        #[arg(short, long)]
+        all: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Show the session of a running sandbox on this terminal, from any directory
+    ///
+    /// Detach with Ctrl-] pressed three times within a second (setting `detach_keys`).
+    Attach {
+        /// Name of the sandbox [default: the only running one]
+        name: Option<String>,
+    },
+    /// End the agents of sandboxes, and collect their changes
+    Stop {
+        /// Sandboxes to stop
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
     },
     /// Show a sandbox's base and state
     Status {

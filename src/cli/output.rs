@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use clap::ValueEnum as _;
+
 use super::args::ColorChoice;
 use super::error::CliError;
 use crate::terminal;
@@ -21,6 +23,12 @@ impl Output {
     /// Returns a copy that prints no status messages, for an operation that repeats messages.
     pub(super) fn without_status(self) -> Self {
         Self { quiet: true, ..self }
+    }
+
+    /// Returns the options as arguments for another Airlock process.
+    pub(super) fn to_args(self) -> Vec<String> {
+        let color = self.color.to_possible_value().map(|value| format!("--color={}", value.get_name()));
+        color.into_iter().chain(self.quiet.then(|| "--quiet".to_owned())).collect()
     }
 
     /// Prints a status message. Its untrusted parts must already be escaped.

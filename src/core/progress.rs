@@ -47,6 +47,13 @@ impl ProgressCounter {
         self.step.store(step as u8, Ordering::Relaxed);
     }
 
+    /// Sets the progress of a step that another process does.
+    pub fn set_position(&self, step: ProgressStep, files: u64, bytes: u64) {
+        self.files.store(files, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+        self.step.store(step as u8, Ordering::Relaxed);
+    }
+
     /// Counts one file of this size.
     pub fn add_file(&self, bytes: usize) {
         self.files.fetch_add(1, Ordering::Relaxed);

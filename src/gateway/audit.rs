@@ -68,7 +68,7 @@ struct Overflow {
 }
 
 /// Counts over all requests.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditSummary {
     /// By route: requests that were answered, and those of them that came from the cache.
     pub routes: BTreeMap<String, (u64, u64)>,

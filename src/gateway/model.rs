@@ -1,5 +1,6 @@
 //! The model route: forwards four kinds of requests to the model's API, with the user's credential. All others get a 403.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -58,7 +59,7 @@ impl ModelOptions {
 }
 
 /// Counts of the model route.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ModelStats {
     /// Messages that the model has answered.
     pub answered: u64,
@@ -69,12 +70,30 @@ pub struct ModelStats {
 pub(super) struct ModelRoute {
     options: ModelOptions,
     stats: Arc<Mutex<ModelStats>>,
+    /// The number of requests that are being answered.
+    pending: Arc<AtomicU64>,
     log: AuditLog,
+}
+
+/// A request that is being answered.
+struct PendingRequest(Arc<AtomicU64>);
+
+impl PendingRequest {
+    fn start(pending: &Arc<AtomicU64>) -> Self {
+        pending.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(pending))
+    }
+}
+
+impl Drop for PendingRequest {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl ModelRoute {
     pub(super) fn new(options: ModelOptions, log: AuditLog) -> Self {
-        Self { options, stats: Arc::default(), log }
+        Self { options, stats: Arc::default(), pending: Arc::default(), log }
     }
 
     /// Returns whether the user denied the host of the API.
@@ -85,6 +104,11 @@ impl ModelRoute {
     /// Returns the counts so far.
     pub(super) fn current_stats(&self) -> ModelStats {
         self.stats.lock().map(|stats| *stats).unwrap_or_default()
+    }
+
+    /// Returns whether a request is being answered.
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending.load(Ordering::SeqCst) > 0
     }
 
     /// Answers a request whose path belongs to no other route.
@@ -128,6 +152,7 @@ impl ModelRoute {
             }
         };
         let is_message = request.method() == Method::POST && request.uri().path() == "/v1/messages";
+        let pending = PendingRequest::start(&self.pending);
         let request = match self.read_request(request, &credential).await {
             Ok(request) => request,
             Err(reason) => return refuse_request(exchange, StatusCode::FORBIDDEN, &reason),
@@ -135,7 +160,7 @@ impl ModelRoute {
         let (head, body) = request.into_parts();
         exchange.add_sent(body.len());
         let request = Request::from_parts(head, Full::new(body).map_err(|never| match never {}).boxed_unsync());
-        match self.forward_request(request, client, &credential, is_message).await {
+        match self.forward_request(request, client, &credential, (is_message, pending)).await {
             Ok((head, body)) => {
                 if head.status == StatusCode::UNAUTHORIZED {
                     source.discard_stored();
@@ -207,7 +232,7 @@ impl ModelRoute {
         request: Request<super::upstream::RequestBody>,
         client: &UpstreamClient,
         credential: &Credential,
-        is_message: bool,
+        (is_message, pending): (bool, PendingRequest),
     ) -> Result<(hyper::http::response::Parts, Reply), String> {
         let upstream = &self.options.upstream;
         let response = client.send_to_model(request).await.map_err(|error| match error {
@@ -224,7 +249,8 @@ impl ModelRoute {
         retain_known_headers(&mut head.headers, &mask);
         let content_type = head.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         let usage = (is_message && head.status.is_success()).then(|| UsageReader::new(content_type));
-        let observer = ModelObserver { log: self.log.clone(), stats: Arc::clone(&self.stats), usage };
+        let observer =
+            ModelObserver { log: self.log.clone(), stats: Arc::clone(&self.stats), usage, _pending: pending };
         let body = ResponseBody::new(body, mask, observer)
             .map_err(|_| std::io::Error::other("a response of the model's API ended early"));
         Ok((head, body.boxed_unsync()))
@@ -242,6 +268,7 @@ struct ModelObserver {
     log: AuditLog,
     stats: Arc<Mutex<ModelStats>>,
     usage: Option<UsageReader>,
+    _pending: PendingRequest,
 }
 
 impl BodyObserver for ModelObserver {

@@ -134,6 +134,12 @@ impl Gateway {
         self.0.model.as_ref().map(ModelRoute::current_stats).unwrap_or_default()
     }
 
+    /// Returns whether the model is answering a request.
+    #[must_use]
+    pub fn is_model_pending(&self) -> bool {
+        self.0.model.as_ref().is_some_and(ModelRoute::is_pending)
+    }
+
     /// Returns the certificate of the authority for package registries, in PEM form.
     #[must_use]
     pub fn authority_certificate(&self) -> &str {

@@ -1,12 +1,12 @@
 //! Counts the tokens that responses of the model's API report.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Longest event or response in which usage is looked for, in bytes.
 const MAX_BUFFER: usize = 4 << 20;
 
 /// Numbers of tokens, as the provider reports them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TokenUsage {
     #[serde(rename = "input_tokens", deserialize_with = "number_or_zero")]

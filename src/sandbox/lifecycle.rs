@@ -9,6 +9,7 @@ use super::agent_paths::AgentPaths;
 use super::collect::{Collection, collect_changes, collect_final};
 use super::home_copies::list_brought;
 use super::home_files::describe_network;
+use super::repository_index::RepositoryIndex;
 use super::request::{RunRequest, RunResult};
 use super::resources::EngineResources;
 use super::run_agent::{RunError, record_post_run, run_agent};
@@ -20,6 +21,7 @@ use crate::base::RunContext;
 use crate::base::{Manifest, PreparedBase, repository_id};
 use crate::changes::{Changeset, Quarantine};
 use crate::core::clock::seconds_since_epoch;
+use crate::core::escape::Escaped;
 use crate::core::name::SandboxName;
 use crate::core::progress::ProgressCounter;
 use crate::core::random::create_random_id;
@@ -27,6 +29,7 @@ use crate::core::random::read_random_bytes;
 use crate::engine::{Engine, image};
 use crate::git::HostRepo;
 use crate::guest_client::GuestClient;
+use crate::session::SessionOwner;
 use crate::terminal::Signals;
 
 /// Default limit on the processes and threads of the agent.
@@ -52,6 +55,10 @@ pub fn create_sandbox(
     let store = SandboxStore::new(&host.common_dir);
     let id = create_random_id::<8>()?;
     let (snapshot, repository) = (&prepared_base.snapshot, repository_id(&host.common_dir)?);
+    if let Some(index) = RepositoryIndex::open() {
+        // Without it, only `ls --all` lacks this repository.
+        let _ = index.add_repository(&repository, &host.common_dir);
+    }
     let paths = AgentPaths::new(host, snapshot);
     let manifest = Manifest {
         network: describe_network(request.network.as_ref()),
@@ -114,7 +121,7 @@ pub async fn run_new_sandbox(
     mut prepared_base: PreparedBase,
     mut sandbox: Sandbox,
     request: &RunRequest,
-    signals: &mut Signals,
+    (signals, session): (&mut Signals, Option<&mut SessionOwner>),
     started: impl FnOnce(),
 ) -> Result<RunResult, SandboxError> {
     let RunContext { engine, host, .. } = context;
@@ -136,10 +143,15 @@ pub async fn run_new_sandbox(
             None => None,
         }
     };
-    let working = run_agent(context, &mut sandbox, prepared, request, signals);
+    let working = run_agent(context, &mut sandbox, prepared, request, (signals, session));
     let (run_result, seal_error) = tokio::join!(working, sealing);
     match run_result {
-        Ok(agent_run) => Ok(RunResult { seal_error, ..agent_run.into_result(sandbox) }),
+        Ok(agent_run) => {
+            let mut result = agent_run.into_result(sandbox);
+            result.report.is_first = true;
+            result.report.seal_error = seal_error.map(|error| Escaped::new(&error.to_string()).to_string());
+            Ok(result)
+        }
         Err(RunError::NeverStarted(error)) => Err(clean_up_failed_start(engine, prepared_base, sandbox, error).await),
         Err(RunError::Kept(error)) => {
             Err(SandboxError::FailedAfterRun { name: sandbox.record.name.clone(), error: Box::new(error) })
@@ -156,7 +168,7 @@ pub async fn resume_agent(
     context: RunContext<'_>,
     mut sandbox: Sandbox,
     request: &RunRequest,
-    signals: &mut Signals,
+    (signals, session): (&mut Signals, Option<&mut SessionOwner>),
     started: impl FnOnce(),
 ) -> Result<RunResult, SandboxError> {
     let RunContext { engine, host, .. } = context;
@@ -175,7 +187,7 @@ pub async fn resume_agent(
         return Err(clean_up_failed_resume(engine, &sandbox, error.into()).await);
     }
     started();
-    match run_agent(context, &mut sandbox, prepared, request, signals).await {
+    match run_agent(context, &mut sandbox, prepared, request, (signals, session)).await {
         Ok(agent_run) => Ok(agent_run.into_result(sandbox)),
         Err(RunError::NeverStarted(error)) => {
             let error = clean_up_failed_resume(engine, &sandbox, error).await;

@@ -44,7 +44,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A limit that an agent has exceeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LimitExceeded {
+pub(super) enum LimitExceeded {
     /// Workspace and home are too large.
     Disk {
         bytes: u64,

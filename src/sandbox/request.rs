@@ -1,12 +1,14 @@
 //! The request to run an agent, and its result.
 
-use super::attach::DroppedSequences;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
 use super::layer::Layer;
-use super::monitor::LimitExceeded;
 use super::ports::BoundPort;
 use super::store::{AgentConfig, Sandbox};
 use super::workspace::WorkspaceKind;
-use super::{CollectPolicy, SandboxError};
+use super::CollectPolicy;
 use crate::changes::Changeset;
 use crate::claude_config::{ConfigSummary, HomeCopy};
 use crate::core::name::SandboxName;
@@ -63,7 +65,7 @@ pub struct NetworkRequest {
 }
 
 /// The counts of a run's network.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct NetworkUsage {
     pub requests: AuditSummary,
     pub model: ModelStats,
@@ -85,15 +87,26 @@ impl NetworkUsage {
 pub struct RunResult {
     /// The sandbox, still owned by this process.
     pub sandbox: Sandbox,
+    pub changes: Changeset,
+    pub report: RunReport,
+}
+
+/// The report of a run. It is kept with the sandbox, for a terminal that shows it later.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct RunReport {
     /// The agent's exit status.
     pub exit: i64,
-    pub changes: Changeset,
-    /// The limits that the agent reached.
-    pub limits_hit: Vec<LimitExceeded>,
-    /// Control sequences that were withheld from the terminal.
-    pub dropped: DroppedSequences,
+    /// Whether it was the first agent of the sandbox.
+    pub is_first: bool,
+    /// The limits that the agent reached, as text.
+    pub limits_hit: Vec<String>,
+    /// Control sequences that were withheld from the terminal, by kind.
+    pub dropped: BTreeMap<String, u64>,
     /// The use of the network, if the sandbox has one.
     pub network: Option<NetworkUsage>,
-    /// The failure to seal a new base for other sandboxes, if any.
-    pub seal_error: Option<SandboxError>,
+    /// The failure to seal a new base for other sandboxes, if any. Escaped.
+    pub seal_error: Option<String>,
+    /// Further messages of Airlock, escaped.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }

@@ -1,11 +1,11 @@
 //! Runs an agent in a prepared sandbox until it ends, and collects its changes.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use super::attach::{AttachResult, DroppedSequences, Scrollback, attach_agent};
+use super::attach::{AttachResult, attach_agent, end_on_signal};
 use super::collect::collect_final;
 use super::monitor::{LimitExceeded, ResourceMonitor};
-use super::request::{NetworkUsage, RunRequest, RunResult};
+use super::request::{NetworkUsage, RunReport, RunRequest, RunResult};
 use super::resources::{EngineResources, Sidecar};
 use super::start::PreparedSandbox;
 use super::store::{Sandbox, SandboxRecord, SandboxState};
@@ -14,8 +14,11 @@ use super::{SandboxError, claude_session, holdings};
 use crate::base::RunContext;
 use crate::changes::Changeset;
 use crate::core::progress::ProgressStep;
+use crate::engine::{AttachedStreams, Engine};
+use crate::gateway::Gateway;
 use crate::guest_client::GuestClient;
 use crate::protocol::Root;
+use crate::session::{ControlSocket, SessionAgent, SessionOwner};
 use crate::terminal::Signals;
 
 /// Maximum number of entries of a volume that are counted to measure it.
@@ -23,18 +26,15 @@ const MAX_MEASURED: u32 = 2000;
 
 /// The result of an agent's run.
 pub(crate) struct AgentRun {
-    exit: i64,
     changes: Changeset,
-    limits_hit: Vec<LimitExceeded>,
-    dropped: DroppedSequences,
-    network: Option<NetworkUsage>,
+    report: RunReport,
 }
 
 impl AgentRun {
     /// Combines the run with its sandbox.
     pub(super) fn into_result(self, sandbox: Sandbox) -> RunResult {
-        let Self { exit, changes, limits_hit, dropped, network } = self;
-        RunResult { sandbox, exit, changes, limits_hit, dropped, network, seal_error: None }
+        let Self { changes, report } = self;
+        RunResult { sandbox, changes, report }
     }
 }
 
@@ -46,13 +46,13 @@ pub(crate) enum RunError {
     Kept(SandboxError),
 }
 
-/// Runs the agent to its end, collects its changes and removes the containers.
+/// Runs the agent to its end, collects its changes and removes the containers. An agent with a terminal has a session.
 pub(crate) async fn run_agent(
     context: RunContext<'_>,
     sandbox: &mut Sandbox,
     prepared: PreparedSandbox,
     request: &RunRequest,
-    signals: &mut Signals,
+    (signals, session): (&mut Signals, Option<&mut SessionOwner>),
 ) -> Result<AgentRun, RunError> {
     let RunContext { engine, host, progress } = context;
     let PreparedSandbox { sidecar, agent, attached, gateway, ports } = prepared;
@@ -73,9 +73,27 @@ pub(crate) async fn run_agent(
         },
         limits_hit: Mutex::default(),
     };
-    let scrollback = if request.verb == "claude" { Scrollback::Erasable } else { Scrollback::Kept };
-    let result =
-        attach_agent(engine, &agent, attached, request.tty.then_some(scrollback), signals, monitor.run()).await;
+    let result = match session {
+        Some(session) => {
+            let is_busy = || gateway.as_ref().is_some_and(Gateway::is_model_pending);
+            let is_claude = request.verb == "claude";
+            let session_agent = SessionAgent {
+                dir: &sandbox.file_path(""),
+                name: sandbox.record.name.as_str(),
+                container: &agent,
+                may_erase_scrollback: is_claude,
+                is_busy: if is_claude { Some(&is_busy) } else { None },
+                progress: Arc::clone(progress),
+            };
+            let counted = signals.clone();
+            let ending = end_on_signal(engine, &agent, signals);
+            attach_session(session, engine, session_agent, attached, (ending, monitor.run(), &counted)).await
+        }
+        None => {
+            let _socket = ControlSocket::open(&sandbox.file_path(""));
+            attach_agent(engine, &agent, attached, signals, monitor.run()).await
+        }
+    };
     if !matches!(result, Ok(AttachResult { exit: 0, .. })) {
         monitor.check_memory().await;
     }
@@ -130,7 +148,27 @@ pub(crate) async fn run_agent(
     cleaned.map_err(RunError::Kept)?;
     saved.map_err(|error| RunError::Kept(error.into()))?;
     let (exit, changes, dropped) = collected;
-    Ok(AgentRun { exit, changes, limits_hit, dropped, network })
+    let report = RunReport {
+        exit,
+        limits_hit: sandbox.record.limits_hit.clone(),
+        dropped: dropped.into_iter().map(|(kind, n)| (kind.to_owned(), n)).collect(),
+        network,
+        ..RunReport::default()
+    };
+    Ok(AgentRun { changes, report })
+}
+
+/// Runs the agent in a session, and returns its exit status once it has ended.
+async fn attach_session(
+    session: &mut SessionOwner,
+    engine: &dyn Engine,
+    agent: SessionAgent<'_>,
+    attached: AttachedStreams,
+    (ending, watch, signals): (impl Future<Output = ()>, impl Future<Output = ()>, &Signals),
+) -> Result<AttachResult, SandboxError> {
+    let container = agent.container.to_owned();
+    let end = session.serve_agent(engine, agent, attached, ending, (signals, watch)).await?;
+    Ok(AttachResult { exit: engine.wait_for_container(&container).await?, dropped: end.dropped })
 }
 
 /// Records data about a sandbox whose agent has ended: its size, the work it holds, and its last conversation.

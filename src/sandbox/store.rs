@@ -14,6 +14,7 @@ use super::SandboxError;
 use super::layer::Layer;
 use super::limits::Limits;
 use super::ports::PortSpec;
+use super::request::RunReport;
 use super::workspace::WorkspaceKind;
 use crate::base::{Base, BaseDelta, DeltaEntry, Manifest};
 use crate::changes::{Changeset, ContentHash, Quarantine, Selection};
@@ -390,6 +391,32 @@ impl Sandbox {
         fs::rename(log, kept.join(format!("{}.jsonl", self.record.name)))
     }
 
+    /// Waits until no process owns the sandbox.
+    ///
+    /// # Errors
+    /// The lock cannot be opened.
+    pub fn wait_until_free(&self) -> io::Result<()> {
+        match File::open(self.dir.join("lock")) {
+            Ok(lock) => lock.lock_shared(),
+            // The sandbox was removed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the report of the last run.
+    pub(crate) fn save_report(&self, report: &RunReport) -> io::Result<()> {
+        self.write_json(LAST_RUN, report)
+    }
+
+    /// Reads the report of the last run, if it was run in a session.
+    ///
+    /// # Errors
+    /// The report is damaged.
+    pub(crate) fn read_report(&self) -> io::Result<Option<RunReport>> {
+        self.read_json(LAST_RUN)
+    }
+
     /// Writes the record.
     pub fn save_record(&self) -> io::Result<()> {
         self.write_json("record.json", &self.record)
@@ -604,6 +631,8 @@ impl Sandbox {
     }
 }
 
+/// The name of the report of the last run.
+const LAST_RUN: &str = "last-run.json";
 /// The prefix of directories for live views.
 const LIVE_PREFIX: &str = "live-";
 /// Maximum age of such a directory without a lock whose process may still be running.

@@ -65,17 +65,6 @@ impl OutputFilter {
         self
     }
 
-    /// Returns the sequence that restores the user's title, or nothing if the agent has not set one. It sets an empty title,
-    /// for terminals without a title stack, and then pops every saved title.
-    #[must_use]
-    pub fn title_reset(&self) -> Vec<u8> {
-        if !self.sequence_filter.is_title_saved {
-            return Vec::new();
-        }
-        let pops = usize::try_from(self.sequence_filter.pushed_titles + 1).unwrap_or(1);
-        format!("\x1b]0;\x1b\\{}", "\x1b[23;0t".repeat(pops)).into_bytes()
-    }
-
     /// Returns the allowed part of a chunk of output. Chunks may be split anywhere.
     pub fn filter_bytes(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut bytes = [&std::mem::take(&mut self.partial_char), bytes].concat();
@@ -376,9 +365,12 @@ mod tests {
     #[test]
     fn title_of_user_is_restored_despite_saved_titles() {
         let filter_and_reset = |bytes: &[u8]| {
-            let mut filter = OutputFilter::default();
-            let out = String::from_utf8(filter.filter_bytes(bytes)).expect("UTF-8");
-            (out, String::from_utf8(filter.title_reset()).expect("ASCII"))
+            let out = OutputFilter::default().filter_bytes(bytes);
+            let mut modes = crate::terminal::ModeTracker::default();
+            modes.parse_output(&out);
+            let reset = String::from_utf8(modes.reset_sequence()).expect("ASCII");
+            let title = reset.find("\x1b]0;").map(|at| reset[at..].to_owned());
+            (String::from_utf8(out).expect("UTF-8"), title.unwrap_or_default())
         };
         assert_eq!(filter_and_reset(b"text"), ("text".into(), String::new()));
         let restore = "\x1b]0;\x1b\\\x1b[23;0t";

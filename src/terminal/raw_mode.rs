@@ -84,6 +84,13 @@ const UNUSED_MODES: std::ops::Range<u16> = 30_000..60_000;
 /// Modes that switch to the alternate screen.
 const ALTERNATE_SCREEN_MODES: [u16; 3] = [47, 1047, 1049];
 
+/// Modes that a redraw sets with the contents (origin, cursor, alternate screen), or that last only for a moment.
+const DRAWN_MODES: [u16; 8] = [5, 6, 25, 47, 1047, 1048, 1049, 2026];
+/// Maximum number of saved titles that are tracked.
+const MAX_SAVED_TITLES: u32 = 16;
+/// Maximum number of pushed flags of the keyboard protocol that are tracked.
+const MAX_KEYBOARD_FLAGS: usize = 16;
+
 /// Whether the terminal has not answered [`drain_answers`]. Further input may then be the answer to a query of the agent.
 static IS_UNANSWERED: AtomicBool = AtomicBool::new(false);
 
@@ -252,16 +259,23 @@ struct ModeState {
     used_keyboard_protocol: bool,
     /// Whether the alternate screen was used.
     used_alternate_screen: bool,
-    /// Whether `modifyOtherKeys` was set.
-    other_keys: bool,
+    /// The flags of the keyboard protocol, as far as they are pushed.
+    keyboard_flags: Vec<u16>,
+    /// The value of `modifyOtherKeys`.
+    other_keys: u16,
     keypad: bool,
     cursor_shape: bool,
     /// Whether colors or character sets may have changed.
     drawn: bool,
     /// ANSI modes (SM) that are on: keyboard lock, insert and line feed.
     ansi: BTreeSet<u16>,
-    /// Whether a scrolling region was set.
-    region: bool,
+    /// Whether a scrolling region was set, and its lines if it is smaller than the screen.
+    used_region: bool,
+    region: Option<(u16, u16)>,
+    /// The title, if one was set.
+    title: Option<String>,
+    /// Titles that are saved in the terminal.
+    saved_titles: u32,
     /// Whether a hyperlink was opened, and may still be open.
     hyperlink: bool,
     queries: QueryCounts,
@@ -312,8 +326,8 @@ impl ModeTracker {
             // Resetting colors does not end a hyperlink.
             (state.hyperlink, b"\x1b]8;;\x1b\\"),
             // Setting the region moves the cursor, so the cursor is saved.
-            (state.region, b"\x1b7\x1b[r\x1b8"),
-            (state.other_keys, b"\x1b[>4;0m"),
+            (state.used_region, b"\x1b7\x1b[r\x1b8"),
+            (state.other_keys > 0, b"\x1b[>4;0m"),
             (state.keypad, b"\x1b>"),
             (state.cursor_shape, b"\x1b[0 q"),
             // Colors and character sets: a single SO or `ESC ( 0` would turn Airlock's own text into line drawing.
@@ -323,6 +337,43 @@ impl ModeTracker {
             if on {
                 out.extend_from_slice(sequence);
             }
+        }
+        if state.title.is_some() || state.saved_titles > 0 {
+            // An empty title is for terminals that cannot save one.
+            out.extend_from_slice(b"\x1b]0;\x1b\\");
+            out.extend(b"\x1b[23;0t".repeat(usize::try_from(state.saved_titles).unwrap_or(0)));
+        }
+        out
+    }
+
+    /// Returns the sequences that bring another terminal to the same modes and title. The screens are not included: a
+    /// terminal that shows the alternate screen has entered it already, and the cursor is drawn with the contents.
+    #[must_use]
+    pub fn restore_sequence(&self) -> Vec<u8> {
+        let state = &self.state;
+        let mut out = Vec::new();
+        out.extend(b"\x1b[22;0t".repeat(usize::try_from(state.saved_titles).unwrap_or(0)));
+        if let Some(title) = &state.title {
+            let _ = write!(out, "\x1b]0;{title}\x1b\\");
+        }
+        for mode in state.changed.iter().filter(|mode| !DRAWN_MODES.contains(mode)) {
+            let letter = if ON_BY_DEFAULT.contains(mode) { 'l' } else { 'h' };
+            let _ = write!(out, "\x1b[?{mode}{letter}");
+        }
+        for mode in &state.ansi {
+            let _ = write!(out, "\x1b[{mode}h");
+        }
+        for flags in &state.keyboard_flags {
+            let _ = write!(out, "\x1b[>{flags}u");
+        }
+        if state.other_keys > 0 {
+            let _ = write!(out, "\x1b[>4;{}m", state.other_keys);
+        }
+        if let Some((top, bottom)) = state.region {
+            let _ = write!(out, "\x1b7\x1b[{top};{bottom}r\x1b8");
+        }
+        if state.keypad {
+            out.extend_from_slice(b"\x1b=");
         }
         out
     }
@@ -358,10 +409,27 @@ impl vte::Perform for ModeState {
                     self.ansi.remove(mode);
                 }
             }
-            (b"", 'r') => self.region = true,
-            (b"=" | b">", 'u') => self.used_keyboard_protocol = true,
-            (b"<", 'u') => {}
-            (b">", 'm') if first == 4 => self.other_keys = params.iter().nth(1).is_some_and(|p| p.first() != Some(&0)),
+            (b"", 'r') => {
+                self.used_region = true;
+                let last = params.iter().nth(1).and_then(|p| p.first()).copied().unwrap_or(0);
+                self.region = (last > 0).then_some((first.max(1), last));
+            }
+            (b"=" | b">", 'u') => {
+                self.used_keyboard_protocol = true;
+                if intermediates == b"=" || self.keyboard_flags.len() >= MAX_KEYBOARD_FLAGS {
+                    self.keyboard_flags.pop();
+                }
+                self.keyboard_flags.push(first);
+            }
+            (b"<", 'u') => {
+                let left = self.keyboard_flags.len().saturating_sub(usize::from(first.max(1)));
+                self.keyboard_flags.truncate(left);
+            }
+            (b">", 'm') if first == 4 => {
+                self.other_keys = params.iter().nth(1).and_then(|p| p.first()).copied().unwrap_or(0);
+            }
+            (b"", 't') if first == 22 => self.saved_titles = (self.saved_titles + 1).min(MAX_SAVED_TITLES),
+            (b"", 't') if first == 23 => self.saved_titles = self.saved_titles.saturating_sub(1),
             (b" ", 'q') => self.cursor_shape = first != 0,
             (b"", 'c') => {
                 self.queries.all += 1;
@@ -374,7 +442,14 @@ impl vte::Perform for ModeState {
     }
 
     fn osc_dispatch(&mut self, params: &[&[u8]], _: bool) {
-        self.hyperlink |= params.first() == Some(&&b"8"[..]);
+        match params.first() {
+            Some(&b"8") => self.hyperlink = true,
+            Some(&(b"0" | b"2")) => {
+                let text = params[1..].join(&b';');
+                self.title = Some(String::from_utf8_lossy(&text).into_owned());
+            }
+            _ => {}
+        }
     }
 
     fn esc_dispatch(&mut self, intermediates: &[u8], _: bool, byte: u8) {

@@ -13,7 +13,7 @@ use crate::core::escape::Escaped;
 use crate::sandbox::SandboxRecord;
 use crate::sandbox::layer::LayerStore;
 
-pub(crate) fn run_ls(json: bool, output: Output) -> Result<u8, CliError> {
+pub(crate) fn run_ls(_all: bool, json: bool, output: Output) -> Result<u8, CliError> {
     let repo = Repo::open(output)?;
     let (mut all, mut damaged) = (Vec::new(), Vec::new());
     for (name, opened) in repo.store.open_each()? {

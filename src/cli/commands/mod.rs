@@ -1,6 +1,7 @@
 //! The subcommands, one module each. None imports another.
 
 pub(super) mod apply;
+pub(super) mod attach;
 pub(super) mod bring;
 pub(super) mod config;
 pub(super) mod diff;
@@ -19,4 +20,5 @@ pub(super) mod rm;
 pub(super) mod run;
 pub(super) mod setup;
 pub(super) mod status;
+pub(super) mod stop;
 pub(super) mod undo;

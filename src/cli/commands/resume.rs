@@ -4,14 +4,27 @@ use crate::cli::args::{AgentOptions, ResumeArgs};
 use crate::cli::error::CliError;
 use crate::cli::ops::draft;
 use crate::cli::ops::repo::Repo;
+use crate::cli::ops::finish_run::FinishOptions;
 use crate::cli::ops::resume_session::ResumeOptions;
-use crate::cli::ops::rounds::{Round, run_rounds};
+use crate::cli::ops::rounds::{resume_here, review_after_session};
+use crate::cli::ops::session::{RunPlace, enter_session};
+use crate::cli::ops::settings::load_settings;
 use crate::cli::ops::sending::send_obstacle;
 use crate::cli::output::{Output, print_stdout};
 use crate::review::{Feedback, ReviewModel};
 use crate::sandbox::Sandbox;
 
 pub(crate) fn run_resume(args: ResumeArgs, before: AgentOptions, output: Output) -> Result<u8, CliError> {
+    let finish = FinishOptions {
+        review: args.agent.review.or(before.review),
+        is_after_feedback: args.feedback,
+        ..FinishOptions::default()
+    };
+    let place = if args.dry_run { RunPlace::Here(None) } else { enter_session(&load_settings()?, output)? };
+    let session = match place {
+        RunPlace::Here(session) => session,
+        RunPlace::Elsewhere(end) => return review_after_session(end, finish, output),
+    };
     let repo = Repo::open(output)?;
     let mut sandbox = repo.open_sandbox(args.name.as_deref(), "resume")?;
     sandbox.acquire_lock()?;
@@ -27,7 +40,7 @@ pub(crate) fn run_resume(args: ResumeArgs, before: AgentOptions, output: Output)
         feedback,
         ..ResumeOptions::default()
     };
-    run_rounds(&repo.host, Round::Resume { sandbox, options: Box::new(round) }, output)
+    resume_here(&repo, sandbox, round, session, output)
 }
 
 /// Composes the message to the agent.

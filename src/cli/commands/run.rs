@@ -8,7 +8,7 @@ use indicatif::HumanBytes;
 use crate::base::{BaseStore, PreparedBase, RunContext, UseOfBase};
 use crate::cli::args::{RunOptions, UncommittedArg};
 use crate::cli::claude_args::{ClaudeArgs, split_letters};
-use crate::cli::error::{CliError, FAILED};
+use crate::cli::error::CliError;
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
 use crate::cli::ops::agent_config::{new_agent_config, parse_variables, workspace_kind};
 use crate::cli::ops::agent_image::{ImageChoice, find_or_build_image};
@@ -16,24 +16,23 @@ use crate::cli::ops::bring_files::{Place, bring_files};
 use crate::cli::ops::choose_image::{Proposal, choose_image};
 use crate::cli::ops::claude_on_host::answer_on_host;
 use crate::cli::ops::conversation::find_conversation;
-use crate::cli::ops::end_summary::{print_run_notes, print_summary, trim_cache};
 use crate::cli::ops::find_setup::{find_setup, is_setup_accepted};
-use crate::cli::ops::holdings::{bring_hints, describe_holdings};
+use crate::cli::ops::finish_run::{FinishOptions, finish_run};
 use crate::cli::ops::inner_sandbox::turn_off_inner_sandbox;
 use crate::cli::ops::network::{bind_port, describe_network, plan_network};
-use crate::cli::ops::offer_review::is_review_wanted;
 use crate::cli::ops::policy::collect_policy;
 use crate::cli::ops::repo::{Repo, create_runtime};
 use crate::cli::ops::resume_session::ResumeOptions;
-use crate::cli::ops::rounds::{Round, run_rounds};
+use crate::cli::ops::rounds::{resume_here, review_after_session, run_rounds};
+use crate::cli::ops::session::{RunPlace, close_session, enter_session};
 use crate::cli::ops::settings::load_settings;
 use crate::cli::ops::setup_layer::find_or_build_layer;
-use crate::cli::ops::start_summary::{DirtyScan, first_line, print_start, print_worktree_status};
+use crate::cli::ops::start_summary::{DirtyScan, first_line, print_start, worktree_notes};
 use crate::cli::ops::user_config::{SandboxConfig, read_sandbox_config};
 use crate::cli::ops::worktree_include::requested_includes;
-use crate::cli::output::{Output, format_count, print_stderr};
+use crate::cli::output::{Output, format_count};
 use crate::cli::progress::Progress;
-use crate::config::{KeepMode, Settings};
+use crate::config::Settings;
 use crate::core::clock::seconds_since_epoch;
 use crate::core::name::SandboxName;
 use crate::core::progress::ProgressCounter;
@@ -41,7 +40,8 @@ use crate::engine::{Docker, Engine, ImageInfo};
 use crate::gateway::NetworkLevel;
 use crate::git::{History, HistoryChoice, HostRepo, SnapshotOptions, UncommittedScope};
 use crate::sandbox::gc::KEPT_BASES;
-use crate::sandbox::{AgentPaths, NetworkUsage, RunRequest, SandboxError, lifecycle};
+use crate::sandbox::{AgentPaths, RunRequest, RunResult, SandboxError, lifecycle};
+use crate::session::SessionOwner;
 use crate::terminal;
 use crate::terminal::Signals;
 
@@ -70,6 +70,12 @@ fn continue_conversation(
     if let Some(option) = options.first_of_new_sandbox() {
         return Err(CliError::usage(format!("{option} is for a new sandbox; a conversation is continued in its own")));
     }
+    let settings = load_settings()?.overridden_by(options.agent.settings());
+    let finish = FinishOptions { review: settings.review, ..FinishOptions::default() };
+    let session = match enter_session(&settings, output)? {
+        RunPlace::Here(session) => session,
+        RunPlace::Elsewhere(end) => return review_after_session(end, finish, output),
+    };
     let repo = Repo::open(output)?;
     let mut sandbox = find_conversation(&repo, parsed)?;
     sandbox.acquire_lock()?;
@@ -79,8 +85,8 @@ fn continue_conversation(
     let home_copies = bring_files(&mut args, parsed, place, output)?;
     // The conversation is named by its ID, which is known.
     let args = parsed.without_conversation(&args);
-    let options = Box::new(ResumeOptions { agent: options.agent, args, home_copies, ..ResumeOptions::default() });
-    run_rounds(&repo.host, Round::Resume { sandbox, options }, output)
+    let options = ResumeOptions { agent: options.agent, args, home_copies, ..ResumeOptions::default() };
+    resume_here(&repo, sandbox, options, session, output)
 }
 
 pub(crate) fn run_command(options: RunOptions, command: Vec<String>, output: Output) -> Result<u8, CliError> {
@@ -103,13 +109,41 @@ fn run_sandbox(
     verb: &'static str,
     default_level: NetworkLevel,
     options: RunOptions,
-    mut command: Vec<String>,
+    command: Vec<String>,
     output: Output,
 ) -> Result<u8, CliError> {
     let settings = load_settings()?.overridden_by(options.agent.settings());
+    let finish = FinishOptions { keep: options.keep, review: settings.review, is_after_feedback: false };
+    let mut session = match enter_session(&settings, output)? {
+        RunPlace::Here(session) => session,
+        RunPlace::Elsewhere(end) => return review_after_session(end, finish, output),
+    };
+    let repo = Repo::open(output)?;
+    let runtime = create_runtime()?;
+    let run = (verb, default_level, command);
+    let finished = run_agent((&repo, &runtime), run, options, &settings, session.as_mut(), output);
+    if let Some(session) = session {
+        return close_session(&runtime, session, finished);
+    }
+    // The exit status is the agent's, whatever the review does.
+    let (status, review) = finish_run(finished?, finish, output)?;
+    if let Some(round) = review {
+        run_rounds(&repo.host, round, output)?;
+    }
+    Ok(status)
+}
+
+/// Creates a sandbox and runs its first agent.
+fn run_agent(
+    (repo, runtime): (&Repo, &tokio::runtime::Runtime),
+    (verb, default_level, mut command): (&'static str, NetworkLevel, Vec<String>),
+    options: RunOptions,
+    settings: &Settings,
+    mut session: Option<&mut SessionOwner>,
+    output: Output,
+) -> Result<RunResult, CliError> {
     let name = options.name.as_deref().map(str::parse::<SandboxName>).transpose()?;
     parse_variables(&options.agent.env)?;
-    let repo = Repo::open(output)?;
     let base_options = snapshot_options(&options)?;
     if let Some(name) = &name
         && repo.store.open(name)?.is_some()
@@ -121,12 +155,12 @@ fn run_sandbox(
         Some(UncommittedArg::Tracked) => UncommittedScope::Tracked,
         Some(UncommittedArg::All) => UncommittedScope::All,
     };
-    let user = if verb == "run" { SandboxConfig::default() } else { read_sandbox_config(&settings, &repo.host.root)? };
+    let user = if verb == "run" { SandboxConfig::default() } else { read_sandbox_config(settings, &repo.host.root)? };
     let dirty_scan = DirtyScan::start_scan(repo.host.reopen()?, uncommitted);
     // The memory limit is known once there is an engine.
-    let config = new_agent_config(&settings, &options.agent, default_level, 0)?;
+    let config = new_agent_config(settings, &options.agent, default_level, 0)?;
     let ports = config.network.ports.iter().map(|spec| bind_port(*spec)).collect::<Result<Vec<_>, _>>()?;
-    let mut network = plan_network(&config.network, &settings, verb, &repo.host, output)?;
+    let mut network = plan_network(&config.network, settings, verb, &repo.host, output)?;
     let snapshot = Arc::new(repo.host.take_snapshot(&base_options)?);
     if let Some(network) = &mut network {
         network.read_requests(&repo.host, &snapshot.commit)?;
@@ -135,30 +169,32 @@ fn run_sandbox(
     let mut home_copies = user.copies;
     if verb == "claude" {
         let workspace = AgentPaths::new(&repo.host, &snapshot).workspace;
-        let place = Place { repo: &repo, commit: &snapshot.commit, workspace: &workspace, run: "" };
+        let place = Place { repo, commit: &snapshot.commit, workspace: &workspace, run: "" };
         let parsed = ClaudeArgs::parse_args(&command[1..]);
         home_copies.extend(bring_files(&mut command[1..], &parsed, place, output)?);
         turn_off_inner_sandbox(&mut command, &mut home_copies, &repo.host, &snapshot.commit)?;
     }
     let proposal = if verb == "claude" { Proposal::Ask } else { Proposal::AskQuietly };
-    let choice = choose_image(&repo.host, &snapshot.commit, &settings, proposal, output)?;
+    let choice = choose_image(&repo.host, &snapshot.commit, settings, proposal, output)?;
     let mut options = options;
     options.agent.env.splice(0..0, choice.env.iter().cloned());
     let env = parse_variables(&options.agent.env)?;
-    let policy = collect_policy(&settings, &repo.host, &snapshot.commit, snapshot.module_paths(), output)?;
-    let setup = match find_setup(&repo.host, &snapshot, &settings, &choice.setup)? {
+    let policy = collect_policy(settings, &repo.host, &snapshot.commit, snapshot.module_paths(), output)?;
+    let setup = match find_setup(&repo.host, &snapshot, settings, &choice.setup)? {
         Some(setup) if !options.no_setup && is_setup_accepted(&setup, proposal, output)? => Some(setup),
         _ => None,
     };
     options.include.extend(requested_includes(&repo.host, &snapshot.commit, proposal, output)?);
     let work = repo.host.read_uncommitted(&snapshot, uncommitted, &options.include)?;
-    let runtime = create_runtime()?;
-    let (finished, engine) = runtime.block_on(async {
+    runtime.block_on(async {
         let mut signals = Signals::take_over()?;
+        if let Some(session) = session.as_mut() {
+            session.watch_terminal(&signals)?;
+        }
         let engine = Docker::connect().await?;
         // A long image build can be interrupted as well.
         let image = tokio::select! {
-            image = find_image_and_info(&engine, &repo.host, &choice, &settings, output) => image?,
+            image = find_image_and_info(&engine, &repo.host, &choice, settings, output) => image?,
             _ = signals.next(0) => return Err(SandboxError::Interrupted.into()),
         };
         let network = match network {
@@ -172,8 +208,8 @@ fn run_sandbox(
             env,
             image: image.id,
             image_volumes: image.volumes,
-            agent_config: new_agent_config(&settings, &options.agent, default_level, engine.engine_info().await?.memory)?,
-            tty: terminal::is_interactive(),
+            agent_config: new_agent_config(settings, &options.agent, default_level, engine.engine_info().await?.memory)?,
+            tty: session.is_some(),
             network,
             ports,
             forwards: config.network.forwards.clone(),
@@ -183,12 +219,12 @@ fn run_sandbox(
             user_config: user.summary,
             layer: None,
             builds_layer: None,
-            workspace: workspace_kind(&settings),
+            workspace: workspace_kind(settings),
         };
         print_advisories(engine.engine_info().await?, output);
         if let Some(setup) = &setup {
             let context = RunContext { engine: &engine, host: &repo.host, progress: &Arc::new(ProgressCounter::default()) };
-            let prepared = (&request, &settings, choice.env.as_slice());
+            let prepared = (&request, settings, choice.env.as_slice());
             let layer = find_or_build_layer(context, &snapshot, prepared, (setup, false), (&mut signals, output)).await?;
             request.layer = Some(layer);
         }
@@ -218,58 +254,21 @@ fn run_sandbox(
             dirty_scan.signal_agent_start();
         };
         let run =
-            lifecycle::run_new_sandbox(context, base, sandbox, &request, &mut signals, started);
+            lifecycle::run_new_sandbox(context, base, sandbox, &request, (&mut signals, session), started);
         let finished = run.await;
         progress.remove_bar();
-        // A scan that was not finished before the agent started is printed after it, not into the agent's screen.
-        if let Some(worktree_status) = dirty_scan.take_result() {
-            print_worktree_status(&worktree_status, output);
-        }
         signals.end_at_once();
-        let finished = finished?;
+        let mut finished = finished?;
+        // A scan that was not finished before the agent started is reported after it, not into the agent's screen.
+        if let Some(worktree_status) = dirty_scan.take_result() {
+            finished.report.notes.extend(worktree_notes(&worktree_status));
+        }
         if is_fresh {
-            print_base_usage(&repo.host, settings.bases.unwrap_or(KEPT_BASES), output)?;
+            finished.report.notes.extend(base_usage_note(&repo.host, settings.bases.unwrap_or(KEPT_BASES))?);
         }
-        Ok::<_, CliError>((finished, engine))
-    })?;
-    let has_talked = finished.network.as_ref().is_some_and(|network| network.model.answered > 0);
-    let holds = describe_holdings(&finished.sandbox.record, &finished.changes.ignored, has_talked);
-    let keep = settings.keep.unwrap_or_default();
-    let holds = holds.filter(|_| keep != KeepMode::Changed);
-    let has_no_changes = finished.changes.is_empty() && !options.keep && keep != KeepMode::Always;
-    print_run_notes(&finished, has_no_changes && holds.is_none(), output);
-    trim_cache(&finished, &settings, output)?;
-    let status = u8::try_from(finished.exit).unwrap_or(FAILED);
-    if has_no_changes {
-        let name = finished.sandbox.record.name.clone();
-        let Some(holds) = holds else {
-            output.print_status(&format!("{name} changed nothing, so it is removed"));
-            if finished.network.as_ref().is_some_and(NetworkUsage::is_notable) {
-                finished.sandbox.keep_network_log()?;
-            }
-            runtime.block_on(lifecycle::remove_sandbox(&engine, finished.sandbox, false))?;
-            return Ok(status);
-        };
-        let mut sandbox = finished.sandbox;
-        lifecycle::set_decided(&mut sandbox, true)?;
-        // Printed even with `--quiet`, because the user needs the name to find the sandbox.
-        print_stderr(&format!("airlock: {name} changed no files, but is kept because it contains {holds}\n"));
-        let how = if sandbox.record.verb == "claude" { "" } else { " -- COMMAND" };
-        print_stderr(&format!("airlock: next: airlock resume {name}{how}, or airlock rm {name}\n"));
-        for hint in bring_hints(&sandbox.record, &finished.changes.ignored) {
-            output.print_status(&hint);
-        }
-        return Ok(status);
-    }
-    print_summary(&finished, output)?;
-    if is_review_wanted(&finished.sandbox, settings.review.unwrap_or_default())? {
-        // The exit status is still the agent's.
-        let round = Round::Review { sandbox: finished.sandbox, plain: false };
-        run_rounds(&repo.host, round, output)?;
-    }
-    Ok(status)
+        Ok(finished)
+    })
 }
-
 fn snapshot_options(options: &RunOptions) -> Result<SnapshotOptions, CliError> {
     let history = match &options.history {
         None => HistoryChoice::Auto,
@@ -278,17 +277,13 @@ fn snapshot_options(options: &RunOptions) -> Result<SnapshotOptions, CliError> {
     Ok(SnapshotOptions { full: options.full, history, moved_modules: options.uncommitted.is_some() })
 }
 
-/// Prints the disk usage of the bases if there are more than `keep`.
-fn print_base_usage(host: &HostRepo, keep: usize, output: Output) -> Result<(), CliError> {
+/// Returns the message about the disk usage of the bases if there are more than `keep`.
+fn base_usage_note(host: &HostRepo, keep: usize) -> Result<Option<String>, CliError> {
     let all = BaseStore::new(&host.common_dir).list_bases()?;
-    if all.len() > keep {
-        let bytes = HumanBytes(all.iter().map(|b| b.bytes).sum());
-        output.print_status(&format!(
-            "{} of this repository use {bytes}; `airlock gc` removes old ones",
-            format_count(all.len(), "base")
-        ));
-    }
-    Ok(())
+    let bytes = HumanBytes(all.iter().map(|b| b.bytes).sum());
+    let note =
+        || format!("{} of this repository use {bytes}; `airlock gc` removes old ones", format_count(all.len(), "base"));
+    Ok((all.len() > keep).then(note))
 }
 
 /// Finds or builds the image, while querying the engine's properties.

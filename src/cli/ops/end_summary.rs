@@ -17,7 +17,7 @@ use crate::sandbox::{NetworkUsage, RunResult};
 /// Reduces the package cache if a run has filled it.
 pub(crate) fn trim_cache(finished: &RunResult, settings: &Settings, output: Output) -> Result<(), CliError> {
     let has_packages =
-        finished.network.as_ref().is_some_and(|network| network.requests.routes.keys().any(|route| route != "model"));
+        finished.report.network.as_ref().is_some_and(|network| network.requests.routes.keys().any(|route| route != "model"));
     if has_packages
         && let Some(cache) = find_cache()?
         && let Err(error) = cache.evict_oldest(cache_limit(settings)?)
@@ -29,16 +29,20 @@ pub(crate) fn trim_cache(finished: &RunResult, settings: &Settings, output: Outp
 
 /// Prints the limits that were hit, the dropped control sequences and the refused requests.
 pub(crate) fn print_run_notes(finished: &RunResult, is_removed: bool, output: Output) {
-    if let Some(error) = &finished.seal_error {
-        output.print_status(&format!("failed to keep the base for later starts: {}", Escaped::new(&error.to_string())));
+    let report = &finished.report;
+    for note in &report.notes {
+        output.print_status(note);
+    }
+    if let Some(error) = &report.seal_error {
+        output.print_status(&format!("failed to keep the base for later starts: {error}"));
     }
     // Printed even with `--quiet`, because the exit status is not clear without it.
-    for limit in &finished.limits_hit {
+    for limit in &report.limits_hit {
         print_stderr(&format!("airlock: {limit}\n"));
     }
-    if !finished.dropped.is_empty() {
-        let kinds: Vec<String> = (finished.dropped.iter())
-            .map(|(kind, n)| if *n == 1 { (*kind).to_owned() } else { format!("{kind}, {n} times") })
+    if !report.dropped.is_empty() {
+        let kinds: Vec<String> = (report.dropped.iter())
+            .map(|(kind, n)| if *n == 1 { kind.clone() } else { format!("{kind}, {n} times") })
             .collect();
         output.print_status(&format!("blocked in the terminal output: {}", kinds.join("; ")));
     }
@@ -47,7 +51,7 @@ pub(crate) fn print_run_notes(finished: &RunResult, is_removed: bool, output: Ou
 
 /// Prints the failures of the network, and one line with its counts and the command that allows what was denied.
 fn print_network(finished: &RunResult, is_removed: bool, output: Output) {
-    let Some(NetworkUsage { requests, model }) = &finished.network else { return };
+    let Some(NetworkUsage { requests, model }) = &finished.report.network else { return };
     for (what, n) in &requests.failures {
         output.print_status(&format!("{} ({n} times)", Escaped::new(what)));
     }
@@ -78,7 +82,7 @@ fn print_network(finished: &RunResult, is_removed: bool, output: Output) {
         parts.push(format!("refused: {count}, such as {}", Escaped::new(first)));
     }
     // A run that only used the model says only its tokens.
-    if finished.network.as_ref().is_some_and(NetworkUsage::is_notable) || model.tokens != TokenUsage::default() {
+    if finished.report.network.as_ref().is_some_and(NetworkUsage::is_notable) || model.tokens != TokenUsage::default() {
         output.print_status(&format!("network: {}", parts.join(" · ")));
     }
     if requests.dropped > 0 {

@@ -3,30 +3,26 @@
 use crate::base::RunContext;
 use crate::claude_config::HomeCopy;
 use crate::cli::args::AgentOptions;
-use crate::cli::error::{CliError, FAILED};
+use crate::cli::error::CliError;
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
 use crate::cli::ops::agent_config::{new_agent_config, parse_variables, with_overrides};
 use crate::cli::ops::decided::update_decided;
 use crate::cli::ops::draft;
 use crate::cli::ops::draft::DRAFT_FILE;
-use crate::cli::ops::end_summary::{print_run_notes, print_summary, trim_cache};
-use crate::cli::ops::holdings::{bring_hints, describe_holdings};
 use crate::cli::ops::inner_sandbox::turn_off_inner_sandbox;
 use crate::cli::ops::network::{bind_port, describe_network, plan_network};
 use crate::cli::ops::policy::collect_policy;
-use crate::cli::ops::repo::create_runtime;
 use crate::cli::ops::settings::load_settings;
 use crate::cli::ops::user_config::read_sandbox_config;
 use crate::cli::output::{Output, format_count};
 use crate::cli::progress::Progress;
-use crate::config::ReviewMode;
 use crate::core::escape::Escaped;
 use crate::engine::{Docker, Engine};
 use crate::gateway::NetworkLevel;
 use crate::git::HostRepo;
 use crate::review::{DecisionLog, Event, Feedback, ReviewModel};
+use crate::session::SessionOwner;
 use crate::sandbox::{RunRequest, RunResult, Sandbox, SandboxRecord, SandboxState, lifecycle};
-use crate::terminal;
 use crate::terminal::Signals;
 
 /// The name of the file in the sandbox's directory that keeps a message until it has reached the model.
@@ -84,81 +80,58 @@ fn resume_command(record: &SandboxRecord, round: &ResumeOptions, tty: bool) -> R
     })
 }
 
-/// The result of another agent.
-pub(crate) struct ResumeEnd {
-    /// The agent's exit status.
-    pub status: u8,
-    /// The sandbox with changes to review, and whether to offer a review. `None` if nothing has changed.
-    pub review: Option<(RunResult, ReviewMode)>,
-}
-
 /// Runs another agent in a sandbox that this process has locked. The message is kept in a file until the model has received
 /// it, so that the user's text is not lost in a failure.
 pub(crate) fn resume_sandbox(
-    host: &HostRepo,
+    (host, runtime): (&HostRepo, &tokio::runtime::Runtime),
     sandbox: Sandbox,
     round: &ResumeOptions,
+    session: Option<&mut SessionOwner>,
     output: Output,
-) -> Result<ResumeEnd, CliError> {
+) -> Result<RunResult, CliError> {
     let kept =
         round.feedback.as_ref().map(|feedback| sandbox.write_text_file(MESSAGE_FILE, &feedback.text)).transpose()?;
     let was_decided = sandbox.record.decided_at.is_some();
-    let (mut finished, is_delivered) = run_agent(host, sandbox, round, output).map_err(|failure| match &kept {
-        Some(path) => failure.with_details([format!("the message is saved in {}", path.display())]),
-        None => failure,
-    })?;
-    let name = finished.sandbox.record.name.clone();
-    let status = u8::try_from(finished.exit).unwrap_or(FAILED);
+    let (mut finished, is_delivered) =
+        run_agent((host, runtime), sandbox, round, session, output).map_err(|failure| match &kept {
+            Some(path) => failure.with_details([format!("the message is saved in {}", path.display())]),
+            None => failure,
+        })?;
     if let (Some(feedback), Some(path)) = (&round.feedback, &kept) {
         // A failure to record the message is only a warning, because the agent's changes matter more.
         let recorded = if is_delivered { record_sent(&finished.sandbox, feedback) } else { Ok(()) };
+        let notes = &mut finished.report.notes;
         match recorded {
             Ok(()) if is_delivered => finished.sandbox.remove_text_file(path),
             Ok(()) => {
-                output.print_status(&format!("the message did not reach the model; it is saved in {}", path.display()))
+                notes.push(format!("the message did not reach the model; it is saved in {}", path.display()));
             }
-            Err(failure) => output
-                .print_status(&format!("failed to record that the message was sent: {}", failure.escaped_message())),
+            Err(failure) => {
+                notes.push(format!("failed to record that the message was sent: {}", failure.escaped_message()));
+            }
         }
     }
-    if finished.changes.is_empty() {
-        lifecycle::set_decided(&mut finished.sandbox, true)?;
-        let (record, ignored) = (&finished.sandbox.record, &finished.changes.ignored);
-        let holds = describe_holdings(record, ignored, false);
-        let contains = holds.map_or_else(String::new, |holds| format!(", but contains {holds}"));
-        output.print_status(&format!(
-            "{name} has no changes{contains}. Next: airlock resume {name}, or airlock rm {name}"
-        ));
-        for hint in bring_hints(record, ignored) {
-            output.print_status(&hint);
-        }
-        return Ok(ResumeEnd { status, review: None });
-    }
-    if was_decided {
+    if was_decided && !finished.changes.is_empty() {
         // The agent may have changed nothing since.
         let changes = draft::join_renames(&finished.sandbox, finished.changes.clone());
         let model = ReviewModel::open(&changes, &finished.sandbox.open_quarantine()?)?;
         let state = draft::load_draft(&finished.sandbox, &model)?;
         update_decided(host, &mut finished.sandbox, &model, &state)?;
     }
-    print_summary(&finished, output)?;
-    // After feedback was sent, the review starts without a question.
-    let settings = load_settings()?;
-    let mode = round.agent.review.or(settings.review).unwrap_or_default();
-    let mode = if round.feedback.is_some() && mode == ReviewMode::Ask { ReviewMode::Always } else { mode };
-    Ok(ResumeEnd { status, review: Some((finished, mode)) })
+    Ok(finished)
 }
 
 /// Runs another agent to its end. Also returns whether the model has answered.
 fn run_agent(
-    host: &HostRepo,
+    (host, runtime): (&HostRepo, &tokio::runtime::Runtime),
     sandbox: Sandbox,
     round: &ResumeOptions,
+    mut session: Option<&mut SessionOwner>,
     output: Output,
 ) -> Result<(RunResult, bool), CliError> {
     let name = sandbox.record.name.clone();
     let record = sandbox.record.clone();
-    let tty = terminal::is_interactive();
+    let tty = session.is_some();
     match record.state {
         SandboxState::Seeding => {
             return Err(CliError::failed(format!("`{name}` was interrupted before its agent started"))
@@ -181,9 +154,11 @@ fn run_agent(
     let verb = if record.verb == "claude" { "claude" } else { "run" };
     let default_level = if verb == "claude" { NetworkLevel::Packages } else { NetworkLevel::None };
     let policy = collect_policy(&settings, host, &record.base, &record.manifest.submodules, output)?;
-    let runtime = create_runtime()?;
     let finished = runtime.block_on(async {
         let mut signals = Signals::take_over()?;
+        if let Some(session) = session.as_mut() {
+            session.watch_terminal(&signals)?;
+        }
         let engine = Docker::connect().await?;
         let info = engine.engine_info().await?;
         let previous = match &record.agent_config {
@@ -240,14 +215,12 @@ fn run_agent(
         progress.suspend_bar(|| output.print_status(&line));
         let context = RunContext { engine: &engine, host, progress: &progress.counter };
         let started = || progress.pause_bar();
-        let finished = lifecycle::resume_agent(context, sandbox, &request, &mut signals, started).await;
+        let finished = lifecycle::resume_agent(context, sandbox, &request, (&mut signals, session), started).await;
         progress.remove_bar();
         signals.end_at_once();
         Ok::<_, CliError>(finished?)
     })?;
-    print_run_notes(&finished, false, output);
-    trim_cache(&finished, &settings, output)?;
-    let is_delivered = finished.network.as_ref().is_some_and(|network| network.model.answered > 0);
+    let is_delivered = finished.report.network.as_ref().is_some_and(|network| network.model.answered > 0);
     Ok((finished, is_delivered))
 }
 

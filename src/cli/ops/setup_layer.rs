@@ -135,7 +135,7 @@ pub(crate) async fn find_or_build_layer(
             .await
             .map_err(SandboxError::from)?;
     let sandbox = lifecycle::create_sandbox(host, &base, &run)?;
-    let finished = lifecycle::run_new_sandbox(context, base, sandbox, &run, signals, || {}).await?;
+    let finished = lifecycle::run_new_sandbox(context, base, sandbox, &run, (signals, None), || {}).await?;
     let name = finished.sandbox.record.name.clone();
     let keep = |problem: String| {
         // What the repository asked for is not tried at every start.
@@ -150,10 +150,11 @@ pub(crate) async fn find_or_build_layer(
         lifecycle::remove_sandbox(engine, finished.sandbox, true).await?;
         return Err(SandboxError::Interrupted.into());
     }
-    if finished.exit != 0 {
-        let limits: String = finished.limits_hit.iter().map(|limit| format!("; {limit}")).collect();
-        let failure = keep(format!("the setup `{command}` ended with status {}{limits}", finished.exit));
-        return Err(match finished.exit {
+    let exit = finished.report.exit;
+    if exit != 0 {
+        let limits: String = finished.report.limits_hit.iter().map(|limit| format!("; {limit}")).collect();
+        let failure = keep(format!("the setup `{command}` ended with status {exit}{limits}"));
+        return Err(match exit {
             127 => failure.with_hint(
                 "if the image lacks a program, `airlock image build --project` builds one for this repository",
             ),

@@ -95,7 +95,9 @@ pub(crate) fn first_line(
 pub(crate) fn print_start(line: &str, status: Option<&WorktreeStatus>, manifest: &Manifest, output: Output) {
     output.print_status(line);
     if let Some(status) = status {
-        print_operation(status, output);
+        if let Some(note) = operation_note(status) {
+            output.print_status(&note);
+        }
     }
     if let Some(first) = manifest.filtered.first() {
         let (n, first) = (format_count(manifest.filtered.len(), "file"), Escaped::new(first.as_bytes()));
@@ -120,15 +122,12 @@ fn uncommitted_text(status: &WorktreeStatus) -> Option<String> {
     (status.files > 0).then(|| format!("{} not included ({hint})", format_count(status.files, what)))
 }
 
-fn print_operation(status: &WorktreeStatus, output: Output) {
-    if let Some(operation) = status.operation {
-        output.print_status(&format!("a {operation} is in progress; the sandbox starts from HEAD without it"));
-    }
+fn operation_note(status: &WorktreeStatus) -> Option<String> {
+    let operation = status.operation?;
+    Some(format!("a {operation} is in progress; the sandbox starts from HEAD without it"))
 }
 
-pub(crate) fn print_worktree_status(status: &WorktreeStatus, output: Output) {
-    print_operation(status, output);
-    if let Some(text) = uncommitted_text(status) {
-        output.print_status(&text);
-    }
+/// Returns the messages about uncommitted work that was not known before the agent started.
+pub(crate) fn worktree_notes(status: &WorktreeStatus) -> Vec<String> {
+    operation_note(status).into_iter().chain(uncommitted_text(status)).collect()
 }

@@ -1,0 +1,15 @@
+//! Sessions: an agent with a terminal belongs to a process of its own, the owner. A terminal shows the session, may leave it,
+//! and another one may take its place. The owner ends with its agent.
+
+mod frame;
+mod owner;
+mod screen;
+mod socket;
+mod terminal_side;
+
+pub(crate) use frame::{Activity, Purpose};
+pub use owner::SessionOwner;
+pub(crate) use owner::{ControlSocket, SessionAgent, SessionOptions};
+pub(crate) use terminal_side::{
+    Connection, SessionView, TerminalEnd, ask_activity, connect_to_owner, request_stop, show_session,
+};
