@@ -25,8 +25,8 @@ use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
 use commands::{
-    apply, attach, bring, config, diff, doctor, gc, hosts, image, link, log, ls, port, recover, resume, review, rm, run,
-    setup, status, stop, undo,
+    apply, attach, bring, config, diff, doctor, gc, hosts, image, link, log, ls, port, recover, resume, review, rm,
+    run, setup, status, stop, undo,
 };
 use error::{CliError, EXIT_INTERNAL, ErrorKind};
 use output::Output;

@@ -34,7 +34,7 @@ pub(crate) use collect_limits::{CollectLimits, CollectMode};
 pub(crate) use limits::Limits;
 pub(crate) use monitor::{DEFAULT_DISK, DEFAULT_INODES};
 pub use repository_index::RepositoryIndex;
-pub(crate) use request::{NetworkRequest, NetworkUsage, RunReport, RunRequest, RunResult};
+pub(crate) use request::{NetworkRequest, NetworkUsage, RunRequest, RunResult};
 pub(crate) use resources::SANDBOX_LABEL;
 pub(crate) use start::NETWORK_LISTS;
 pub(crate) use store::NETWORK_LOG;

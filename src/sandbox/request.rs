@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::CollectPolicy;
 use super::layer::Layer;
 use super::ports::BoundPort;
 use super::store::{AgentConfig, Sandbox};
 use super::workspace::WorkspaceKind;
-use super::CollectPolicy;
 use crate::changes::Changeset;
 use crate::claude_config::{ConfigSummary, HomeCopy};
 use crate::core::name::SandboxName;

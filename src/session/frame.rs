@@ -157,7 +157,12 @@ mod tests {
         let frames = [
             Frame::Bytes(b"\x1b[0m\0".to_vec()),
             Frame::Bytes(Vec::new()),
-            Frame::Control(TerminalMessage::Hello { version: VERSION, purpose: Purpose::Attach, columns: 80, rows: 24 }),
+            Frame::Control(TerminalMessage::Hello {
+                version: VERSION,
+                purpose: Purpose::Attach,
+                columns: 80,
+                rows: 24,
+            }),
             Frame::Control(TerminalMessage::Resize { columns: 80, rows: 24 }),
             Frame::Control(TerminalMessage::Continued { by_itself: true }),
         ];

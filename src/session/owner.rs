@@ -18,7 +18,9 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::frame::{Activity, Frame, OwnerMessage, Purpose, TerminalMessage, VERSION, encode_frame, read_frame, write_frame};
+use super::frame::{
+    Activity, Frame, OwnerMessage, Purpose, TerminalMessage, VERSION, encode_frame, read_frame, write_frame,
+};
 use super::screen::Screen;
 use super::socket;
 use crate::core::progress::{ProgressCounter, ProgressStep};
@@ -339,6 +341,7 @@ impl SessionOwner {
                     }
                 },
                 event = self.events.recv() => if let Some(event) = event {
+                    self.update_activity(&serving, agent.is_busy);
                     self.handle_event(event, &mut serving, signals);
                 },
                 () = async { match &queue { Some(queue) => queue.written.notified().await, None => std::future::pending().await } } => {
@@ -406,7 +409,7 @@ impl SessionOwner {
                 serving.resume_if_suspended();
             }
             Event::Detach(id) if current == Some(id) => {
-                self.release_client(OwnerMessage::Detached { taken_over: false });
+                self.release_client(OwnerMessage::Detached { taken_over: false }, &serving.screen);
                 serving.resume_if_suspended();
             }
             Event::Gone(id) if current == Some(id) => {
@@ -417,7 +420,7 @@ impl SessionOwner {
                 }
             }
             Event::Attach { stream, columns, rows } => {
-                self.release_client(OwnerMessage::Detached { taken_over: true });
+                self.release_client(OwnerMessage::Detached { taken_over: true }, &serving.screen);
                 let client = self.new_client(stream, false);
                 serving.set_size(columns, rows);
                 client.send_message(serving.attached_message());
@@ -428,15 +431,17 @@ impl SessionOwner {
             Event::Stop(stream) => {
                 // It is closed when this process ends, which the other end waits for.
                 serving.stoppers.push(stream);
-                raise_signal("SIGTERM");
+                // An interactive shell ends at a hangup, but not at SIGTERM.
+                raise_signal("SIGHUP");
             }
             Event::Query(stream) => answer_query(stream, &self.activity),
             _ => {}
         }
     }
 
-    fn release_client(&mut self, message: OwnerMessage) {
+    fn release_client(&mut self, message: OwnerMessage, screen: &Screen) {
         if let Some(client) = self.client.take() {
+            client.send_frame(&Frame::Bytes(screen.leave_sequence()));
             client.send_message(message);
             tokio::spawn(client.close_after_flush());
         }
@@ -610,7 +615,9 @@ async fn accept_from(listener: Option<&UnixListener>) -> io::Result<UnixStream> 
 async fn greet_connection(stream: UnixStream, events: mpsc::UnboundedSender<Event>) {
     let Ok(mut stream) = socket::check_peer(stream) else { return };
     let hello = tokio::time::timeout(HELLO_TIMEOUT, read_frame::<TerminalMessage>(&mut stream)).await;
-    let Ok(Ok(Some(Frame::Control(TerminalMessage::Hello { version, purpose, columns, rows })))) = hello else { return };
+    let Ok(Ok(Some(Frame::Control(TerminalMessage::Hello { version, purpose, columns, rows })))) = hello else {
+        return;
+    };
     if version != VERSION {
         return refuse(stream, "it was started by another version of Airlock");
     }

@@ -64,6 +64,19 @@ impl Screen {
         out
     }
 
+    /// Returns the output that moves the cursor below the contents, for a terminal that leaves.
+    pub(super) fn leave_sequence(&self) -> Vec<u8> {
+        let screen = self.emulator.screen();
+        if screen.alternate_screen() {
+            return Vec::new();
+        }
+        let (_, columns) = screen.size();
+        let is_used = |text: String| !text.trim_end().is_empty();
+        let last_used = screen.rows(0, columns).map(is_used).collect::<Vec<_>>().iter().rposition(|used| *used);
+        let last = last_used.unwrap_or(0).max(usize::from(screen.cursor_position().0)) + 1;
+        format!("\x1b[{last};1H\r\n").into_bytes()
+    }
+
     fn draw_contents(&mut self) -> Vec<u8> {
         let screen = self.emulator.screen_mut();
         let (rows, columns) = screen.size();

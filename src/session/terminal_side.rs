@@ -20,6 +20,8 @@ use crate::terminal::{self, ModeTracker, QueryCounts, RawModeGuard, Signals, Ter
 
 /// Time in which a signal that the terminal sends to both processes reaches the owner.
 const SIGNAL_DELAY: Duration = Duration::from_millis(100);
+/// The signal of a terminal that goes away. The owner decides what that means, when this process has left.
+const HANGUP: &str = "SIGHUP";
 /// Number of signals after which this process leaves an owner that does not react.
 const LEAVING_SIGNALS: u32 = 3;
 /// Maximum time for the terminal to take the output before it is suspended.
@@ -32,6 +34,8 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) enum TerminalEnd {
     /// The agent has ended, and the sandbox is free.
     Finished,
+    /// The owner refused the connection, with the reason.
+    Refused(String),
     /// Airlock failed, with its message and exit status.
     Failed { text: String, status: u8 },
     /// The agent continues without this terminal. `taken_over` if another one shows it.
@@ -153,7 +157,7 @@ pub(crate) async fn show_session(
                     seen = signals.stop_request().count;
                 }
                 Some(Frame::Control(OwnerMessage::Refused { reason })) => {
-                    return Ok((name, TerminalEnd::Failed { text: reason, status: 1 }));
+                    return Ok((name, TerminalEnd::Refused(reason)));
                 }
                 Some(Frame::Control(OwnerMessage::Note { text })) => view.show_note(&text),
                 Some(Frame::Control(OwnerMessage::Collecting { files, bytes })) => view.show_collecting(files, bytes),
@@ -165,6 +169,9 @@ pub(crate) async fn show_session(
             },
             request = signals.next(seen) => {
                 seen = request.count;
+                if request.last == HANGUP {
+                    return Ok((name, TerminalEnd::Left));
+                }
                 if name.is_none() {
                     // The terminal has sent the signal to the owner as well, unless it was sent to this process alone.
                     tokio::time::sleep(SIGNAL_DELAY).await;
@@ -242,7 +249,7 @@ async fn show_agent(
             },
             request = signals.next(seen) => {
                 seen = request.count;
-                if request.count >= LEAVING_SIGNALS {
+                if request.last == HANGUP || request.count >= LEAVING_SIGNALS {
                     break Some(TerminalEnd::Left);
                 }
                 connection.send_message(TerminalMessage::Signal { name: request.last.into(), count: request.count }).await;

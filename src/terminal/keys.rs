@@ -140,9 +140,10 @@ impl DetachDetector {
             };
             self.pressed.retain(|time| now.saturating_duration_since(*time) < DETACH_WINDOW);
             let is_next = |n: usize| {
-                self.keys.0.get(n).is_some_and(|(key, is_ctrl)| {
-                    press.is_ctrl == *is_ctrl && press.codes.contains(&u32::from(*key))
-                })
+                self.keys
+                    .0
+                    .get(n)
+                    .is_some_and(|(key, is_ctrl)| press.is_ctrl == *is_ctrl && press.codes.contains(&u32::from(*key)))
             };
             if is_next(self.pressed.len()) {
                 self.pressed.push(now);

@@ -41,6 +41,7 @@ mod review;
 mod rounds;
 mod run;
 mod screen;
+mod sessions;
 mod setup;
 mod show;
 mod support;

@@ -46,11 +46,13 @@ fn no_session_error(sandbox: &Sandbox) -> CliError {
         SandboxState::Collected { .. } => CliError::failed(format!("the agent of `{name}` has ended")).with_hint(
             format!("to see its changes, run `airlock review {name}`; to continue, `airlock resume {name}`"),
         ),
-        _ if busy => CliError::failed(format!("`{name}` has no session to attach to"))
-            .with_hint(format!("for its state, run `airlock status {name}`")),
+        _ if busy => CliError::failed(format!("`{name}` has no session yet; its agent is being started"))
+            .with_hint(format!("try again: `airlock attach {name}`")),
         SandboxState::Seeding => CliError::failed(format!("`{name}` was interrupted before its agent started"))
             .with_hint(format!("to remove it, run `airlock rm {name}`")),
-        SandboxState::Running => CliError::failed(format!("the session of `{name}` was interrupted; the agent's work is kept"))
-            .with_hint(format!("to continue, run `airlock resume {name}`; to see the changes, `airlock diff {name}`")),
+        SandboxState::Running => CliError::failed(format!(
+            "the session of `{name}` was interrupted; the agent's work is kept"
+        ))
+        .with_hint(format!("to continue, run `airlock resume {name}`; to see the changes, `airlock diff {name}`")),
     }
 }

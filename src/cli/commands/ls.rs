@@ -1,43 +1,36 @@
-//! `airlock ls`: lists the sandboxes of a repository.
+//! `airlock ls`: lists the sandboxes of a repository, or of all.
+
+use std::cmp::Reverse;
+use std::io;
 
 use indicatif::HumanBytes;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::error::CliError;
 use crate::cli::json::render_json;
 use crate::cli::ops::draft::join_renames;
 use crate::cli::ops::network::find_cache;
-use crate::cli::ops::repo::{Repo, format_age, sandbox_status};
+use crate::cli::ops::repo::{Repo, format_age, load_activity, sandbox_status};
 use crate::cli::output::{Output, format_count, print_stderr, print_stdout};
 use crate::core::escape::Escaped;
-use crate::sandbox::SandboxRecord;
+use crate::core::name::SandboxName;
 use crate::sandbox::layer::LayerStore;
+use crate::sandbox::{RepositoryIndex, Sandbox, SandboxRecord, SandboxStore};
 
-pub(crate) fn run_ls(_all: bool, json: bool, output: Output) -> Result<u8, CliError> {
-    let repo = Repo::open(output)?;
-    let (mut all, mut damaged) = (Vec::new(), Vec::new());
-    for (name, opened) in repo.store.open_each()? {
-        match opened {
-            Ok(sandbox) => all.push(sandbox),
-            Err(error) => damaged.push((name, error)),
-        }
-    }
+pub(crate) fn run_ls(all: bool, json: bool, output: Output) -> Result<u8, CliError> {
+    let (stores, layers) = if all {
+        (list_stores()?, Vec::new())
+    } else {
+        let repo = Repo::open(output)?;
+        let layers = LayerStore::new(&repo.host.common_dir).list_layers()?;
+        (vec![repo.store], layers)
+    };
+    let Listing { sandboxes, damaged } = Listing::load(&stores)?;
     for (_, error) in &damaged {
         print_stderr(&format!("airlock: {}\n", Escaped::new(&error.to_string())));
     }
-    let layers = LayerStore::new(&repo.host.common_dir).list_layers()?;
     if json {
-        let sandboxes: Vec<_> = all
-            .iter()
-            .map(|s| {
-                let files = s.read_changeset().ok().flatten().map(|c| join_renames(s, c).files.len());
-                json!({
-                    "name": s.record.name, "status": sandbox_status(s).0, "verb": s.record.verb, "created": s.record.created,
-                    "base": s.record.base, "branch": s.record.branch, "files": files,
-                    "bytes": s.record.size.map(|(bytes, _)| bytes), "bytes_more": s.record.size.map(|(_, more)| more),
-                })
-            })
-            .collect();
+        let sandboxes: Vec<_> = sandboxes.iter().map(sandbox_json).collect();
         print_stdout(&render_json(&json!({
             "schema_version": 1, "sandboxes": sandboxes, "cache_bytes": cache_bytes(),
             "setup_layers": layers.len(), "setup_bytes": layers.iter().map(|layer| layer.bytes).sum::<u64>(),
@@ -45,21 +38,23 @@ pub(crate) fn run_ls(_all: bool, json: bool, output: Output) -> Result<u8, CliEr
         })))?;
         return Ok(0);
     }
-    if all.is_empty() && damaged.is_empty() {
-        print_stderr("airlock: this repository has no sandboxes\n");
+    if sandboxes.is_empty() && damaged.is_empty() {
+        let what = if all { "there are no sandboxes" } else { "this repository has no sandboxes" };
+        print_stderr(&format!("airlock: {what}\n"));
     }
-    let width = all.iter().map(|s| s.record.name.as_str().len()).max().unwrap_or(0);
+    let width = sandboxes.iter().map(|s| s.record.name.as_str().len()).max().unwrap_or(0);
     let mut text = String::new();
-    for sandbox in &all {
+    for sandbox in &sandboxes {
         let record = &sandbox.record;
         let short: String = record.base.chars().take(7).collect();
+        let age = format_age(record.created);
+        let worktree = if all { format!("{age:14}  {}", Escaped::new(&record.worktree)) } else { age };
         text += &format!(
-            "{:width$}  {:20}  {:6}  {short}  {:>10}  {}\n",
+            "{:width$}  {:20}  {:6}  {short}  {:>10}  {worktree}\n",
             record.name.as_str(),
             sandbox_status(sandbox).1,
             record.verb,
             format_size(record),
-            format_age(record.created),
         );
     }
     print_stdout(&text)?;
@@ -73,6 +68,46 @@ pub(crate) fn run_ls(_all: bool, json: bool, output: Output) -> Result<u8, CliEr
         output.print_status(&format!("the package cache of all repositories has {}", HumanBytes(cached)));
     }
     Ok(0)
+}
+
+/// Returns the stores of all repositories that have had sandboxes.
+pub(super) fn list_stores() -> Result<Vec<SandboxStore>, CliError> {
+    Ok(RepositoryIndex::open().map(|index| index.list_stores()).transpose()?.unwrap_or_default())
+}
+
+/// The sandboxes of some repositories, newest first.
+pub(super) struct Listing {
+    pub sandboxes: Vec<Sandbox>,
+    /// Names of sandboxes with a damaged record, with the error.
+    pub damaged: Vec<(SandboxName, io::Error)>,
+}
+
+impl Listing {
+    pub(super) fn load(stores: &[SandboxStore]) -> Result<Self, CliError> {
+        let mut listing = Self { sandboxes: Vec::new(), damaged: Vec::new() };
+        for store in stores {
+            for (name, opened) in store.open_each()? {
+                match opened {
+                    Ok(sandbox) => listing.sandboxes.push(sandbox),
+                    Err(error) => listing.damaged.push((name, error)),
+                }
+            }
+        }
+        listing.sandboxes.sort_by_key(|s| (Reverse(s.record.created), s.record.name.clone()));
+        Ok(listing)
+    }
+}
+
+fn sandbox_json(sandbox: &Sandbox) -> Value {
+    let record = &sandbox.record;
+    let files = sandbox.read_changeset().ok().flatten().map(|c| join_renames(sandbox, c).files.len());
+    let activity = sandbox.is_busy().then(|| load_activity(sandbox)).flatten();
+    json!({
+        "name": record.name, "status": sandbox_status(sandbox).0, "verb": record.verb, "created": record.created,
+        "base": record.base, "branch": record.branch, "files": files, "worktree": record.worktree,
+        "attached": activity.map(|activity| activity.is_attached),
+        "bytes": record.size.map(|(bytes, _)| bytes), "bytes_more": record.size.map(|(_, more)| more),
+    })
 }
 
 /// Returns the size of the package cache in bytes. A cache that cannot be read is empty.

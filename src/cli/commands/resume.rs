@@ -3,13 +3,13 @@
 use crate::cli::args::{AgentOptions, ResumeArgs};
 use crate::cli::error::CliError;
 use crate::cli::ops::draft;
-use crate::cli::ops::repo::Repo;
 use crate::cli::ops::finish_run::FinishOptions;
+use crate::cli::ops::repo::Repo;
 use crate::cli::ops::resume_session::ResumeOptions;
 use crate::cli::ops::rounds::{resume_here, review_after_session};
+use crate::cli::ops::sending::send_obstacle;
 use crate::cli::ops::session::{RunPlace, enter_session};
 use crate::cli::ops::settings::load_settings;
-use crate::cli::ops::sending::send_obstacle;
 use crate::cli::output::{Output, print_stdout};
 use crate::review::{Feedback, ReviewModel};
 use crate::sandbox::Sandbox;

@@ -3,7 +3,7 @@
 use crate::cli::error::CliError;
 use crate::cli::ops::find_sandbox::find_anywhere;
 use crate::cli::ops::repo::create_runtime;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, format_count};
 use crate::sandbox::{Sandbox, SandboxState};
 use crate::session::request_stop;
 
@@ -13,7 +13,7 @@ pub(crate) fn run_stop(names: &[String], output: Output) -> Result<u8, CliError>
     for sandbox in found {
         let name = &sandbox.record.name;
         if runtime.block_on(stop_agent(&sandbox))? {
-            output.print_status(&format!("{name} is stopped. Next: airlock review {name}"));
+            output.print_status(&stopped_message(name.as_str()));
         } else {
             output.print_status(&no_agent_message(&sandbox));
         }
@@ -28,6 +28,23 @@ pub(crate) async fn stop_agent(sandbox: &Sandbox) -> Result<bool, CliError> {
         tokio::task::block_in_place(|| sandbox.wait_until_free())?;
     }
     Ok(was_running)
+}
+
+/// Returns the message about a sandbox whose agent was ended. A terminal that showed its session may have removed it.
+fn stopped_message(name: &str) -> String {
+    let changes = find_anywhere(Some(name), "stop").ok().and_then(|sandbox| sandbox.read_changeset().ok().flatten());
+    match changes {
+        Some(changes) if changes.is_empty() => {
+            format!("stopped {name}; it has no changes. Next: airlock resume {name}, or airlock rm {name}")
+        }
+        Some(changes) => {
+            format!(
+                "stopped {name}; it changed {}. Next: airlock review {name}",
+                format_count(changes.files.len(), "file")
+            )
+        }
+        None => format!("stopped {name}"),
+    }
 }
 
 fn no_agent_message(sandbox: &Sandbox) -> String {

@@ -16,8 +16,11 @@ use crate::sandbox::{NetworkUsage, RunResult};
 
 /// Reduces the package cache if a run has filled it.
 pub(crate) fn trim_cache(finished: &RunResult, settings: &Settings, output: Output) -> Result<(), CliError> {
-    let has_packages =
-        finished.report.network.as_ref().is_some_and(|network| network.requests.routes.keys().any(|route| route != "model"));
+    let has_packages = finished
+        .report
+        .network
+        .as_ref()
+        .is_some_and(|network| network.requests.routes.keys().any(|route| route != "model"));
     if has_packages
         && let Some(cache) = find_cache()?
         && let Err(error) = cache.evict_oldest(cache_limit(settings)?)

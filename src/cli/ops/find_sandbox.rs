@@ -102,7 +102,8 @@ pub(crate) fn open_repo_of(sandbox: &Sandbox) -> Result<Repo, CliError> {
     }
     let host = HostRepo::discover(Path::new(&sandbox.record.worktree)).map_err(|error| {
         let name = &sandbox.record.name;
-        CliError::from(error).with_hint(format!("change to the working tree of `{name}`, then run `airlock review {name}`"))
+        CliError::from(error)
+            .with_hint(format!("change to the working tree of `{name}`, then run `airlock review {name}`"))
     })?;
     let store = SandboxStore::new(&host.common_dir);
     Ok(Repo { host, store })

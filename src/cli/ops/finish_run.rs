@@ -52,8 +52,8 @@ pub(crate) fn finish_run(
     print_summary(&finished, output)?;
     let mode = options.review.or(settings.review).unwrap_or_default();
     let mode = if options.is_after_feedback && mode == ReviewMode::Ask { ReviewMode::Always } else { mode };
-    let review = is_review_wanted(&finished.sandbox, mode)?
-        .then_some(Round::Review { sandbox: finished.sandbox, plain: false });
+    let review =
+        is_review_wanted(&finished.sandbox, mode)?.then_some(Round::Review { sandbox: finished.sandbox, plain: false });
     Ok((status, review))
 }
 

@@ -13,6 +13,7 @@ use crate::core::name::SandboxName;
 use crate::engine::Docker;
 use crate::git::HostRepo;
 use crate::sandbox::{CollectPolicy, Sandbox, SandboxState, SandboxStore, lifecycle};
+use crate::session::{Activity, ask_activity};
 
 /// A repository and its sandboxes.
 pub(crate) struct Repo {
@@ -133,7 +134,15 @@ fn describe_sandbox(sandbox: &Sandbox, width: usize) -> String {
 pub(crate) fn sandbox_status(sandbox: &Sandbox) -> (&'static str, String) {
     match sandbox.record.state {
         SandboxState::Collected { .. } if sandbox.is_busy() => ("in-use", "in use".into()),
-        _ if sandbox.is_busy() => ("running", "running".into()),
+        SandboxState::Seeding if sandbox.is_busy() => ("starting", "starting".into()),
+        _ if sandbox.is_busy() => match load_activity(sandbox) {
+            Some(activity) => {
+                let phrase = if activity.is_waiting { "waiting for you" } else { "running" };
+                let detached = if activity.is_attached { "" } else { ", detached" };
+                (if activity.is_waiting { "waiting" } else { "running" }, format!("{phrase}{detached}"))
+            }
+            None => ("running", "running".into()),
+        },
         SandboxState::Seeding => ("incomplete", "interrupted before its agent started".into()),
         SandboxState::Running => ("interrupted", "interrupted".into()),
         SandboxState::Collected { .. } => match sandbox.read_changeset() {
@@ -143,6 +152,12 @@ pub(crate) fn sandbox_status(sandbox: &Sandbox) -> (&'static str, String) {
             _ => ("damaged", "damaged".into()),
         },
     }
+}
+
+/// Asks the owner of a running sandbox for its activity. Returns `None` if it does not answer.
+pub(crate) fn load_activity(sandbox: &Sandbox) -> Option<Activity> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    runtime.block_on(ask_activity(&sandbox.file_path(""))).ok().flatten()
 }
 
 /// Formats the time since `then`, which is in seconds since the Unix epoch.

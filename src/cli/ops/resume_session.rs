@@ -21,8 +21,8 @@ use crate::engine::{Docker, Engine};
 use crate::gateway::NetworkLevel;
 use crate::git::HostRepo;
 use crate::review::{DecisionLog, Event, Feedback, ReviewModel};
-use crate::session::SessionOwner;
 use crate::sandbox::{RunRequest, RunResult, Sandbox, SandboxRecord, SandboxState, lifecycle};
+use crate::session::SessionOwner;
 use crate::terminal::Signals;
 
 /// The name of the file in the sandbox's directory that keeps a message until it has reached the model.

@@ -172,13 +172,10 @@ pub(crate) fn finish_session(
         return Ok((status, None));
     }
     let Some(name) = name else {
-        return match end {
-            TerminalEnd::Failed { text, status } => {
-                print_stderr(&text);
-                Ok((status, None))
-            }
-            _ => Err(CliError::failed("the process that should start the agent has ended unexpectedly")),
-        };
+        return Err(match end {
+            TerminalEnd::Refused(reason) => CliError::failed(format!("failed to attach: {reason}")),
+            _ => CliError::failed("the process that should start the agent has ended unexpectedly"),
+        });
     };
     match end {
         TerminalEnd::Failed { text, status } => {
@@ -193,13 +190,18 @@ pub(crate) fn finish_session(
             print_stderr(&format!("airlock: another terminal has attached to {name}. Next: airlock attach {name}\n"));
             return Ok((0, None));
         }
-        TerminalEnd::Left => return Err(CliError::interrupted(format!("left the session of `{name}`")).with_hint(format!("for its state, run `airlock status {name}`"))),
-        TerminalEnd::Finished | TerminalEnd::Lost => {}
+        TerminalEnd::Left => {
+            return Err(CliError::interrupted(format!("left the session of `{name}`"))
+                .with_hint(format!("for its state, run `airlock status {name}`")));
+        }
+        TerminalEnd::Finished | TerminalEnd::Lost | TerminalEnd::Refused(_) => {}
     }
     let repo = open_repo()?;
     let Some(finished) = open_finished(&repo, &name)? else {
-        return Err(CliError::failed(format!("the session of `{name}` has ended unexpectedly; the agent's work is kept"))
-            .with_hint(format!("to continue, run `airlock resume {name}`; to see the changes, `airlock diff {name}`")));
+        return Err(CliError::failed(format!(
+            "the session of `{name}` has ended unexpectedly; the agent's work is kept"
+        ))
+        .with_hint(format!("to continue, run `airlock resume {name}`; to see the changes, `airlock diff {name}`")));
     };
     let (status, review) = finish_run(finished, options, output)?;
     Ok((status, review.map(|round| (repo, round))))

@@ -1,0 +1,374 @@
+//! Sessions: detach and attach, several terminals, and what happens when a process ends.
+
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use portable_pty::{CommandBuilder, PtySize, native_pty_system};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::claude::model;
+use crate::support::model::Step;
+use crate::support::{AIRLOCK, TestRepo};
+use crate::terminal::Terminal;
+
+/// Keys that detach.
+const DETACH: &str = "\x1d\x1d\x1d";
+/// The maximum time until a state is reached.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Starts Airlock on a terminal, in another directory.
+fn start_in(repo: &TestRepo, directory: &Path, args: &[&str]) -> Terminal {
+    let mut command = CommandBuilder::new("env");
+    command.args([Path::new("-C"), directory, Path::new(AIRLOCK)]);
+    command.args(args);
+    Terminal::run(repo, command)
+}
+
+/// Returns the status of a sandbox as `airlock ls --json` has it, and whether a terminal is attached.
+fn session_state(repo: &TestRepo, name: &str) -> (String, Option<bool>) {
+    let list = parse(&repo.airlock(&["ls", "--json"]).ok().stdout);
+    let sandboxes = list["sandboxes"].as_array().expect("a list").clone();
+    let sandbox = sandboxes.iter().find(|s| s["name"] == name).cloned().unwrap_or_default();
+    (sandbox["status"].as_str().unwrap_or("none").to_owned(), sandbox["attached"].as_bool())
+}
+
+fn parse(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).expect("JSON")
+}
+
+/// Waits until a sandbox has a status.
+#[track_caller]
+fn wait_for_status(repo: &TestRepo, name: &str, status: &str) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let state = session_state(repo, name).0;
+        if state == status {
+            return;
+        }
+        assert!(Instant::now() < end, "{name} is {state}, not {status}");
+        std::thread::yield_now();
+    }
+}
+
+/// Returns the process that owns the sandbox of a terminal: the child of the terminal's process.
+fn owner_of(terminal: &Terminal) -> Pid {
+    let parent = terminal.child.process_id().expect("it runs");
+    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).expect("read");
+    let child = children.split_whitespace().next().expect("a child").parse().expect("a number");
+    Pid::from_raw(child).expect("a process")
+}
+
+fn kill(pid: Pid) {
+    kill_process(pid, Signal::KILL).expect("killed");
+}
+
+fn process_of(terminal: &Terminal) -> Pid {
+    let id = terminal.child.process_id().and_then(|id| i32::try_from(id).ok());
+    id.and_then(Pid::from_raw).expect("it runs")
+}
+
+#[test]
+fn session_is_left_and_attached_from_another_directory() {
+    let repo = TestRepo::new();
+    let script = "printf 'l%s\\n' 1 2 3; stty -echo; while read line; do echo \"got $line\"; [ $line = end ] && break; done; echo x >> a.txt; exit 7";
+    let mut first = Terminal::start(&repo, &["run", "--name", "s", "--", "sh", "-c", script]);
+    first.shows("l3");
+    first.types("one\r");
+    first.shows("got one");
+    first.types(DETACH);
+    first.shows("airlock: detached; the agent of s continues. Next: airlock attach s");
+    assert!(first.child.wait().expect("it ends").success());
+    assert!(first.is_sane());
+    assert_eq!(session_state(&repo, "s"), ("running".into(), Some(false)));
+    assert!(repo.airlock(&["ls"]).ok().stdout.contains("running, detached"));
+    repo.airlock(&["diff", "s"]).ok();
+
+    // Another directory and another size: the lines are there, and the keys arrive.
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let mut second = start_in(&repo, elsewhere.path(), &["attach", "s"]);
+    let screen = second.shows("got one");
+    assert!(screen.contains("l1\nl2\nl3\n"), "{screen}");
+    second.types("two\r");
+    second.shows("got two");
+    assert_eq!(session_state(&repo, "s"), ("running".into(), Some(true)));
+
+    // A third terminal takes over, and does not need the name.
+    let mut third = start_in(&repo, elsewhere.path(), &["attach"]);
+    second.shows("airlock: another terminal has attached to s. Next: airlock attach s");
+    assert!(second.child.wait().expect("it ends").success());
+    third.shows("got two");
+    third.types("end\r");
+    third.shows("got end");
+    third.shows("airlock: s changed 1 file, +1 −0");
+    third.shows("Review now?");
+    third.types("y\r");
+    third.shows("a.txt modified hunk 1/1 [undecided]");
+    third.types("yw");
+    third.shows("Preview of the apply");
+    third.types("y");
+    third.shows("1 file applied");
+    assert_eq!(third.child.wait().expect("it ends").exit_code(), 7, "the status is the agent's");
+    assert_eq!(repo.read("a.txt"), "one\ntwo\nx\n", "the review applies to the working tree of the sandbox");
+
+    repo.airlock(&["attach", "s"]).expect_failure(2, &["a session needs a terminal"]);
+    let mut late = Terminal::start(&repo, &["attach", "s"]);
+    late.shows("error: the agent of `s` has ended");
+    late.shows("airlock review s");
+    assert_eq!(late.child.wait().expect("it ends").exit_code(), 1);
+}
+
+#[test]
+fn stop_collects_changes_of_any_run() {
+    let repo = TestRepo::new();
+    let mut shell = Terminal::start(&repo, &["shell", "--name", "shell"]);
+    shell.shows("$ ");
+    shell.types("echo x >> a.txt; echo writ''ten\r");
+    shell.shows("written");
+    shell.types(DETACH);
+    shell.shows("airlock: detached");
+    // A run without a terminal can be stopped too, but not attached to.
+    let mut piped =
+        repo.command(AIRLOCK, &["run", "--name", "piped", "--", "sh", "-c", "echo y >> a.txt; exec sleep 1000"]);
+    let mut piped = piped.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
+    wait_for_status(&repo, "piped", "running");
+    let socket = repo.path.join(".git/airlock/sandboxes/piped/session.sock");
+    let end = Instant::now() + PATIENCE;
+    while !socket.exists() {
+        assert!(Instant::now() < end, "the socket is made");
+        std::thread::yield_now();
+    }
+    let mut refused = Terminal::start(&repo, &["attach", "piped"]);
+    refused.shows("error: failed to attach: its agent has no terminal");
+    assert_eq!(refused.child.wait().expect("it ends").exit_code(), 1);
+    repo.airlock(&["stop", "nosuch"]).expect_failure(1, &["no repository has a sandbox named `nosuch`"]);
+    let stopped = repo.airlock(&["stop", "shell", "piped"]).ok();
+    for name in ["shell", "piped"] {
+        assert!(
+            stopped.stderr.contains(&format!("stopped {name}; it changed 1 file. Next: airlock review {name}")),
+            "{}",
+            stopped.stderr
+        );
+        assert_eq!(session_state(&repo, name).0, "collected");
+    }
+    piped.wait().expect("it ends");
+    assert!(repo.airlock(&["stop", "shell"]).ok().stderr.contains("the agent of shell has ended already"));
+    assert_eq!(repo.containers(), 0);
+}
+
+#[test]
+fn closed_terminal_ends_agent_unless_it_may_survive() {
+    let mut repo = TestRepo::new();
+    let script = "echo x >> a.txt; echo ready; exec sleep 1000";
+    let mut terminal = Terminal::start(&repo, &["run", "--name", "ends", "--", "sh", "-c", script]);
+    terminal.shows("ready");
+    kill(process_of(&terminal));
+    terminal.child.wait().expect("it ends");
+    wait_for_status(&repo, "ends", "collected");
+    assert_eq!(repo.changes("ends"), [("a.txt".to_owned(), "modified".to_owned())]);
+
+    repo.set("AIRLOCK_DETACH", "true");
+    let mut terminal = Terminal::start(&repo, &["run", "--name", "stays", "--", "sh", "-c", script]);
+    terminal.shows("ready");
+    // The terminal itself goes away, as when a connection breaks.
+    let process = process_of(&terminal);
+    kill_process(process, Signal::HUP).expect("signaled");
+    drop(terminal.master);
+    terminal.child.wait().expect("it ends");
+    wait_for_status(&repo, "stays", "running");
+    let mut back = Terminal::start(&repo, &["attach", "stays"]);
+    back.shows("ready");
+    // A terminal that was attached later never ends the agent.
+    kill(process_of(&back));
+    back.child.wait().expect("it ends");
+    assert_eq!(session_state(&repo, "stays").0, "running");
+    repo.airlock(&["stop", "stays"]).ok();
+    assert_eq!(repo.containers(), 0);
+}
+
+#[test]
+fn killed_owner_leaves_sandbox_that_resumes() {
+    let repo = TestRepo::new();
+    let mut terminal = Terminal::start(
+        &repo,
+        &["run", "--name", "k", "--", "sh", "-c", "echo x >> a.txt; echo ready; exec sleep 1000"],
+    );
+    terminal.shows("ready");
+    kill(owner_of(&terminal));
+    terminal.shows("error: the session of `k` has ended unexpectedly; the agent's work is kept");
+    terminal.shows("airlock resume k");
+    assert_eq!(terminal.child.wait().expect("it ends").exit_code(), 125);
+    assert!(terminal.is_sane());
+    assert_eq!(session_state(&repo, "k").0, "interrupted");
+    // The socket is still there, but nothing listens.
+    let mut attach = Terminal::start(&repo, &["attach", "k"]);
+    attach.shows("error: the session of `k` was interrupted; the agent's work is kept");
+    attach.child.wait().expect("it ends");
+    assert!(repo.airlock(&["stop", "k"]).ok().stderr.contains("k was interrupted. Next: airlock review k"));
+    let mut resumed =
+        Terminal::start(&repo, &["resume", "--review", "never", "k", "--", "sh", "-c", "cat a.txt; echo y >> a.txt"]);
+    resumed.shows("x");
+    resumed.shows("kept. Next: airlock review k");
+    resumed.child.wait().expect("it ends");
+    assert_eq!(repo.changes("k"), [("a.txt".to_owned(), "modified".to_owned())]);
+    assert_eq!(repo.containers(), 0);
+}
+
+#[test]
+fn terminal_that_does_not_read_does_not_stop_agent() {
+    let repo = TestRepo::new();
+    let pair = native_pty_system().openpty(PtySize::default()).expect("a terminal");
+    let mut command = CommandBuilder::new(AIRLOCK);
+    command.args([
+        "run",
+        "--name",
+        "q",
+        "--",
+        "sh",
+        "-c",
+        "head -c 20000000 /dev/zero | tr '\\0' 'x'; echo x >> a.txt",
+    ]);
+    command.cwd(&repo.path);
+    command.env_clear();
+    repo.environment().iter().for_each(|(name, value)| command.env(name, value));
+    command.env("TERM", "dumb");
+    let mut child = pair.slave.spawn_command(command).expect("it runs");
+    // Nothing reads the terminal. The changes are collected nevertheless.
+    wait_for_status(&repo, "q", "collected");
+    assert_eq!(repo.changes("q"), [("a.txt".to_owned(), "modified".to_owned())]);
+    child.kill().expect("killed");
+    child.wait().expect("it ends");
+}
+
+#[test]
+fn other_users_cannot_attach() {
+    let repo = TestRepo::new();
+    let mut terminal = Terminal::start(&repo, &["shell", "--name", "p"]);
+    terminal.shows("$ ");
+    let directory = repo.path.join(".git/airlock/sandboxes/p");
+    let socket = directory.join("session.sock");
+    assert_eq!(std::fs::metadata(&directory).expect("it exists").mode() & 0o777, 0o700);
+    assert_eq!(std::fs::symlink_metadata(&socket).expect("it exists").mode() & 0o777, 0o600);
+    // Even with access to the socket, another user gets nothing.
+    let mut place = PathBuf::from("/");
+    for part in socket.components().skip(1) {
+        place.push(part);
+        let mode = std::fs::symlink_metadata(&place).expect("it exists").mode() & 0o7777;
+        repo_mode(&place, mode | 0o777);
+    }
+    let script = "use Socket; socket(my $s, PF_UNIX, SOCK_STREAM, 0) or die; connect($s, sockaddr_un($ARGV[0])) or die \"connect: $!\"; \
+                  my $hello = '{\"is\":\"hello\",\"version\":1,\"purpose\":\"query\",\"columns\":0,\"rows\":0}'; \
+                  syswrite($s, pack('CN', 1, length $hello) . $hello); my $n = sysread($s, my $answer, 4096); print defined $n ? $n : 'reset';";
+    let ask = |user: u32| {
+        let mut perl = std::process::Command::new("perl");
+        let output = perl.args(["-e", script]).arg(&socket).uid(user).output().expect("it runs");
+        assert!(output.status.success(), "{}", output.status.to_string() + &String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let own = rustix::process::geteuid().as_raw();
+    assert_ne!(ask(own), "0", "the user gets an answer");
+    if own == 0 {
+        assert!(["0", "reset"].contains(&ask(65534).as_str()), "another user gets none");
+    }
+    terminal.types("exit\r");
+    terminal.shows("changed nothing, so it is removed");
+    terminal.child.wait().expect("it ends");
+}
+
+fn repo_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("changed");
+}
+
+/// A session of real Claude Code is left while a question waits, and answered on another terminal. Three sandboxes of one
+/// repository run at the same time.
+#[test]
+fn claude_sessions_run_side_by_side_and_wait_for_answers() {
+    let mut repo = TestRepo::new();
+    let write = |name: &str| {
+        let path = format!("{}/{name}", repo.path.display());
+        Step::Tool("Write".into(), serde_json::json!({"file_path": path, "content": "made\n"}))
+    };
+    let script = vec![write("new.txt"), Step::Text("It is made.".into())];
+    let (_runtime, _model) = model(&mut repo, script);
+    let mut terminals: Vec<Terminal> = ["c1", "c2", "c3"]
+        .iter()
+        .map(|name| Terminal::start(&repo, &["--name", name, "--review", "never", "claude"]))
+        .collect();
+    for terminal in &mut terminals {
+        terminal.shows("? for shortcuts");
+        terminal.types("make it");
+        terminal.shows("make it");
+        terminal.types("\r");
+        terminal.shows("Do you want to create new.txt?");
+        terminal.types(DETACH);
+        terminal.shows("airlock: detached");
+        assert!(terminal.child.wait().expect("it ends").success() && terminal.is_sane());
+    }
+    for name in ["c1", "c2", "c3"] {
+        wait_for_status(&repo, name, "waiting");
+        let mut terminal = Terminal::start(&repo, &["attach", name]);
+        let screen = terminal.shows("Do you want to create new.txt?");
+        assert!(screen.contains("make it"), "{screen}");
+        terminal.types("1");
+        terminal.shows("It is made.");
+        terminal.types("/exit");
+        terminal.shows("/exit");
+        terminal.types("\r");
+        terminal.shows(&format!("airlock: {name} changed 1 file"));
+        terminal.shows("Review now?");
+        terminal.types("n\r");
+        terminal.shows("kept. Next");
+        assert!(terminal.child.wait().expect("it ends").success());
+        assert_eq!(repo.changes(name), [("new.txt".to_owned(), "added".to_owned())]);
+    }
+    // The conversation continues where it was.
+    let mut terminal = Terminal::start(&repo, &["--review", "never", "claude", "--resume", &conversation(&repo, "c2")]);
+    terminal.shows("It is made.");
+    terminal.types("/exit");
+    terminal.shows("/exit");
+    terminal.types("\r");
+    terminal.shows("kept. Next: airlock review c2");
+    terminal.child.wait().expect("it ends");
+    assert_eq!(repo.containers(), 0);
+}
+
+fn conversation(repo: &TestRepo, name: &str) -> String {
+    let record = std::fs::read(repo.path.join(format!(".git/airlock/sandboxes/{name}/record.json"))).expect("read");
+    let record: serde_json::Value = serde_json::from_slice(&record).expect("JSON");
+    record["conversation"].as_str().expect("a conversation").to_owned()
+}
+
+#[test]
+fn ls_lists_sandboxes_of_all_repositories() {
+    let repo = TestRepo::new();
+    repo.sandbox("first", "echo x >> a.txt").ok();
+    // A second repository of the same user.
+    let other = repo.directory().join("other");
+    std::fs::create_dir(&other).expect("made");
+    let git =
+        |args: &[&str]| assert!(repo.command("git", args).current_dir(&other).status().expect("it runs").success());
+    git(&["init", "-q"]);
+    git(&["-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-q", "--allow-empty", "-m", "x"]);
+    let run = |args: &[&str]| {
+        let mut command = repo.command(AIRLOCK, args);
+        command.current_dir(&other);
+        crate::support::CommandOutput::from_command(command)
+    };
+    run(&["run", "--name", "second", "--", "sh", "-c", "echo y > new.txt"]).ok();
+    let outside = tempfile::tempdir().expect("a directory");
+    let mut list = repo.command(AIRLOCK, &["ls", "--all"]);
+    list.current_dir(outside.path());
+    let list = crate::support::CommandOutput::from_command(list).ok().stdout;
+    let line = |name: &str| list.lines().find(|line| line.starts_with(name)).expect("a line").to_owned();
+    assert!(line("first").ends_with(&repo.path.display().to_string()), "{list}");
+    assert!(line("second").ends_with(&other.display().to_string()), "{list}");
+    let json = parse(&run(&["ls", "--all", "--json"]).ok().stdout);
+    let names: Vec<&str> =
+        json["sandboxes"].as_array().expect("a list").iter().filter_map(|s| s["name"].as_str()).collect();
+    assert!(names.contains(&"first") && names.contains(&"second"), "{names:?}");
+    let only_here = parse(&run(&["ls", "--json"]).ok().stdout);
+    assert_eq!(only_here["sandboxes"].as_array().map(Vec::len), Some(1));
+}
