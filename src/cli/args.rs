@@ -244,6 +244,9 @@ pub(super) enum Command {
         /// List the sandboxes of all repositories
         #[arg(short, long)]
         all: bool,
+        /// Show a list that stays up to date, to attach, review and stop
+        #[arg(short, long, conflicts_with = "json")]
+        watch: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,

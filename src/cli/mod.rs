@@ -26,7 +26,7 @@ use clap::{CommandFactory, Parser};
 use args::{Cli, Command};
 use commands::{
     apply, attach, bring, config, diff, doctor, gc, hosts, image, link, log, ls, port, recover, resume, review, rm,
-    run, setup, status, stop, undo,
+    run, setup, status, stop, undo, watch,
 };
 use error::{CliError, EXIT_INTERNAL, ErrorKind};
 use output::Output;
@@ -84,7 +84,8 @@ fn run_subcommand(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, CliError> 
         Some(Command::Apply(args)) => apply::run_apply(args, output),
         Some(Command::Undo(args)) => undo::run_undo(&args, output),
         Some(Command::Recover(args)) => recover::run_recover(&args, output),
-        Some(Command::Ls { all, json }) => ls::run_ls(all, json, output),
+        Some(Command::Ls { all, watch: true, .. }) => watch::run_watch(all, output),
+        Some(Command::Ls { all, json, .. }) => ls::run_ls(all, json, output),
         Some(Command::Attach { name }) => attach::run_attach(name.as_deref(), output),
         Some(Command::Stop { names }) => stop::run_stop(&names, output),
         Some(Command::Status { name, json }) => status::run_status(name.as_deref(), json, output),

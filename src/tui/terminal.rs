@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossterm::event::{
     self, DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture, Event as Input,
-    KeyEventKind,
+    KeyCode, KeyEvent, KeyEventKind, KeyModifiers,
 };
 use crossterm::terminal::{
     Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
@@ -18,7 +18,7 @@ use crossterm::{cursor, execute, queue, style};
 use ratatui::backend::CrosstermBackend;
 use ratatui::layout::Rect;
 use ratatui::{Terminal, TerminalOptions, Viewport};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, kill_current_process_group};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::{SigId, flag, low_level};
@@ -27,6 +27,7 @@ use super::app::App;
 use super::draw::draw;
 use super::key_repeat::KeyRepeatGuard;
 use super::keys::Effect;
+use super::sandbox_list::{ListAction, SandboxList, SandboxRow};
 use super::syntax::HighlightWorker;
 use crate::changes::{FileChange, Finding};
 use crate::core::path::RepoPath;
@@ -64,7 +65,7 @@ pub fn run(app: &mut App<'_>, host: &mut dyn ReviewHost) -> io::Result<ReviewOut
         if let Some(request) = app.take_highlight_request() {
             worker.send_request(request);
         }
-        let is_closed = wake.wait_for_event()?;
+        let is_closed = wake.wait_for_event(None)?;
         if is_closed || wake.has_ended() {
             return Ok(ReviewOutcome::Interrupted);
         }
@@ -130,6 +131,57 @@ pub fn run(app: &mut App<'_>, host: &mut dyn ReviewHost) -> io::Result<ReviewOut
             }
         }
     }
+}
+
+/// Shows the list of sandboxes until the user chooses what to do. `refresh` returns the rows if they have changed; it is
+/// asked at each key and after `interval`.
+///
+/// # Errors
+/// An error of the terminal. The terminal is restored first.
+pub fn run_list(
+    list: &mut SandboxList,
+    refresh: &mut dyn FnMut() -> Option<Vec<SandboxRow>>,
+    interval: Duration,
+) -> io::Result<ListAction> {
+    install_panic_hook();
+    let mut wake = EventWaker::register_signals()?;
+    let _screen = AlternateScreenGuard::enter_screen()?;
+    let mut terminal = new_terminal()?;
+    loop {
+        if let Some(rows) = refresh() {
+            list.set_rows(rows);
+        }
+        terminal.draw(|frame| list.draw(frame))?;
+        let is_closed = wake.wait_for_event(Some(interval))?;
+        if is_closed || wake.has_ended() {
+            return Ok(ListAction::Quit);
+        }
+        if wake.suspend_requested.swap(false, Ordering::SeqCst) {
+            suspend_process()?;
+            terminal = new_terminal()?;
+        }
+        if wake.resized.swap(false, Ordering::SeqCst) {
+            terminal = new_terminal()?;
+        }
+        while event::poll(Duration::ZERO)? {
+            let Input::Key(key) = event::read()? else { continue };
+            if is_suspend_key(key) {
+                if !crate::terminal::is_orphan() {
+                    let _ = kill_current_process_group(Signal::TSTP);
+                }
+                break;
+            }
+            if key.kind != KeyEventKind::Release
+                && let Some(action) = list.handle_key(key)
+            {
+                return Ok(action);
+            }
+        }
+    }
+}
+
+fn is_suspend_key(key: KeyEvent) -> bool {
+    key.code == KeyCode::Char('z') && key.modifiers.contains(KeyModifiers::CONTROL)
 }
 
 /// Holds the alternate screen and raw mode until dropped.
@@ -255,11 +307,12 @@ impl EventWaker {
         self.sender.try_clone()
     }
 
-    /// Waits for an event, and returns whether the terminal was closed.
-    fn wait_for_event(&mut self) -> io::Result<bool> {
+    /// Waits for an event, at most until `timeout`, and returns whether the terminal was closed.
+    fn wait_for_event(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        let timeout = timeout.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
         let stdin = io::stdin();
         let mut watched = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(&self.receiver, PollFlags::IN)];
-        match poll(&mut watched, None) {
+        match poll(&mut watched, timeout.as_ref()) {
             Err(rustix::io::Errno::INTR) | Ok(_) => {}
             Err(error) => return Err(error.into()),
         }

@@ -22,3 +22,4 @@ pub(super) mod setup;
 pub(super) mod status;
 pub(super) mod stop;
 pub(super) mod undo;
+pub(super) mod watch;

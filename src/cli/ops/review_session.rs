@@ -15,10 +15,10 @@ use crate::cli::ops::decided::update_decided;
 use crate::cli::ops::draft::{DRAFT_FILE, draft_error, join_renames, open_draft};
 use crate::cli::ops::risk_check::RiskChecker;
 use crate::cli::ops::selected_changes::load_needed_rounds;
-use crate::cli::ops::settings::{load_keymap, load_settings};
+use crate::cli::ops::settings::{load_keymap, load_settings, load_style_sheet};
 use crate::cli::outcome::{OutcomeMode, step_label, step_note, units_by_path};
 use crate::cli::output::Output;
-use crate::config::{Preselect, ThemeMode};
+use crate::config::Preselect;
 use crate::core::on_conflict::OnConflict;
 use crate::core::path::RepoPath;
 use crate::git::HostRepo;
@@ -29,7 +29,7 @@ use crate::review::{
 };
 use crate::sandbox::Sandbox;
 use crate::terminal::Signals;
-use crate::tui::{App, PlainReview, ReviewOptions, StyleSheet, Theme};
+use crate::tui::{App, PlainReview, ReviewOptions};
 use crate::{terminal, tui};
 
 /// Returns whether a user is at a terminal that can show the full-screen review.
@@ -182,12 +182,7 @@ pub(crate) fn review_sandbox(
     } else {
         // The screen must be restored before a signal ends the process.
         Signals::release_signals();
-        let theme = match settings.theme.unwrap_or_default() {
-            ThemeMode::Auto => None,
-            ThemeMode::Dark => Some(Theme::Dark),
-            ThemeMode::Light => Some(Theme::Light),
-        };
-        let style_sheet = StyleSheet::from_env(output.is_colored(), theme, &|name| std::env::var(name).ok());
+        let style_sheet = load_style_sheet(&settings, output);
         let cannot_send = crate::cli::ops::sending::send_obstacle(&sandbox.record);
         let review_options = ReviewOptions {
             name: name.to_string(),

@@ -60,7 +60,7 @@ pub(crate) fn enter_session(settings: &Settings, output: Output) -> Result<RunPl
     {
         return Ok(RunPlace::Here(Some(owner)));
     }
-    start_session(std::env::args_os().collect(), output).map(RunPlace::Elsewhere)
+    start_session(std::env::args_os().collect(), None, output).map(RunPlace::Elsewhere)
 }
 
 /// Starts an owner that resumes a sandbox with the feedback of its review, and shows its session.
@@ -68,7 +68,19 @@ pub(crate) fn start_feedback_session(name: &SandboxName, output: Output) -> Resu
     let mut args: Vec<OsString> = vec!["airlock".into()];
     args.extend(output.to_args().into_iter().map(OsString::from));
     args.extend(["resume".into(), name.as_str().into(), "--feedback".into()]);
-    start_session(args, output)
+    start_session(args, None, output)
+}
+
+/// Starts an owner that continues in a sandbox of any repository, and shows its session.
+pub(crate) fn start_resume_session(
+    name: &SandboxName,
+    worktree: &Path,
+    output: Output,
+) -> Result<SessionEnd, CliError> {
+    let mut args: Vec<OsString> = vec!["airlock".into()];
+    args.extend(output.to_args().into_iter().map(OsString::from));
+    args.extend(["resume".into(), name.as_str().into()]);
+    start_session(args, Some(worktree), output)
 }
 
 fn session_options(settings: &Settings) -> Result<SessionOptions, CliError> {
@@ -77,7 +89,7 @@ fn session_options(settings: &Settings) -> Result<SessionOptions, CliError> {
     Ok(SessionOptions { detach_keys, survives_hangup: settings.detach.unwrap_or(false) })
 }
 
-fn start_session(args: Vec<OsString>, output: Output) -> Result<SessionEnd, CliError> {
+fn start_session(args: Vec<OsString>, worktree: Option<&Path>, output: Output) -> Result<SessionEnd, CliError> {
     let runtime = create_runtime()?;
     let usual = std::env::temp_dir();
     let parent = if usual.as_os_str().len() > MAX_TEMP_DIR { PathBuf::from(SHORT_TEMP_DIR) } else { usual };
@@ -87,7 +99,7 @@ fn start_session(args: Vec<OsString>, output: Output) -> Result<SessionEnd, CliE
     let (name, end, status) = runtime.block_on(async {
         let mut signals = Signals::take_over()?;
         let listener = UnixListener::bind(&socket)?;
-        let mut owner = start_owner(args, &socket)?;
+        let mut owner = start_owner(args, worktree, &socket)?;
         let stream = tokio::select! {
             accepted = listener.accept() => Ok(accepted?.0),
             status = wait_for_status(&mut owner) => Err(status?),
@@ -109,8 +121,8 @@ fn start_session(args: Vec<OsString>, output: Output) -> Result<SessionEnd, CliE
     Ok(SessionEnd { name: name.map(|name| name.parse()).transpose()?, end, status })
 }
 
-/// Starts this program again.
-fn start_owner(args: Vec<OsString>, socket: &Path) -> Result<Child, CliError> {
+/// Starts this program again, in the current directory or in `worktree`.
+fn start_owner(args: Vec<OsString>, worktree: Option<&Path>, socket: &Path) -> Result<Child, CliError> {
     // The program may have been replaced since it was started.
     let running = Path::new("/proc/self/exe");
     let program = if running.exists() { running.to_owned() } else { std::env::current_exe()? };
@@ -118,6 +130,9 @@ fn start_owner(args: Vec<OsString>, socket: &Path) -> Result<Child, CliError> {
     let mut command = Command::new(program);
     command.arg0(args.next().unwrap_or_else(|| "airlock".into()));
     command.args(args).env(SOCKET_VARIABLE, socket);
+    if let Some(worktree) = worktree {
+        command.current_dir(worktree);
+    }
     command.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
     command.spawn().map_err(|error| CliError::failed(format!("failed to start the owner of the session: {error}")))
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::cli::error::CliError;
 use crate::config::{Settings, config_path};
-use crate::tui::Keymap;
+use crate::cli::output::Output;
+use crate::config::ThemeMode;
+use crate::tui::{Keymap, StyleSheet, Theme};
 
 /// Reads the settings of the user, and checks the keys of the review: an agent must not run for an hour before they turn out
 /// to be wrong.
@@ -33,4 +35,14 @@ pub(crate) fn load_keymap(settings: &Settings) -> Result<Keymap, CliError> {
             None => failure,
         }
     })
+}
+
+/// Returns the styles of a full screen for the terminal and the user's settings.
+pub(crate) fn load_style_sheet(settings: &Settings, output: Output) -> StyleSheet {
+    let theme = match settings.theme.unwrap_or_default() {
+        ThemeMode::Auto => None,
+        ThemeMode::Dark => Some(Theme::Dark),
+        ThemeMode::Light => Some(Theme::Light),
+    };
+    StyleSheet::from_env(output.is_colored(), theme, &|name| std::env::var(name).ok())
 }

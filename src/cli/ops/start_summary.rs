@@ -94,10 +94,8 @@ pub(crate) fn first_line(
 
 pub(crate) fn print_start(line: &str, status: Option<&WorktreeStatus>, manifest: &Manifest, output: Output) {
     output.print_status(line);
-    if let Some(status) = status {
-        if let Some(note) = operation_note(status) {
-            output.print_status(&note);
-        }
+    if let Some(note) = status.and_then(operation_note) {
+        output.print_status(&note);
     }
     if let Some(first) = manifest.filtered.first() {
         let (n, first) = (format_count(manifest.filtered.len(), "file"), Escaped::new(first.as_bytes()));
