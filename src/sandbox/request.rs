@@ -1,18 +1,15 @@
 //! The request to run an agent, and its result.
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
-
 use super::CollectPolicy;
 use super::layer::Layer;
 use super::ports::BoundPort;
+use super::run_report::RunReport;
 use super::store::{AgentConfig, Sandbox};
 use super::workspace::WorkspaceKind;
 use crate::changes::Changeset;
 use crate::claude_config::{ConfigSummary, HomeCopy};
 use crate::core::name::SandboxName;
-use crate::gateway::{AuditSummary, CredentialKind, GatewayOptions, ModelStats};
+use crate::gateway::{CredentialKind, GatewayOptions};
 
 /// A request to run an agent.
 #[derive(Clone)]
@@ -64,24 +61,6 @@ pub struct NetworkRequest {
     pub env: Vec<String>,
 }
 
-/// The counts of a run's network.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct NetworkUsage {
-    pub requests: AuditSummary,
-    pub model: ModelStats,
-}
-
-impl NetworkUsage {
-    /// Returns whether anything but the model was used or refused.
-    #[must_use]
-    pub fn is_notable(&self) -> bool {
-        let requests = &self.requests;
-        requests.routes.keys().any(|route| route != "model")
-            || !requests.denied.is_empty()
-            || !requests.allowable.is_empty()
-    }
-}
-
 /// A sandbox whose agent has ended.
 #[derive(Debug)]
 pub struct RunResult {
@@ -89,24 +68,4 @@ pub struct RunResult {
     pub sandbox: Sandbox,
     pub changes: Changeset,
     pub report: RunReport,
-}
-
-/// The report of a run. It is kept with the sandbox, for a terminal that shows it later.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct RunReport {
-    /// The agent's exit status.
-    pub exit: i64,
-    /// Whether it was the first agent of the sandbox.
-    pub is_first: bool,
-    /// The limits that the agent reached, as text.
-    pub limits_hit: Vec<String>,
-    /// Control sequences that were withheld from the terminal, by kind.
-    pub dropped: BTreeMap<String, u64>,
-    /// The use of the network, if the sandbox has one.
-    pub network: Option<NetworkUsage>,
-    /// The failure to seal a new base for other sandboxes, if any. Escaped.
-    pub seal_error: Option<String>,
-    /// Further messages of Airlock, escaped.
-    #[serde(default)]
-    pub notes: Vec<String>,
 }

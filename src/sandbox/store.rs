@@ -14,7 +14,7 @@ use super::SandboxError;
 use super::layer::Layer;
 use super::limits::Limits;
 use super::ports::PortSpec;
-use super::request::RunReport;
+use super::run_report::RunReport;
 use super::workspace::WorkspaceKind;
 use crate::base::{Base, BaseDelta, DeltaEntry, Manifest};
 use crate::changes::{Changeset, ContentHash, Quarantine, Selection};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Modules that every layer may use.
 const CORE: [&str; 2] = ["core", "protocol"];
 /// Each layer with the layers that it may use besides.
-const LAYERS: [(&str, &[&str]); 21] = [
+const LAYERS: [(&str, &[&str]); 22] = [
     ("core", &[]),
     ("terminal", &[]),
     ("git", &[]),
@@ -20,6 +20,7 @@ const LAYERS: [(&str, &[&str]); 21] = [
     ("claude_config", &[]),
     ("registries", &["gateway"]),
     ("guest_client", &["changes", "engine", "gateway"]),
+    ("session", &["engine", "terminal"]),
     ("base", &["engine", "git", "changes", "guest_client", "terminal"]),
     (
         "sandbox",
@@ -33,6 +34,7 @@ const LAYERS: [(&str, &[&str]); 21] = [
             "guest_client",
             "images",
             "registries",
+            "session",
             "terminal",
         ],
     ),

@@ -7,7 +7,8 @@ use crate::cli::error::CliError;
 use crate::cli::ops::holdings::describe_holdings;
 use crate::cli::ops::repo::Repo;
 use crate::cli::ops::resume_session::ResumeOptions;
-use crate::cli::ops::rounds::{Round, run_rounds};
+use crate::cli::ops::round::Round;
+use crate::cli::ops::rounds::run_rounds;
 use crate::cli::output::Output;
 use crate::git::Includes;
 

@@ -4,7 +4,8 @@ use crate::cli::args::ReviewArgs;
 use crate::cli::error::CliError;
 use crate::cli::ops::decisions::{export_decisions, import_decisions};
 use crate::cli::ops::repo::Repo;
-use crate::cli::ops::rounds::{Round, run_rounds};
+use crate::cli::ops::round::Round;
+use crate::cli::ops::rounds::run_rounds;
 use crate::cli::output::Output;
 
 pub(crate) fn run_review(args: &ReviewArgs, output: Output) -> Result<u8, CliError> {

@@ -4,7 +4,7 @@ use super::end_summary::{print_run_notes, print_summary, trim_cache};
 use super::holdings::{bring_hints, describe_holdings};
 use super::offer_review::is_review_wanted;
 use super::repo::create_runtime;
-use super::rounds::Round;
+use super::round::Round;
 use super::settings::load_settings;
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::output::{Output, print_stderr};

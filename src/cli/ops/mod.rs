@@ -31,6 +31,7 @@ pub(super) mod repository_requests;
 pub(super) mod resume_session;
 pub(super) mod review_session;
 pub(super) mod risk_check;
+pub(super) mod round;
 pub(super) mod rounds;
 pub(super) mod selected_changes;
 pub(super) mod sending;

@@ -3,6 +3,7 @@
 use super::finish_run::{FinishOptions, finish_run};
 use super::repo::{Repo, create_runtime};
 use super::resume_session::{ResumeOptions, resume_sandbox};
+use super::round::Round;
 use super::review_session::{ReviewEnd, review_sandbox};
 use super::session::{SessionEnd, close_session, finish_session, start_feedback_session};
 use crate::cli::error::CliError;
@@ -11,14 +12,6 @@ use crate::git::HostRepo;
 use crate::sandbox::Sandbox;
 use crate::session::SessionOwner;
 use crate::terminal;
-
-/// One step of a sandbox after its first agent.
-pub(crate) enum Round {
-    /// A review of changes.
-    Review { sandbox: Sandbox, plain: bool },
-    /// A run of another agent.
-    Resume { sandbox: Sandbox, options: Box<ResumeOptions> },
-}
 
 /// Runs rounds until none follows. Returns the first exit status, because later rounds are not part of the command.
 pub(crate) fn run_rounds(host: &HostRepo, first: Round, output: Output) -> Result<u8, CliError> {

@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 
 use super::finish_run::{FinishOptions, finish_run};
 use super::repo::{Repo, create_runtime};
-use super::rounds::Round;
+use super::round::Round;
 use crate::cli::error::{CliError, EXIT_INTERNAL, ErrorKind};
 use crate::cli::output::{Output, print_stderr};
 use crate::cli::progress::Progress;
