@@ -144,6 +144,10 @@ settings! {
     detach: bool, true, default "false";
     /// The keys that detach from a session, such as `ctrl-b,d`; `none` for no keys.
     detach_keys: String, false, default r#""ctrl-],ctrl-],ctrl-]""#;
+    /// The notification when an agent waits for an answer or has ended.
+    notify: NotifyMode, false, default r#""off""#;
+    /// The shell command for `notify = "command"`; it gets `AIRLOCK_SANDBOX` and `AIRLOCK_EVENT`.
+    notify_command: String, false, example r#"'notify-send "$AIRLOCK_SANDBOX" "$AIRLOCK_EVENT"'"#;
     /// The number of bases per repository that `airlock gc` keeps.
     bases: usize, true, default "3";
     /// The time for which `airlock gc` keeps backups of applies, such as `30d`.
@@ -316,6 +320,20 @@ pub enum ClaudeConfigMode {
     #[default]
     Filtered,
     None,
+}
+
+/// The notification when an agent waits for an answer or has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NotifyMode {
+    #[default]
+    Off,
+    /// The bell of the attached terminal.
+    Bell,
+    /// A notification of the attached terminal (OSC 9).
+    Osc9,
+    /// The command of `notify_command`.
+    Command,
 }
 
 /// The sandboxes that are kept when the agent ends without a change to review.

@@ -6,6 +6,7 @@
 use tokio::sync::mpsc;
 
 use super::agent_paths::AgentPaths;
+use super::conversation_store::ConversationStore;
 use super::collect::{Collection, collect_changes, collect_final};
 use super::home_copies::list_brought;
 use super::home_files::describe_network;
@@ -257,7 +258,9 @@ pub async fn recover_sandbox(
         let expect = start::expected_state(host, sandbox)?;
         let sidecar = resources.start_sidecar(resources.create_sidecar(&guest_image).await?, expect, accept).await?;
         let changes = collect_final(host, sandbox, &sidecar.guest, policy, &ProgressCounter::default()).await?;
-        record_post_run(&sidecar.guest, resources.touched_roots(), &mut sandbox.record, changes.is_empty()).await;
+        let conversations = ConversationStore::new(&host.common_dir);
+        let kept = (&mut sandbox.record, &conversations);
+        record_post_run(&sidecar.guest, resources.touched_roots(), kept, changes.is_empty()).await;
         Ok(changes)
     };
     let collected: Result<_, SandboxError> = collected.await;
@@ -312,6 +315,10 @@ pub async fn remove_sandbox(engine: &dyn Engine, mut sandbox: Sandbox, wait: boo
         resources.remove_all().await?
     } else {
         resources.remove_detached().await?
+    }
+    if let Some(common_dir) = sandbox.common_dir() {
+        // Otherwise it is kept from its last run on.
+        let _ = ConversationStore::new(common_dir).mark_removed(&sandbox.record.name);
     }
     Ok(sandbox.remove()?)
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::attach::{AttachResult, attach_agent, end_on_signal};
 use super::collect::collect_final;
+use super::conversation_store::{ConversationStore, MAX_CONVERSATION};
 use super::monitor::{LimitExceeded, ResourceMonitor};
 use super::request::{RunRequest, RunResult};
 use super::resources::{EngineResources, Sidecar};
@@ -16,10 +17,9 @@ use crate::base::RunContext;
 use crate::changes::Changeset;
 use crate::core::progress::ProgressStep;
 use crate::engine::{AttachedStreams, Engine};
-use crate::gateway::Gateway;
 use crate::guest_client::GuestClient;
 use crate::protocol::Root;
-use crate::session::{ControlSocket, SessionAgent, SessionOwner};
+use crate::session::{ControlSocket, ModelActivity, SessionAgent, SessionOwner};
 use crate::terminal::Signals;
 
 /// Maximum number of entries of a volume that are counted to measure it.
@@ -76,14 +76,19 @@ pub(crate) async fn run_agent(
     };
     let result = match session {
         Some(session) => {
-            let is_busy = || gateway.as_ref().is_some_and(Gateway::is_model_pending);
+            let model = || {
+                gateway.as_ref().map_or_else(ModelActivity::default, |gateway| ModelActivity {
+                    is_pending: gateway.is_model_pending(),
+                    answered: gateway.model_stats().answered,
+                })
+            };
             let is_claude = request.verb == "claude";
             let session_agent = SessionAgent {
                 dir: &sandbox.file_path(""),
                 name: sandbox.record.name.as_str(),
                 container: &agent,
                 may_erase_scrollback: is_claude,
-                is_busy: if is_claude { Some(&is_busy) } else { None },
+                model: if is_claude { Some(&model) } else { None },
                 progress: Arc::clone(progress),
             };
             let counted = signals.clone();
@@ -125,7 +130,9 @@ pub(crate) async fn run_agent(
     };
     let collected = collected.await;
     let changed_nothing = collected.as_ref().is_ok_and(|(_, changes, _)| changes.is_empty());
-    record_post_run(&sidecar.guest, resources.touched_roots(), &mut sandbox.record, changed_nothing).await;
+    let conversations = ConversationStore::new(&host.common_dir);
+    let kept = (&mut sandbox.record, &conversations);
+    record_post_run(&sidecar.guest, resources.touched_roots(), kept, changed_nothing).await;
     // The guest ends with its connection, and an ended container is removed faster.
     let Sidecar { container, guest } = sidecar;
     drop(guest);
@@ -176,12 +183,19 @@ async fn attach_session(
 pub(crate) async fn record_post_run(
     guest: &GuestClient,
     roots: [Root; 2],
-    record: &mut SandboxRecord,
+    (record, conversations): (&mut SandboxRecord, &ConversationStore),
     changed_nothing: bool,
 ) {
     record.size = measure_size(guest, roots).await.ok();
     record.other_contents = holdings::find_holdings(guest, record, changed_nothing).await;
-    record.conversation = claude_session::find_last_session(guest).await;
+    record.conversation = None;
+    if let Some(session) = claude_session::find_last_session(guest).await {
+        // If it is too large or cannot be saved, it is still in the sandbox.
+        if let Ok(content) = session.read_content(guest, MAX_CONVERSATION).await {
+            let _ = conversations.save_conversation(&record.name, &session.id, &content);
+        }
+        record.conversation = Some(session.id);
+    }
 }
 
 /// Measures a sandbox partially. A full count of a million files would take too long.

@@ -376,6 +376,11 @@ impl Sandbox {
         fs::metadata(self.dir.join("record.json"))?.modified()
     }
 
+    /// Returns the git directory of its repository.
+    pub(super) fn common_dir(&self) -> Option<&Path> {
+        self.dir.ancestors().nth(3)
+    }
+
     /// Returns a path in the sandbox's directory.
     #[must_use]
     pub fn file_path(&self, name: &str) -> PathBuf {

@@ -2,14 +2,16 @@
 //! and another one may take its place. The owner ends with its agent.
 
 mod frame;
+mod notify;
 mod owner;
 mod screen;
 mod socket;
 mod terminal_side;
 
 pub(crate) use frame::{Activity, Purpose};
+pub(crate) use notify::Notifier;
 pub use owner::SessionOwner;
-pub(crate) use owner::{ControlSocket, SessionAgent, SessionOptions};
+pub(crate) use owner::{ControlSocket, ModelActivity, SessionAgent, SessionOptions};
 pub(crate) use terminal_side::{
     Connection, SessionView, TerminalEnd, ask_activity, connect_to_owner, request_stop, show_session,
 };

@@ -21,6 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::frame::{
     Activity, Frame, OwnerMessage, Purpose, TerminalMessage, VERSION, encode_frame, read_frame, write_frame,
 };
+use super::notify::{Notifier, Occasion};
 use super::screen::Screen;
 use super::socket;
 use crate::core::progress::{ProgressCounter, ProgressStep};
@@ -57,6 +58,16 @@ pub(crate) struct SessionOptions {
     pub detach_keys: DetachKeys,
     /// Whether the agent continues when its first terminal goes away.
     pub survives_hangup: bool,
+    pub notifier: Notifier,
+}
+
+/// The activity of the model for an agent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ModelActivity {
+    /// Whether the model is answering.
+    pub is_pending: bool,
+    /// The number of its answers.
+    pub answered: u64,
 }
 
 /// The agent of a session.
@@ -68,9 +79,8 @@ pub(crate) struct SessionAgent<'a> {
     /// Its container.
     pub container: &'a str,
     pub may_erase_scrollback: bool,
-    /// Returns whether the agent draws its progress and works even if it draws nothing, for example because the model has
-    /// not answered yet. `None` for an agent whose silence means nothing.
-    pub is_busy: Option<&'a (dyn Fn() -> bool + Sync)>,
+    /// Returns what the model does for an agent that draws its progress. `None` for an agent whose silence means nothing.
+    pub model: Option<&'a (dyn Fn() -> ModelActivity + Sync)>,
     pub progress: Arc<ProgressCounter>,
 }
 
@@ -105,6 +115,8 @@ struct Shared {
     end_requested: Notify,
     /// The time of the last Ctrl-Z.
     suspend_typed: Mutex<Option<Instant>>,
+    /// Whether the agent is stopped. Keys wait until it is continued, because a stopped program loses another Ctrl-Z.
+    is_stopped: watch::Sender<bool>,
     detach_keys: DetachKeys,
     /// The signals of this process, until the agent starts.
     early_signals: Mutex<Option<Signals>>,
@@ -195,6 +207,7 @@ impl SessionOwner {
             input_room: Semaphore::new(INPUT_LIMIT),
             end_requested: Notify::new(),
             suspend_typed: Mutex::default(),
+            is_stopped: watch::channel(false).0,
             detach_keys: options.detach_keys.clone(),
             early_signals: Mutex::default(),
         };
@@ -285,6 +298,7 @@ impl SessionOwner {
             continues: mpsc::channel(1).0,
             is_suspended: false,
             last_output: Instant::now(),
+            noted_answers: 0,
             stoppers: Vec::new(),
             name: agent.name.to_owned(),
             may_erase_scrollback: agent.may_erase_scrollback,
@@ -302,7 +316,9 @@ impl SessionOwner {
         let mut agent_input = attached.input;
         let input_task = tokio::spawn(async move {
             let Some(mut input) = input else { return };
+            let mut is_stopped = shared.is_stopped.subscribe();
             while let Some(bytes) = input.recv().await {
+                let _ = is_stopped.wait_for(|is_stopped| !is_stopped).await;
                 let written = agent_input.write_all(&bytes).await;
                 shared.input_room.add_permits(bytes.len());
                 if written.is_err() || agent_input.flush().await.is_err() {
@@ -316,8 +332,8 @@ impl SessionOwner {
         let (continue_sender, continue_receiver) = mpsc::channel(1);
         serving.continues = continue_sender;
         let following_size = follow_size(engine, agent.container, serving.sizes.subscribe());
-        let continuing = continue_agent(engine, agent.container, continue_receiver);
         let shared = Arc::clone(&self.shared);
+        let continuing = continue_agent(engine, agent.container, continue_receiver, &shared.is_stopped);
         let ending_by_keys = end_on_keys(engine, agent.container, &shared.end_requested);
         tokio::pin!(following_size, continuing, ending, ending_by_keys, watch);
         let mut output = attached.output;
@@ -336,12 +352,13 @@ impl SessionOwner {
                             client.send_frame(&Frame::Bytes(shown));
                         }
                         if serving.filter.take_stopped() {
+                            self.shared.is_stopped.send_replace(true);
                             self.handle_stop(&mut serving);
                         }
                     }
                 },
                 event = self.events.recv() => if let Some(event) = event {
-                    self.update_activity(&serving, agent.is_busy);
+                    self.update_activity(&mut serving, agent.model);
                     self.handle_event(event, &mut serving, signals);
                 },
                 () = async { match &queue { Some(queue) => queue.written.notified().await, None => std::future::pending().await } } => {
@@ -362,7 +379,7 @@ impl SessionOwner {
                 accepted = accept_from(listener.as_ref()) => if let Ok(stream) = accepted {
                     tokio::spawn(greet_connection(stream, self.shared.events.clone()));
                 },
-                _ = tick.tick() => self.update_activity(&serving, agent.is_busy),
+                _ = tick.tick() => self.update_activity(&mut serving, agent.model),
                 // The agent was ended, but its output does not end.
                 () = &mut ending => break Ok(()),
                 () = &mut ending_by_keys => break Ok(()),
@@ -372,6 +389,7 @@ impl SessionOwner {
             }
         };
         input_task.abort();
+        self.notify(&serving.name, Occasion::Ended);
         if let Some(client) = &self.client {
             client.send_message(OwnerMessage::AgentEnded);
         }
@@ -447,11 +465,25 @@ impl SessionOwner {
         }
     }
 
-    fn update_activity(&self, serving: &Serving, is_busy: Option<&(dyn Fn() -> bool + Sync)>) {
+    /// Updates the activity, and notifies the user when the agent waits after it has worked.
+    fn update_activity(&self, serving: &mut Serving, model: Option<&(dyn Fn() -> ModelActivity + Sync)>) {
         let quiet = serving.last_output.elapsed();
-        let is_waiting = quiet >= QUIET_TIME && is_busy.is_some_and(|is_busy| !is_busy());
+        let model = model.map(|model| model());
+        let is_waiting = quiet >= QUIET_TIME && model.is_some_and(|model| !model.is_pending);
+        let answered = model.map_or(0, |model| model.answered);
+        if is_waiting && answered > serving.noted_answers {
+            serving.noted_answers = answered;
+            self.notify(&serving.name, Occasion::Waiting);
+        }
         if let Ok(mut activity) = self.activity.lock() {
             *activity = Activity { is_waiting, is_attached: self.client.is_some(), quiet_secs: quiet.as_secs() };
+        }
+    }
+
+    fn notify(&self, name: &str, occasion: Occasion) {
+        let bytes = self.options.notifier.notify(name, occasion);
+        if let Some(client) = self.client.as_ref().filter(|client| !bytes.is_empty() && !client.is_behind) {
+            client.send_frame(&Frame::Bytes(bytes));
         }
     }
 
@@ -508,6 +540,8 @@ struct Serving {
     /// Whether the agent is stopped because its user pressed Ctrl-Z.
     is_suspended: bool,
     last_output: Instant,
+    /// The number of answers of the model at the last notification.
+    noted_answers: u64,
     /// Connections that wait for the end of this process.
     stoppers: Vec<UnixStream>,
     name: String,
@@ -720,9 +754,15 @@ async fn follow_size(engine: &dyn Engine, container: &str, mut sizes: watch::Rec
 }
 
 /// Continues the stopped agent at each request.
-async fn continue_agent(engine: &dyn Engine, container: &str, mut requests: mpsc::Receiver<()>) {
+async fn continue_agent(
+    engine: &dyn Engine,
+    container: &str,
+    mut requests: mpsc::Receiver<()>,
+    is_stopped: &watch::Sender<bool>,
+) {
     while requests.recv().await.is_some() {
         let _ = tokio::time::timeout(ENGINE_TIMEOUT, engine.signal_container(container, "SIGCONT")).await;
+        is_stopped.send_replace(false);
         tokio::time::sleep(STOP_PAUSE).await;
     }
     std::future::pending::<()>().await;

@@ -149,6 +149,7 @@ fn ctrl_z_suspends_and_fg_brings_back() {
     let mut repo = TestRepo::new();
     let mut terminal = start_in_shell(&repo, "run -- sh -c 'echo re''ady; read x; echo got $x'");
     terminal.shows("ready");
+    terminal.wait_for_raw_mode();
     for _ in 0..2 {
         terminal.types("\x1a");
         terminal.shows("Stopped");
@@ -156,6 +157,7 @@ fn ctrl_z_suspends_and_fg_brings_back() {
         terminal.types("stty -a | grep -o '.icanon'; echo in-the-sh''ell\r");
         terminal.shows("in-the-shell");
         terminal.types("clear; fg\r");
+        terminal.wait_for_raw_mode();
     }
     terminal.types("again\r");
     terminal.shows("got again");

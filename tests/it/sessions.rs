@@ -189,6 +189,20 @@ fn closed_terminal_ends_agent_unless_it_may_survive() {
 }
 
 #[test]
+fn end_of_agent_rings_the_bell_if_wanted() {
+    let mut repo = TestRepo::new();
+    repo.set("AIRLOCK_NOTIFY", "osc9");
+    let mut terminal = Terminal::start(&repo, &["run", "--name", "b", "--", "true"]);
+    terminal.receives(b"\x1b]9;airlock: b has ended\x1b\\");
+    terminal.child.wait().expect("it ends");
+    repo.set("AIRLOCK_NOTIFY", "command");
+    repo.airlock(&["run", "--", "true"]).ok();
+    let mut terminal = Terminal::start(&repo, &["run", "--", "true"]);
+    terminal.shows("error: notify is \"command\", but notify_command is not set");
+    terminal.child.wait().expect("it ends");
+}
+
+#[test]
 fn killed_owner_leaves_sandbox_that_resumes() {
     let repo = TestRepo::new();
     let mut terminal = Terminal::start(
@@ -293,6 +307,9 @@ fn claude_sessions_run_side_by_side_and_wait_for_answers() {
     };
     let script = vec![write("new.txt"), Step::Text("It is made.".into())];
     let (_runtime, _model) = model(&mut repo, script);
+    let events = repo.directory().join("events");
+    repo.set("AIRLOCK_NOTIFY", "command");
+    repo.set("AIRLOCK_NOTIFY_COMMAND", format!("echo \"$AIRLOCK_SANDBOX $AIRLOCK_EVENT\" >> {}", events.display()));
     let mut terminals: Vec<Terminal> = ["c1", "c2", "c3"]
         .iter()
         .map(|name| Terminal::start(&repo, &["--name", name, "--review", "never", "claude"]))
@@ -324,6 +341,11 @@ fn claude_sessions_run_side_by_side_and_wait_for_answers() {
         assert!(terminal.child.wait().expect("it ends").success());
         assert_eq!(repo.changes(name), [("new.txt".to_owned(), "added".to_owned())]);
     }
+    let notified = std::fs::read_to_string(&events).expect("there were notifications");
+    for name in ["c1", "c2", "c3"] {
+        let of_sandbox: Vec<&str> = notified.lines().filter_map(|line| line.strip_prefix(name)).collect();
+        assert!(of_sandbox.first() == Some(&" waiting") && of_sandbox.last() == Some(&" ended"), "{notified}");
+    }
     // The conversation continues where it was.
     let mut terminal = Terminal::start(&repo, &["--review", "never", "claude", "--resume", &conversation(&repo, "c2")]);
     terminal.shows("It is made.");
@@ -339,6 +361,37 @@ fn conversation(repo: &TestRepo, name: &str) -> String {
     let record = std::fs::read(repo.path.join(format!(".git/airlock/sandboxes/{name}/record.json"))).expect("read");
     let record: serde_json::Value = serde_json::from_slice(&record).expect("JSON");
     record["conversation"].as_str().expect("a conversation").to_owned()
+}
+
+/// A conversation continues in a new sandbox after its own was removed, until `gc` removes it by its age.
+#[test]
+fn conversation_outlives_its_sandbox() {
+    let mut repo = TestRepo::new();
+    let (_runtime, model) = model(&mut repo, vec![Step::Text("The answer is 42.".into())]);
+    repo.airlock(&["--name", "first", "claude", "-p", "what is the question"]).ok();
+    let id = conversation(&repo, "first");
+    repo.airlock(&["rm", "-f", "first"]).ok();
+    let continued = repo.airlock(&["--name", "second", "claude", "-c", "-p", "and why"]).ok();
+    assert!(continued.stderr.contains("the sandbox of this conversation was removed"), "{}", continued.stderr);
+    let last = model.seen().into_iter().rfind(|seen| seen.body.contains("and why")).expect("a request");
+    assert!(last.body.contains("what is the question") && last.body.contains("The answer is 42."), "{}", last.body);
+    // The new sandbox has it now. By its ID, it is found as well.
+    let by_id = repo.airlock(&["claude", "--resume", &id, "-p", "once again"]).ok();
+    assert!(by_id.stderr.contains("resuming second"), "{}", by_id.stderr);
+
+    repo.airlock(&["rm", "-f", "second"]).ok();
+    let kept = repo.path.join(".git/airlock/conversations");
+    assert_eq!(std::fs::metadata(&kept).expect("it exists").mode() & 0o777, 0o700);
+    repo.airlock(&["gc"]).ok();
+    let files = || std::fs::read_dir(&kept).expect("listed").map(|entry| entry.expect("an entry").path());
+    assert!(files().count() > 0, "young conversations stay");
+    for file in files() {
+        let old = std::time::SystemTime::now() - Duration::from_secs(31 * 24 * 60 * 60);
+        std::fs::File::options().append(true).open(file).and_then(|f| f.set_modified(old)).expect("set");
+    }
+    assert!(repo.airlock(&["gc"]).ok().stderr.contains("of removed sandboxes"));
+    assert_eq!(files().count(), 0);
+    repo.airlock(&["claude", "-c", "-p", "x"]).expect_failure(125, &["no sandbox of this repository has a conversation"]);
 }
 
 #[test]

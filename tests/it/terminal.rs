@@ -132,6 +132,25 @@ impl Terminal {
         writer.write_all(keys.as_bytes()).and_then(|()| writer.flush()).expect("typed");
     }
 
+    /// Waits until a program reads single keys: the shell has given the terminal back to Airlock.
+    #[track_caller]
+    pub fn wait_for_raw_mode(&self) {
+        let end = Instant::now() + PATIENCE;
+        let is_left = |parser: &vt100::Parser| !parser.screen().contents().contains("Stopped");
+        while !is_left(&self.screen.0.lock().expect("no panic")) || !self.is_raw() {
+            assert!(Instant::now() < end, "the terminal stays in line mode");
+            std::thread::yield_now();
+        }
+    }
+
+    fn is_raw(&self) -> bool {
+        use rustix::termios::{LocalModes, tcgetattr};
+        let name = self.master.tty_name().expect("the terminal has a name");
+        let tty = std::fs::File::open(name).expect("it can be opened");
+        // A shell that reads a line turns off the line mode, but not signals.
+        !tcgetattr(&tty).expect("it is a terminal").local_modes.contains(LocalModes::ISIG)
+    }
+
     /// Returns whether the terminal reads lines, echoes, and turns Ctrl-C into a signal.
     pub fn is_sane(&self) -> bool {
         use rustix::termios::{InputModes, LocalModes, tcgetattr};

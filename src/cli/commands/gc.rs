@@ -10,10 +10,11 @@ use crate::cli::ops::repo::{Repo, create_runtime, format_age};
 use crate::cli::ops::settings::load_settings;
 use crate::cli::output::{Output, format_count, print_stdout};
 use crate::core::escape::Escaped;
+use crate::core::name::SandboxName;
 use crate::engine::Docker;
 use crate::images::remove_unnamed_images;
 use crate::sandbox::gc::{Garbage, KEPT_BASES, find_garbage, remove_garbage};
-use crate::sandbox::{lifecycle, probe};
+use crate::sandbox::{ConversationStore, lifecycle, probe};
 
 pub(crate) fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, CliError> {
     let settings = load_settings()?;
@@ -86,6 +87,17 @@ pub(crate) fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Cl
                 rows.push(json!({"kind": "log", "name": "network", "bytes": 0, "removed": !dry_run}));
             } else {
                 output.print_status(&format!("{verb} {} of the network", format_count(logs, "log")));
+            }
+        }
+        let exists = |name: &SandboxName| !matches!(repo.store.open(name), Ok(None));
+        let conversations = ConversationStore::new(&repo.host.common_dir).expire_conversations(exists, dry_run)?;
+        if conversations > 0 {
+            removed_items += conversations;
+            if json {
+                rows.push(json!({"kind": "conversation", "name": "claude", "bytes": 0, "removed": !dry_run}));
+            } else {
+                let count = format_count(conversations, "conversation");
+                output.print_status(&format!("{verb} {count} of removed sandboxes"));
             }
         }
         if let Some(cache) = find_cache()? {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use indicatif::HumanBytes;
 
+use crate::claude_config::HomeCopy;
 use crate::base::{BaseStore, PreparedBase, RunContext, UseOfBase};
 use crate::cli::args::{RunOptions, UncommittedArg};
 use crate::cli::claude_args::{ClaudeArgs, split_letters};
@@ -15,7 +16,7 @@ use crate::cli::ops::agent_image::{ImageChoice, find_or_build_image};
 use crate::cli::ops::bring_files::{Place, bring_files};
 use crate::cli::ops::choose_image::{Proposal, choose_image};
 use crate::cli::ops::claude_on_host::answer_on_host;
-use crate::cli::ops::conversation::find_conversation;
+use crate::cli::ops::conversation::{Conversation, find_conversation};
 use crate::cli::ops::find_setup::{find_setup, is_setup_accepted};
 use crate::cli::ops::finish_run::{FinishOptions, finish_run};
 use crate::cli::ops::inner_sandbox::turn_off_inner_sandbox;
@@ -40,7 +41,7 @@ use crate::engine::{Docker, Engine, ImageInfo};
 use crate::gateway::NetworkLevel;
 use crate::git::{History, HistoryChoice, HostRepo, SnapshotOptions, UncommittedScope};
 use crate::sandbox::gc::KEPT_BASES;
-use crate::sandbox::{AgentPaths, RunRequest, RunResult, SandboxError, lifecycle};
+use crate::sandbox::{AgentPaths, KeptConversation, RunRequest, RunResult, SandboxError, lifecycle, session_path};
 use crate::session::SessionOwner;
 use crate::terminal;
 use crate::terminal::Signals;
@@ -67,9 +68,6 @@ fn continue_conversation(
     parsed: &ClaudeArgs,
     output: Output,
 ) -> Result<u8, CliError> {
-    if let Some(option) = options.first_of_new_sandbox() {
-        return Err(CliError::usage(format!("{option} is for a new sandbox; a conversation is continued in its own")));
-    }
     let settings = load_settings()?.overridden_by(options.agent.settings());
     let finish = FinishOptions { review: settings.review, ..FinishOptions::default() };
     let session = match enter_session(&settings, output)? {
@@ -77,7 +75,22 @@ fn continue_conversation(
         RunPlace::Elsewhere(end) => return review_after_session(end, finish, output),
     };
     let repo = Repo::open(output)?;
-    let mut sandbox = find_conversation(&repo, parsed)?;
+    let mut sandbox = match find_conversation(&repo, parsed)? {
+        Conversation::InSandbox(sandbox) => *sandbox,
+        Conversation::Kept(kept) => {
+            output.print_status(&format!(
+                "the sandbox of this conversation was removed: it continues in a new one, without the changes of {}",
+                kept.sandbox
+            ));
+            let resume = ["claude".to_owned(), "--resume".into(), kept.id.clone()];
+            let command = resume.into_iter().chain(parsed.without_conversation(&args)).collect();
+            let run = NewRun { verb: "claude", default_level: NetworkLevel::Packages, command, kept: Some(kept) };
+            return run_in_new_sandbox(&repo, run, options, (&settings, finish), session, output);
+        }
+    };
+    if let Some(option) = options.first_of_new_sandbox() {
+        return Err(CliError::usage(format!("{option} is for a new sandbox; a conversation is continued in its own")));
+    }
     sandbox.acquire_lock()?;
     let run = format!("{}-", seconds_since_epoch());
     let record = &sandbox.record;
@@ -114,14 +127,35 @@ fn run_sandbox(
 ) -> Result<u8, CliError> {
     let settings = load_settings()?.overridden_by(options.agent.settings());
     let finish = FinishOptions { keep: options.keep, review: settings.review, is_after_feedback: false };
-    let mut session = match enter_session(&settings, output)? {
+    let session = match enter_session(&settings, output)? {
         RunPlace::Here(session) => session,
         RunPlace::Elsewhere(end) => return review_after_session(end, finish, output),
     };
-    let repo = Repo::open(output)?;
+    let run = NewRun { verb, default_level, command, kept: None };
+    run_in_new_sandbox(&Repo::open(output)?, run, options, (&settings, finish), session, output)
+}
+
+/// The first run of a new sandbox.
+struct NewRun {
+    /// `claude`, `run` or `shell`.
+    verb: &'static str,
+    default_level: NetworkLevel,
+    command: Vec<String>,
+    /// The conversation of a removed sandbox that it continues.
+    kept: Option<KeptConversation>,
+}
+
+/// Runs an agent in a new sandbox in this process, and finishes the run here or in the terminal of the session.
+fn run_in_new_sandbox(
+    repo: &Repo,
+    run: NewRun,
+    options: RunOptions,
+    (settings, finish): (&Settings, FinishOptions),
+    mut session: Option<SessionOwner>,
+    output: Output,
+) -> Result<u8, CliError> {
     let runtime = create_runtime()?;
-    let run = (verb, default_level, command);
-    let finished = run_agent((&repo, &runtime), run, options, &settings, session.as_mut(), output);
+    let finished = run_agent((repo, &runtime), run, options, settings, session.as_mut(), output);
     if let Some(session) = session {
         return close_session(&runtime, session, finished);
     }
@@ -136,7 +170,7 @@ fn run_sandbox(
 /// Creates a sandbox and runs its first agent.
 fn run_agent(
     (repo, runtime): (&Repo, &tokio::runtime::Runtime),
-    (verb, default_level, mut command): (&'static str, NetworkLevel, Vec<String>),
+    NewRun { verb, default_level, mut command, kept }: NewRun,
     options: RunOptions,
     settings: &Settings,
     mut session: Option<&mut SessionOwner>,
@@ -168,7 +202,11 @@ fn run_agent(
     }
     let mut home_copies = user.copies;
     if verb == "claude" {
-        let workspace = AgentPaths::new(&repo.host, &snapshot).workspace;
+        let AgentPaths { workspace, workdir, .. } = AgentPaths::new(&repo.host, &snapshot);
+        if let Some(kept) = kept {
+            let (path, content) = (session_path(&workdir, &kept.id), kept.read()?);
+            home_copies.push(HomeCopy { path, content, executable: false });
+        }
         let place = Place { repo, commit: &snapshot.commit, workspace: &workspace, run: "" };
         let parsed = ClaudeArgs::parse_args(&command[1..]);
         home_copies.extend(bring_files(&mut command[1..], &parsed, place, output)?);

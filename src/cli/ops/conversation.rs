@@ -1,39 +1,82 @@
-//! Finds the sandbox with the conversation that `claude --continue` or `claude --resume` means.
+//! Finds the conversation that `claude --continue` or `claude --resume` means: in a sandbox, or kept from a removed one.
 
-use std::time::SystemTime;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::repo::{Repo, format_age};
 use crate::cli::claude_args::ClaudeArgs;
 use crate::cli::error::CliError;
-use crate::sandbox::{Sandbox, SandboxState};
+use crate::sandbox::{ConversationStore, KeptConversation, Sandbox, SandboxState};
 use crate::terminal;
 
-/// Finds the sandbox: the last one with a conversation, that of an ID or of a sandbox's name, or one that the user chooses.
+/// A conversation to continue.
+pub(crate) enum Conversation {
+    /// It continues in its sandbox.
+    InSandbox(Box<Sandbox>),
+    /// Its sandbox was removed.
+    Kept(KeptConversation),
+}
+
+impl Conversation {
+    fn id(&self) -> &str {
+        match self {
+            Self::InSandbox(sandbox) => sandbox.record.conversation.as_deref().unwrap_or_default(),
+            Self::Kept(kept) => &kept.id,
+        }
+    }
+
+    fn sandbox_name(&self) -> &str {
+        match self {
+            Self::InSandbox(sandbox) => sandbox.record.name.as_str(),
+            Self::Kept(kept) => kept.sandbox.as_str(),
+        }
+    }
+
+    fn time(&self) -> SystemTime {
+        match self {
+            Self::InSandbox(sandbox) => sandbox.modified_at().unwrap_or(UNIX_EPOCH),
+            Self::Kept(kept) => kept.time,
+        }
+    }
+
+    fn describe(&self) -> String {
+        let age = format_age(self.time().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()));
+        let removed = if matches!(self, Self::Kept(_)) { "  (the sandbox was removed)" } else { "" };
+        format!("{}  {}  {age}{removed}", self.sandbox_name(), self.id())
+    }
+}
+
+/// Lists the conversations of a repository, the last one first.
+fn list_conversations(repo: &Repo) -> Result<Vec<Conversation>, CliError> {
+    let has_conversation = |sandbox: &Sandbox| {
+        let record = &sandbox.record;
+        record.verb == "claude" && record.conversation.is_some() && record.state != SandboxState::Seeding
+    };
+    let sandboxes = repo.store.open_all()?.into_iter().filter(has_conversation);
+    let mut all: Vec<_> = sandboxes.map(|sandbox| Conversation::InSandbox(Box::new(sandbox))).collect();
+    let known: BTreeSet<String> = all.iter().map(|conversation| conversation.id().to_owned()).collect();
+    let kept = ConversationStore::new(&repo.host.common_dir).list_conversations()?;
+    all.extend(kept.into_iter().filter(|kept| !known.contains(&kept.id)).map(Conversation::Kept));
+    all.sort_by_key(|conversation| Reverse(conversation.time()));
+    Ok(all)
+}
+
+/// Finds the conversation: the last one, that of an ID or of a sandbox's name, or one that the user chooses.
 ///
 /// # Errors
 /// There is none, or one cannot be chosen without a terminal.
-pub(crate) fn find_conversation(repo: &Repo, parsed: &ClaudeArgs) -> Result<Sandbox, CliError> {
-    let mut all: Vec<(SystemTime, Sandbox)> = repo
-        .store
-        .open_all()?
-        .into_iter()
-        .filter(|sandbox| sandbox.record.verb == "claude" && sandbox.record.conversation.is_some())
-        .filter(|sandbox| sandbox.record.state != SandboxState::Seeding)
-        .map(|sandbox| (sandbox.modified_at().unwrap_or(SystemTime::UNIX_EPOCH), sandbox))
-        .collect();
-    all.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
-    let mut all: Vec<Sandbox> = all.into_iter().map(|(_, sandbox)| sandbox).collect();
+pub(crate) fn find_conversation(repo: &Repo, parsed: &ClaudeArgs) -> Result<Conversation, CliError> {
+    let mut all = list_conversations(repo)?;
     if all.is_empty() {
         return Err(CliError::failed("no sandbox of this repository has a conversation to continue")
             .with_hint("start a new one, without --continue and --resume"));
     }
-    let choices: Vec<String> = all.iter().map(describe_conversation).collect();
+    let choices: Vec<String> = all.iter().map(Conversation::describe).collect();
     match &parsed.resumes {
         None => Ok(all.swap_remove(0)),
         Some(Some(id)) => {
-            let is_meant = |sandbox: &Sandbox| {
-                sandbox.record.conversation.as_ref() == Some(id) || sandbox.record.name.as_str() == id
-            };
+            let is_meant = |conversation: &Conversation| conversation.id() == id || conversation.sandbox_name() == id;
             match all.iter().position(is_meant) {
                 Some(at) => Ok(all.swap_remove(at)),
                 None => Err(CliError::failed(format!("no sandbox of this repository has the conversation {id}"))
@@ -57,10 +100,4 @@ pub(crate) fn find_conversation(repo: &Repo, parsed: &ClaudeArgs) -> Result<Sand
             .with_details(choices)
             .with_hint("name a sandbox or a conversation of this list: `--resume ID`")),
     }
-}
-
-fn describe_conversation(sandbox: &Sandbox) -> String {
-    let record = &sandbox.record;
-    let id = record.conversation.as_deref().unwrap_or_default();
-    format!("{}  {id}  {}", record.name, format_age(record.created))
 }

@@ -18,11 +18,11 @@ use super::round::Round;
 use crate::cli::error::{CliError, EXIT_INTERNAL, ErrorKind};
 use crate::cli::output::{Output, print_stderr};
 use crate::cli::progress::Progress;
-use crate::config::Settings;
+use crate::config::{NotifyMode, Settings};
 use crate::core::name::SandboxName;
 use crate::core::progress::ProgressStep;
 use crate::sandbox::{RunResult, Sandbox, SandboxState, lifecycle};
-use crate::session::{Connection, SessionOptions, SessionOwner, SessionView, TerminalEnd, show_session};
+use crate::session::{Connection, Notifier, SessionOptions, SessionOwner, SessionView, TerminalEnd, show_session};
 use crate::terminal::{self, DetachKeys, Signals};
 
 /// The variable with the socket at which an owner finds the terminal that started it.
@@ -86,7 +86,17 @@ pub(crate) fn start_resume_session(
 fn session_options(settings: &Settings) -> Result<SessionOptions, CliError> {
     let keys = settings.detach_keys.as_deref().unwrap_or(DetachKeys::DEFAULT);
     let detach_keys = keys.parse().map_err(|problem| CliError::usage(format!("detach_keys: {problem}")))?;
-    Ok(SessionOptions { detach_keys, survives_hangup: settings.detach.unwrap_or(false) })
+    let notifier = match (settings.notify.unwrap_or_default(), &settings.notify_command) {
+        (NotifyMode::Off, _) => Notifier::Off,
+        (NotifyMode::Bell, _) => Notifier::Bell,
+        (NotifyMode::Osc9, _) => Notifier::Terminal,
+        (NotifyMode::Command, Some(command)) => Notifier::Command(command.clone()),
+        (NotifyMode::Command, None) => {
+            return Err(CliError::usage("notify is \"command\", but notify_command is not set")
+                .with_hint("set it in the configuration, such as notify_command = 'notify-send \"$AIRLOCK_SANDBOX\"'"));
+        }
+    };
+    Ok(SessionOptions { detach_keys, survives_hangup: settings.detach.unwrap_or(false), notifier })
 }
 
 fn start_session(args: Vec<OsString>, worktree: Option<&Path>, output: Output) -> Result<SessionEnd, CliError> {
