@@ -146,7 +146,7 @@ settings! {
     detach_keys: String, false, default r#""ctrl-],ctrl-],ctrl-]""#;
     /// The notification when an agent waits for an answer or has ended.
     notify: NotifyMode, false, default r#""off""#;
-    /// The shell command for `notify = "command"`; it gets `AIRLOCK_SANDBOX` and `AIRLOCK_EVENT`.
+    /// The shell command of the notification `command`, which gets `AIRLOCK_SANDBOX` and `AIRLOCK_EVENT`.
     notify_command: String, false, example r#"'notify-send "$AIRLOCK_SANDBOX" "$AIRLOCK_EVENT"'"#;
     /// The number of bases per repository that `airlock gc` keeps.
     bases: usize, true, default "3";

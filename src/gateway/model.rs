@@ -79,7 +79,7 @@ pub(super) struct ModelRoute {
 struct PendingRequest(Arc<AtomicU64>);
 
 impl PendingRequest {
-    fn start(pending: &Arc<AtomicU64>) -> Self {
+    fn start_request(pending: &Arc<AtomicU64>) -> Self {
         pending.fetch_add(1, Ordering::SeqCst);
         Self(Arc::clone(pending))
     }
@@ -152,7 +152,7 @@ impl ModelRoute {
             }
         };
         let is_message = request.method() == Method::POST && request.uri().path() == "/v1/messages";
-        let pending = PendingRequest::start(&self.pending);
+        let pending = PendingRequest::start_request(&self.pending);
         let request = match self.read_request(request, &credential).await {
             Ok(request) => request,
             Err(reason) => return refuse_request(exchange, StatusCode::FORBIDDEN, &reason),

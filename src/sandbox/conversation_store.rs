@@ -24,7 +24,7 @@ pub struct ConversationStore {
     dir: PathBuf,
 }
 
-/// A kept conversation.
+/// A conversation outside its sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptConversation {
     /// Claude Code's own ID.
@@ -36,7 +36,7 @@ pub struct KeptConversation {
 }
 
 impl KeptConversation {
-    /// Reads the conversation.
+    /// Reads the file of the conversation.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -92,7 +92,7 @@ impl ConversationStore {
         Ok(())
     }
 
-    /// Removes the conversations whose sandbox was removed longer ago than [`KEPT_TIME`], and returns their number.
+    /// Removes the conversations whose sandbox was removed more than 30 days ago, and returns their number.
     ///
     /// # Errors
     /// The directory cannot be read.

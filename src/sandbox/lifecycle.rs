@@ -6,8 +6,8 @@
 use tokio::sync::mpsc;
 
 use super::agent_paths::AgentPaths;
-use super::conversation_store::ConversationStore;
 use super::collect::{Collection, collect_changes, collect_final};
+use super::conversation_store::ConversationStore;
 use super::home_copies::list_brought;
 use super::home_files::describe_network;
 use super::repository_index::RepositoryIndex;

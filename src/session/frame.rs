@@ -17,7 +17,7 @@ const MAX_FRAME: usize = 16 << 20;
 const BYTES: u8 = 0;
 const CONTROL: u8 = 1;
 
-/// A frame.
+/// A frame of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Frame<C> {
     /// Keys for the agent, or its output.
@@ -72,7 +72,7 @@ pub(crate) enum OwnerMessage {
     Collecting { files: u64, bytes: u64 },
     /// The changes are collected, and the sandbox is free.
     Finished,
-    /// Airlock itself failed.
+    /// Airlock itself failed, with its message and exit status.
     Failed { text: String, status: u8 },
     /// The answer to [`Purpose::Query`].
     Activity(Activity),
@@ -119,7 +119,7 @@ pub(crate) async fn read_frame<C: DeserializeOwned>(
     }
 }
 
-/// Encodes a frame.
+/// Encodes a frame for a connection.
 ///
 /// # Errors
 /// The frame is too long.
@@ -136,7 +136,7 @@ pub(crate) fn encode_frame<C: Serialize>(frame: &Frame<C>) -> io::Result<Vec<u8>
     Ok(encoded)
 }
 
-/// Writes a frame.
+/// Writes a frame to a connection.
 ///
 /// # Errors
 /// The connection fails.

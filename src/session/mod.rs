@@ -1,4 +1,4 @@
-//! Sessions: an agent with a terminal belongs to a process of its own, the owner. A terminal shows the session, may leave it,
+//! Sessions: an agent with a terminal belongs to a separate process, the owner. A terminal shows the session, may leave it,
 //! and another one may take its place. The owner ends with its agent.
 
 mod frame;

@@ -17,7 +17,7 @@ pub(crate) enum Notifier {
     Command(String),
 }
 
-/// What the user is notified about.
+/// The occasion of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Occasion {
     Waiting,
@@ -26,7 +26,7 @@ pub(super) enum Occasion {
 
 impl Notifier {
     /// Notifies the user. Returns what the attached terminal is sent.
-    pub(super) fn notify(&self, sandbox: &str, occasion: Occasion) -> Vec<u8> {
+    pub(super) fn notify_user(&self, sandbox: &str, occasion: Occasion) -> Vec<u8> {
         let (word, text) = match occasion {
             Occasion::Waiting => ("waiting", "is waiting for you"),
             Occasion::Ended => ("ended", "has ended"),
@@ -53,9 +53,9 @@ mod tests {
 
     #[test]
     fn terminal_gets_bell_or_notification() {
-        assert_eq!(Notifier::Off.notify("x", Occasion::Ended), b"");
-        assert_eq!(Notifier::Bell.notify("x", Occasion::Waiting), b"\x07");
-        let osc = Notifier::Terminal.notify("calm-otter", Occasion::Waiting);
+        assert_eq!(Notifier::Off.notify_user("x", Occasion::Ended), b"");
+        assert_eq!(Notifier::Bell.notify_user("x", Occasion::Waiting), b"\x07");
+        let osc = Notifier::Terminal.notify_user("calm-otter", Occasion::Waiting);
         assert_eq!(osc, b"\x1b]9;airlock: calm-otter is waiting for you\x1b\\");
     }
 }

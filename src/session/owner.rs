@@ -76,7 +76,7 @@ pub(crate) struct SessionAgent<'a> {
     pub dir: &'a Path,
     /// The name of its sandbox.
     pub name: &'a str,
-    /// Its container.
+    /// The engine's ID of its container.
     pub container: &'a str,
     pub may_erase_scrollback: bool,
     /// Returns what the model does for an agent that draws its progress. `None` for an agent whose silence means nothing.
@@ -286,7 +286,7 @@ impl SessionOwner {
             *early = None;
         }
         leave_terminal();
-        let listener = socket::listen(agent.dir);
+        let listener = socket::open_listener(agent.dir);
         let mut serving = Serving {
             screen: Screen::new(size.0, size.1),
             filter: if agent.may_erase_scrollback {
@@ -340,7 +340,7 @@ impl SessionOwner {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let ended = loop {
-            let (can_read, stalls_at) = flow(self.client.as_mut());
+            let (can_read, stalls_at) = output_flow(self.client.as_mut());
             let queue = self.client.as_ref().map(|client| Arc::clone(&client.queue));
             tokio::select! {
                 chunk = output.next(), if can_read => match chunk {
@@ -389,7 +389,7 @@ impl SessionOwner {
             }
         };
         input_task.abort();
-        self.notify(&serving.name, Occasion::Ended);
+        self.notify_user(&serving.name, Occasion::Ended);
         if let Some(client) = &self.client {
             client.send_message(OwnerMessage::AgentEnded);
         }
@@ -473,15 +473,15 @@ impl SessionOwner {
         let answered = model.map_or(0, |model| model.answered);
         if is_waiting && answered > serving.noted_answers {
             serving.noted_answers = answered;
-            self.notify(&serving.name, Occasion::Waiting);
+            self.notify_user(&serving.name, Occasion::Waiting);
         }
         if let Ok(mut activity) = self.activity.lock() {
             *activity = Activity { is_waiting, is_attached: self.client.is_some(), quiet_secs: quiet.as_secs() };
         }
     }
 
-    fn notify(&self, name: &str, occasion: Occasion) {
-        let bytes = self.options.notifier.notify(name, occasion);
+    fn notify_user(&self, name: &str, occasion: Occasion) {
+        let bytes = self.options.notifier.notify_user(name, occasion);
         if let Some(client) = self.client.as_ref().filter(|client| !bytes.is_empty() && !client.is_behind) {
             client.send_frame(&Frame::Bytes(bytes));
         }
@@ -508,13 +508,13 @@ impl SessionOwner {
         self.collecting = Some(CollectingTask { finish, task });
     }
 
-    /// Tells the terminal that everything is done and the sandbox is free, and closes the session.
-    pub(crate) async fn finish(mut self) {
+    /// Closes the session. The terminal learns that everything is done and the sandbox is free.
+    pub(crate) async fn close_finished(mut self) {
         self.close_with(OwnerMessage::Finished).await;
     }
 
-    /// Tells the terminal that Airlock itself failed, and closes the session.
-    pub(crate) async fn fail(mut self, text: String, status: u8) {
+    /// Closes the session with the message of a failure of Airlock itself.
+    pub(crate) async fn close_failed(mut self, text: String, status: u8) {
         self.close_with(OwnerMessage::Failed { text, status }).await;
     }
 
@@ -580,7 +580,7 @@ impl Serving {
 }
 
 /// Returns whether output can be read from the agent, and until when a full queue of the terminal holds it up.
-fn flow(client: Option<&mut Client>) -> (bool, Option<Instant>) {
+fn output_flow(client: Option<&mut Client>) -> (bool, Option<Instant>) {
     let Some(client) = client else { return (true, None) };
     if client.is_behind || client.queued_bytes() < QUEUE_LIMIT {
         client.stalls_at = None;
@@ -620,7 +620,7 @@ impl Collecting {
                 event = self.events.recv() => match event {
                     Some(Event::Signal { name, count }) if count > self.signals.stop_request().count => raise_signal(&name),
                     Some(Event::Gone(id)) if self.client.as_ref().is_some_and(|client| client.id == id) => self.client = None,
-                    Some(Event::Attach { stream, .. }) => refuse(stream, "its agent has ended, and its changes are being collected"),
+                    Some(Event::Attach { stream, .. }) => refuse_connection(stream, "its agent has ended, and its changes are being collected"),
                     Some(Event::Query(stream)) => answer_query(stream, &self.activity),
                     _ => {}
                 },
@@ -653,7 +653,7 @@ async fn greet_connection(stream: UnixStream, events: mpsc::UnboundedSender<Even
         return;
     };
     if version != VERSION {
-        return refuse(stream, "it was started by another version of Airlock");
+        return refuse_connection(stream, "it was started by another version of Airlock");
     }
     let event = match purpose {
         Purpose::Attach => Event::Attach { stream, columns, rows },
@@ -663,7 +663,7 @@ async fn greet_connection(stream: UnixStream, events: mpsc::UnboundedSender<Even
     let _ = events.send(event);
 }
 
-fn refuse(mut stream: UnixStream, reason: &str) {
+fn refuse_connection(mut stream: UnixStream, reason: &str) {
     let message = Frame::Control(OwnerMessage::Refused { reason: reason.to_owned() });
     tokio::spawn(async move { write_frame(&mut stream, &message).await });
 }
@@ -791,8 +791,7 @@ fn raise_signal(name: &str) {
     let _ = kill_process(getpid(), signal);
 }
 
-/// Makes this process independent of the terminal that it was started from: a session of its own, without standard
-/// streams.
+/// Makes this process independent of the terminal that it was started from: a new session, without standard streams.
 fn leave_terminal() {
     // It fails only for the leader of a process group, which has no terminal to lose.
     let _ = setsid();
@@ -812,7 +811,7 @@ pub(crate) struct ControlSocket {
 impl ControlSocket {
     /// Creates the socket in a sandbox's directory; returns `None` if the file system has no sockets.
     pub(crate) fn open(dir: &Path) -> Option<Self> {
-        let listener = socket::listen(dir).ok()?;
+        let listener = socket::open_listener(dir).ok()?;
         let (sender, mut events) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             let activity = Mutex::new(Activity { is_waiting: false, is_attached: true, quiet_secs: 0 });
@@ -827,7 +826,7 @@ impl ControlSocket {
                             stoppers.push(stream);
                             raise_signal("SIGTERM");
                         }
-                        Some(Event::Attach { stream, .. }) => refuse(stream, "its agent has no terminal"),
+                        Some(Event::Attach { stream, .. }) => refuse_connection(stream, "its agent has no terminal"),
                         Some(Event::Query(stream)) => answer_query(stream, &activity),
                         _ => {}
                     }

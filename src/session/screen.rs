@@ -20,7 +20,7 @@ impl Screen {
         Self { emulator: new_emulator(columns, rows), modes: ModeTracker::default() }
     }
 
-    /// Processes filtered output.
+    /// Processes filtered output of the agent.
     pub(super) fn process_output(&mut self, bytes: &[u8]) {
         self.modes.parse_output(bytes);
         let (rows, columns) = self.emulator.screen().size();
@@ -56,7 +56,7 @@ impl Screen {
     }
 
     /// Returns the output that brings another terminal to this state: lines above the screen, the screen, title and modes.
-    /// What the terminal showed before is moved above the screen.
+    /// Earlier contents of the terminal are moved above the screen.
     pub(super) fn redraw_sequence(&mut self) -> Vec<u8> {
         let drawn = catch_unwind(AssertUnwindSafe(|| self.draw_contents()));
         let mut out = drawn.unwrap_or_else(|_| b"\x1b[H\x1b[2J".to_vec());

@@ -37,7 +37,7 @@ impl SocketPath {
 ///
 /// # Errors
 /// The file system has no sockets.
-pub(crate) fn listen(dir: &Path) -> io::Result<UnixListener> {
+pub(crate) fn open_listener(dir: &Path) -> io::Result<UnixListener> {
     let place = SocketPath::new(dir)?;
     remove(dir);
     let listener = UnixListener::bind(&place.path)?;
@@ -89,9 +89,9 @@ mod tests {
         fs::create_dir(&deep).expect("created");
         for place in [dir.path(), deep.as_path()] {
             assert!(connect(place).await.expect("nothing listens").is_none());
-            drop(listen(place).expect("created"));
+            drop(open_listener(place).expect("created"));
             assert!(connect(place).await.expect("a stale socket").is_none());
-            let listener = listen(place).expect("replaced");
+            let listener = open_listener(place).expect("replaced");
             assert_eq!(fs::metadata(place.join(SOCKET)).expect("it exists").mode() & 0o777, 0o600);
             let (connected, accepted) = tokio::join!(connect(place), listener.accept());
             assert!(connected.expect("connected").is_some());

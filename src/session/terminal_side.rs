@@ -46,7 +46,7 @@ pub(crate) enum TerminalEnd {
     Left,
 }
 
-/// What a session shows besides the agent's output.
+/// The display of a session besides the agent's output.
 pub(crate) trait SessionView {
     /// Shows a message of Airlock.
     fn show_note(&mut self, text: &str);
@@ -79,13 +79,13 @@ impl Connection {
         Ok(Self { frames, writer })
     }
 
-    async fn send(&mut self, frame: Frame<TerminalMessage>) {
+    async fn send_frame(&mut self, frame: Frame<TerminalMessage>) {
         // If the owner is gone, the next read says so.
         let _ = write_frame(&mut self.writer, &frame).await;
     }
 
     async fn send_message(&mut self, message: TerminalMessage) {
-        self.send(Frame::Control(message)).await;
+        self.send_frame(Frame::Control(message)).await;
     }
 
     async fn send_size(&mut self) {
@@ -192,7 +192,7 @@ enum Written {
     Flush(oneshot::Sender<()>),
 }
 
-/// Gives the terminal to the agent. Returns `None` once the agent has ended.
+/// Lets the agent use the terminal. Returns `None` once the agent has ended.
 async fn show_agent(
     connection: &mut Connection,
     signals: &mut Signals,
@@ -240,7 +240,7 @@ async fn show_agent(
                 Some(Frame::Control(_)) => {}
             },
             typed = keys.recv() => match typed {
-                Some(bytes) => connection.send(Frame::Bytes(bytes)).await,
+                Some(bytes) => connection.send_frame(Frame::Bytes(bytes)).await,
                 // The terminal is gone.
                 None => break Some(TerminalEnd::Left),
             },

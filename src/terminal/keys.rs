@@ -123,7 +123,7 @@ pub struct DetachDetector {
 }
 
 impl DetachDetector {
-    /// Creates a detector.
+    /// Creates a detector of these keys.
     #[must_use]
     pub fn new(keys: DetachKeys) -> Self {
         Self { keys, pressed: Vec::new() }

@@ -33,7 +33,7 @@ pub struct SandboxRow {
     pub id: String,
 }
 
-/// What the user wants to do with a sandbox, by its ID.
+/// The user's choice for a sandbox, by its ID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListAction {
     Attach(String),
@@ -105,7 +105,9 @@ impl SandboxList {
             KeyCode::Enter if is_running => return Some(ListAction::Attach(id)),
             KeyCode::Enter if row.phase == SandboxPhase::NeedsReview => return Some(ListAction::Review(id)),
             KeyCode::Char('a') if is_running => return Some(ListAction::Attach(id)),
-            KeyCode::Char('a') => self.show_message(format!("the agent of {} has ended; r: review, c: continue", row.name)),
+            KeyCode::Char('a') => {
+                self.show_message(format!("the agent of {} has ended; r: review, c: continue", row.name))
+            }
             KeyCode::Char('r') if !is_running => return Some(ListAction::Review(id)),
             KeyCode::Char('r') => self.show_message(format!("the agent of {} is running; s: stop it first", row.name)),
             KeyCode::Enter | KeyCode::Char('c') if !is_running => return Some(ListAction::Resume(id)),
@@ -116,18 +118,15 @@ impl SandboxList {
         None
     }
 
-    /// Draws the list.
+    /// Draws the list on the whole screen.
     pub fn draw(&mut self, frame: &mut Frame<'_>) {
         let area = frame.area();
         let (faint, strong) = (self.styles.role_style(StyleKind::Faint), self.styles.role_style(StyleKind::Strong));
         let width = |title: &str, text: fn(&SandboxRow) -> &str| {
             self.rows.iter().map(|row| text(row).chars().count()).max().unwrap_or(0).max(title.len())
         };
-        let widths = [
-            width("sandbox", |row| &row.name),
-            width("state", |row| &row.status),
-            width("created", |row| &row.age),
-        ];
+        let widths =
+            [width("sandbox", |row| &row.name), width("state", |row| &row.status), width("created", |row| &row.age)];
         let columns = |name: &str, status: &str, age: &str, worktree: &str| {
             let [a, b, c] = widths;
             [format!("{name:a$}  "), format!("{status:b$}  "), format!("{age:c$}  {worktree}")]

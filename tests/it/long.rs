@@ -1,18 +1,22 @@
 //! Tests that take minutes or need root; `scripts/test --long` runs them. The real program is killed or fails from the
 //! outside, or its file system has no space left.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use airlock::apply::{ApplyError, HostFs, RecoveryMode};
 use airlock::core::on_conflict::OnConflict;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::faults::{build_trees, list_differences};
 use crate::field::{ApplyFixture, TreeState, read_tree_state};
 use crate::support::{AIRLOCK, CommandOutput, TestRepo, pid};
+use crate::terminal::Terminal;
 
 fn print_line(text: &str) {
     std::io::stdout().write_all(format!("{text}\n").as_bytes()).expect("written");
@@ -307,4 +311,84 @@ fn collect_survives_full_repository_disk() {
     assert_eq!(diff["not_collected"].as_array().expect("a list").len(), 11, "{:#}", diff["not_collected"]);
     repo.unset("AIRLOCK_MAX_TOTAL");
     repo.airlock(&["rm", "full"]).ok();
+}
+
+/// Returns the processes whose command line begins with these words.
+fn processes_of(words: &[&str]) -> Vec<Pid> {
+    let start = words.iter().map(|word| format!("{word}\0")).collect::<String>();
+    let processes = fs::read_dir("/proc").expect("listed").flatten();
+    let is_meant = |path: &Path| fs::read(path.join("cmdline")).is_ok_and(|line| line.starts_with(start.as_bytes()));
+    let found = processes.filter(|entry| is_meant(&entry.path()));
+    found.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+fn children_of(parent: Pid) -> Vec<Pid> {
+    let id = parent.as_raw_nonzero();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)).collect()
+}
+
+/// One process of a session is killed at a random moment. What the agent had written by then is there afterwards, and nothing
+/// is left of the processes and containers.
+#[test]
+#[ignore = "minutes: scripts/test --long"]
+fn sessions_killed_at_random_lose_nothing() {
+    const ROUNDS: usize = 200;
+    let repo = TestRepo::new();
+    let mut killed: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut written_rounds = 0;
+    for round in 0..ROUNDS {
+        let name = format!("k{round}");
+        let script = format!("echo {round} > work.txt; echo rea''dy; exec sleep 86397");
+        let args = ["run", "--name", &name, "--review", "never", "--", "sh", "-c", &script];
+        let mut terminal = Terminal::start(&repo, &args);
+        let process = terminal.child.process_id().and_then(|id| Pid::from_raw(id.cast_signed())).expect("it runs");
+        let random = RandomState::new().build_hasher().finish();
+        let victim = ["agent", "sidecar", "owner", "terminal"][usize::try_from(random % 4).expect("small")];
+        let is_written = || terminal.screen.0.lock().expect("no panic").screen().contents().contains("ready");
+        if random & 16 == 0 {
+            terminal.shows("ready");
+        } else {
+            // A random moment of the start.
+            std::thread::sleep(Duration::from_millis(random / 32 % 1500));
+        }
+        let was_written = is_written();
+        let victims = match victim {
+            "agent" => processes_of(&["sleep", "86397"]),
+            "sidecar" => processes_of(&["/airlock/guest", "serve"]),
+            "owner" => children_of(process),
+            _ => vec![process],
+        };
+        for pid in &victims {
+            let _ = kill_process(*pid, Signal::KILL);
+        }
+        *killed.entry(if victims.is_empty() { "nothing" } else { victim }).or_default() += 1;
+        if victims.is_empty() {
+            // It does not run yet.
+            kill_process(process, Signal::TERM).expect("signaled");
+        }
+        terminal.child.wait().expect("it ends");
+        let end = Instant::now() + Duration::from_secs(60);
+        while repo.path.join(".git/airlock/sandboxes").join(&name).exists()
+            && ["running", "waiting", "starting", "in-use"].contains(&repo.status(&name).as_str())
+        {
+            assert!(Instant::now() < end, "round {round}, {victim}: the sandbox stays in use");
+        }
+        if was_written {
+            written_rounds += 1;
+            let added = ("work.txt".to_owned(), "added".to_owned());
+            assert!(repo.changes(&name).contains(&added), "round {round}, {victim}: the work is lost");
+        }
+        if repo.path.join(".git/airlock/sandboxes").join(&name).exists() {
+            repo.airlock(&["rm", "-f", &name]).ok();
+        }
+    }
+    repo.airlock(&["gc"]).ok();
+    let orphans = repo.engine_objects();
+    let processes = [processes_of(&["sleep", "86397"]), processes_of(&[AIRLOCK])].concat().len();
+    print_line(&format!(
+        "sessions: {ROUNDS} kills {killed:?}, {written_rounds} after the agent had written; orphans after gc: {orphans} objects, {processes} processes"
+    ));
+    assert_eq!((orphans, processes), (0, 0));
+    assert!(written_rounds > ROUNDS / 4 && killed.len() >= 4, "{killed:?}");
 }

@@ -391,7 +391,8 @@ fn conversation_outlives_its_sandbox() {
     }
     assert!(repo.airlock(&["gc"]).ok().stderr.contains("of removed sandboxes"));
     assert_eq!(files().count(), 0);
-    repo.airlock(&["claude", "-c", "-p", "x"]).expect_failure(125, &["no sandbox of this repository has a conversation"]);
+    repo.airlock(&["claude", "-c", "-p", "x"])
+        .expect_failure(125, &["no sandbox of this repository has a conversation"]);
 }
 
 #[test]

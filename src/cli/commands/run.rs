@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use indicatif::HumanBytes;
 
-use crate::claude_config::HomeCopy;
 use crate::base::{BaseStore, PreparedBase, RunContext, UseOfBase};
+use crate::claude_config::HomeCopy;
 use crate::cli::args::{RunOptions, UncommittedArg};
 use crate::cli::claude_args::{ClaudeArgs, split_letters};
 use crate::cli::error::CliError;

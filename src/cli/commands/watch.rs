@@ -34,7 +34,7 @@ pub(crate) fn run_watch(all: bool, output: Output) -> Result<u8, CliError> {
     let mut list = SandboxList::new(load_style_sheet(&load_settings()?, output));
     loop {
         Signals::release_signals();
-        let watcher = Watcher::start(stores()?)?;
+        let watcher = Watcher::start_thread(stores()?)?;
         list.set_rows(watcher.rows.recv().unwrap_or_default());
         let action = run_list(&mut list, &mut || watcher.rows.try_iter().last(), REDRAW)?;
         drop(watcher);
@@ -92,7 +92,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn start(stores: Vec<SandboxStore>) -> Result<Self, CliError> {
+    fn start_thread(stores: Vec<SandboxStore>) -> Result<Self, CliError> {
         let (sender, rows) = channel();
         let (end, ended) = channel::<()>();
         let watch = move || {

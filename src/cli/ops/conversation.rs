@@ -19,7 +19,7 @@ pub(crate) enum Conversation {
 }
 
 impl Conversation {
-    fn id(&self) -> &str {
+    fn session_id(&self) -> &str {
         match self {
             Self::InSandbox(sandbox) => sandbox.record.conversation.as_deref().unwrap_or_default(),
             Self::Kept(kept) => &kept.id,
@@ -33,17 +33,17 @@ impl Conversation {
         }
     }
 
-    fn time(&self) -> SystemTime {
+    fn last_used(&self) -> SystemTime {
         match self {
             Self::InSandbox(sandbox) => sandbox.modified_at().unwrap_or(UNIX_EPOCH),
             Self::Kept(kept) => kept.time,
         }
     }
 
-    fn describe(&self) -> String {
-        let age = format_age(self.time().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()));
+    fn describe_choice(&self) -> String {
+        let age = format_age(self.last_used().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()));
         let removed = if matches!(self, Self::Kept(_)) { "  (the sandbox was removed)" } else { "" };
-        format!("{}  {}  {age}{removed}", self.sandbox_name(), self.id())
+        format!("{}  {}  {age}{removed}", self.sandbox_name(), self.session_id())
     }
 }
 
@@ -55,10 +55,10 @@ fn list_conversations(repo: &Repo) -> Result<Vec<Conversation>, CliError> {
     };
     let sandboxes = repo.store.open_all()?.into_iter().filter(has_conversation);
     let mut all: Vec<_> = sandboxes.map(|sandbox| Conversation::InSandbox(Box::new(sandbox))).collect();
-    let known: BTreeSet<String> = all.iter().map(|conversation| conversation.id().to_owned()).collect();
+    let known: BTreeSet<String> = all.iter().map(|conversation| conversation.session_id().to_owned()).collect();
     let kept = ConversationStore::new(&repo.host.common_dir).list_conversations()?;
     all.extend(kept.into_iter().filter(|kept| !known.contains(&kept.id)).map(Conversation::Kept));
-    all.sort_by_key(|conversation| Reverse(conversation.time()));
+    all.sort_by_key(|conversation| Reverse(conversation.last_used()));
     Ok(all)
 }
 
@@ -72,11 +72,12 @@ pub(crate) fn find_conversation(repo: &Repo, parsed: &ClaudeArgs) -> Result<Conv
         return Err(CliError::failed("no sandbox of this repository has a conversation to continue")
             .with_hint("start a new one, without --continue and --resume"));
     }
-    let choices: Vec<String> = all.iter().map(Conversation::describe).collect();
+    let choices: Vec<String> = all.iter().map(Conversation::describe_choice).collect();
     match &parsed.resumes {
         None => Ok(all.swap_remove(0)),
         Some(Some(id)) => {
-            let is_meant = |conversation: &Conversation| conversation.id() == id || conversation.sandbox_name() == id;
+            let is_meant =
+                |conversation: &Conversation| conversation.session_id() == id || conversation.sandbox_name() == id;
             match all.iter().position(is_meant) {
                 Some(at) => Ok(all.swap_remove(at)),
                 None => Err(CliError::failed(format!("no sandbox of this repository has the conversation {id}"))

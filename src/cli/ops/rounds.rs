@@ -3,8 +3,8 @@
 use super::finish_run::{FinishOptions, finish_run};
 use super::repo::{Repo, create_runtime};
 use super::resume_session::{ResumeOptions, resume_sandbox};
-use super::round::Round;
 use super::review_session::{ReviewEnd, review_sandbox};
+use super::round::Round;
 use super::session::{SessionEnd, close_session, finish_session, start_feedback_session};
 use crate::cli::error::CliError;
 use crate::cli::output::Output;

@@ -1,4 +1,4 @@
-//! Runs an agent with a terminal in a process of its own, the owner, while this process shows it. The agent can then
+//! Runs an agent with a terminal in a separate process, the owner, while this process shows it. The agent can then
 //! outlive this terminal.
 //!
 //! The owner is this program again, with the same arguments. It asks its questions on the terminal itself; this process
@@ -92,8 +92,9 @@ fn session_options(settings: &Settings) -> Result<SessionOptions, CliError> {
         (NotifyMode::Osc9, _) => Notifier::Terminal,
         (NotifyMode::Command, Some(command)) => Notifier::Command(command.clone()),
         (NotifyMode::Command, None) => {
-            return Err(CliError::usage("notify is \"command\", but notify_command is not set")
-                .with_hint("set it in the configuration, such as notify_command = 'notify-send \"$AIRLOCK_SANDBOX\"'"));
+            return Err(CliError::usage("notify is \"command\", but notify_command is not set").with_hint(
+                "set it in the configuration, such as notify_command = 'notify-send \"$AIRLOCK_SANDBOX\"'",
+            ));
         }
     };
     Ok(SessionOptions { detach_keys, survives_hangup: settings.detach.unwrap_or(false), notifier })
@@ -261,7 +262,7 @@ pub(crate) fn close_session(
     match saved {
         Ok(sandbox) => {
             release_sandbox(sandbox);
-            runtime.block_on(session.finish());
+            runtime.block_on(session.close_finished());
             Ok(0)
         }
         Err(failure) if session.has_begun() => {
@@ -269,7 +270,7 @@ pub(crate) fn close_session(
                 ErrorKind::Interrupted => failure.kind.exit_status(),
                 _ => EXIT_INTERNAL,
             };
-            runtime.block_on(session.fail(failure.format_text(), status));
+            runtime.block_on(session.close_failed(failure.format_text(), status));
             Ok(status)
         }
         // The terminal still belongs to this process.

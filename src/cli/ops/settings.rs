@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::cli::error::CliError;
-use crate::config::{Settings, config_path};
 use crate::cli::output::Output;
 use crate::config::ThemeMode;
+use crate::config::{Settings, config_path};
 use crate::tui::{Keymap, StyleSheet, Theme};
 
 /// Reads the settings of the user, and checks the keys of the review: an agent must not run for an hour before they turn out
