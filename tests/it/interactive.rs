@@ -195,3 +195,76 @@ fn ctrl_z_suspends_and_fg_brings_back() {
     terminal.shows("got word");
     terminal.child.wait().expect("it ends");
 }
+
+/// Copies Claude Code out of the agent image.
+fn claude_of_image(target: &std::path::Path) {
+    let docker = |args: &[&str]| {
+        let output = std::process::Command::new("docker").args(args).output().expect("the docker program runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+    };
+    let container = docker(&["create", "--network", "none", "airlock-agent:latest", "true"]);
+    docker(&["cp", "--follow-link", &format!("{container}:/usr/local/bin/claude"), target.to_str().expect("UTF-8")]);
+    docker(&["rm", "--force", &container]);
+}
+
+/// Goes through the same session of Claude Code, and returns the screens: the prompt, a question, and the answer.
+fn screens_of_session(terminal: &mut Terminal) -> Vec<String> {
+    let mut screens = vec![terminal.settled_screen("? for shortcuts")];
+    terminal.types("make it");
+    screens.push(terminal.settled_screen("make it"));
+    terminal.types("\r");
+    screens.push(terminal.settled_screen("Do you want to create new.txt?"));
+    terminal.types("1");
+    screens.push(terminal.settled_screen("It is made."));
+    terminal.types("/exit");
+    terminal.shows("/exit");
+    terminal.types("\r");
+    screens
+}
+
+/// Returns the lines of a screen without Airlock's first line, and without the time that a turn took and its random verb.
+fn comparable_lines(screen: &str) -> Vec<&str> {
+    let lines = screen.trim_end().lines().map(str::trim_end);
+    lines.filter(|line| !line.starts_with("airlock: w ·") && !line.starts_with("✻ ")).collect()
+}
+
+/// The screens of Claude Code in a sandbox are those of Claude Code on the host, except for Airlock's first line.
+#[test]
+fn claude_screens_equal_those_without_a_sandbox() {
+    let mut repo = TestRepo::new();
+    let path = repo.path.to_str().expect("UTF-8").to_owned();
+    let write = serde_json::json!({"file_path": format!("{path}/new.txt"), "content": "made\n"});
+    let script = vec![Step::Tool("Write".into(), write), Step::Text("It is made.".into())];
+    let (_runtime, _model) = model(&mut repo, script);
+    let mut boxed = Terminal::start(&repo, &["--review", "never", "--name", "w", "claude"]);
+    let in_sandbox = screens_of_session(&mut boxed);
+    boxed.shows("kept. Next: airlock review w");
+    boxed.child.wait().expect("it ends");
+
+    // As its installer places it.
+    let home = repo.environment().into_iter().find(|(name, _)| name == "HOME").expect("a home").1;
+    let programs = std::path::Path::new(&home).join(".local/bin");
+    std::fs::create_dir_all(&programs).expect("made");
+    let program = programs.join("claude");
+    claude_of_image(&program);
+    let path_variable = std::env::var("PATH").expect("a PATH");
+    repo.set("PATH", format!("{}:{path_variable}", programs.display()));
+    let key = repo.environment().into_iter().find(|(name, _)| name == "ANTHROPIC_API_KEY").expect("a key").1;
+    let state = serde_json::json!({
+        "hasCompletedOnboarding": true, "theme": "dark", "installMethod": "global", "autoUpdates": false,
+        "customApiKeyResponses": {"approved": [&key[key.len() - 20..]], "rejected": []},
+        "projects": {&path: {"hasTrustDialogAccepted": true, "hasCompletedProjectOnboarding": true, "allowedTools": []}},
+    });
+    std::fs::write(format!("{home}/.claude.json"), state.to_string()).expect("written");
+    for name in ["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "DISABLE_AUTOUPDATER"] {
+        repo.set(name, "1");
+    }
+    let mut plain = Terminal::run(&repo, CommandBuilder::new(&program));
+    let on_host = screens_of_session(&mut plain);
+    plain.child.wait().expect("it ends");
+    for (inside, outside) in in_sandbox.iter().zip(&on_host) {
+        assert_eq!(comparable_lines(inside), comparable_lines(outside));
+    }
+    assert_eq!(repo.read("new.txt"), "made\n", "on the host, the file is really written");
+}

@@ -113,6 +113,22 @@ impl Terminal {
         self.wait(text, |screen| screen.contents().contains(text))
     }
 
+    /// Waits until the screen contains a text and the program has written nothing for a second, and returns the screen.
+    #[track_caller]
+    pub fn settled_screen(&self, text: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        let mut parser = self.screen.0.lock().expect("no panic");
+        loop {
+            assert!(Instant::now() < end, "no {text} on a settled screen:\n{}", parser.screen().contents());
+            let waited = self.screen.1.wait_timeout(parser, Duration::from_secs(1)).expect("no panic");
+            parser = waited.0;
+            let contents = parser.screen().contents();
+            if waited.1.timed_out() && contents.contains(text) {
+                return contents;
+            }
+        }
+    }
+
     /// Waits until the program has written these bytes.
     #[track_caller]
     pub fn receives(&self, bytes: &[u8]) {
