@@ -391,6 +391,7 @@ impl SessionOwner {
         input_task.abort();
         self.notify_user(&serving.name, Occasion::Ended);
         if let Some(client) = &self.client {
+            client.send_frame(&Frame::Bytes(serving.screen.leave_sequence()));
             client.send_message(OwnerMessage::AgentEnded);
         }
         let dropped = serving.filter.dropped_sequences().clone();

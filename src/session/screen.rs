@@ -64,17 +64,22 @@ impl Screen {
         out
     }
 
-    /// Returns the output that moves the cursor below the contents, for a terminal that leaves.
+    /// Returns the output that moves the cursor to an empty line below the contents, for text of Airlock. It moves relatively,
+    /// because the terminal that the session was started from has other lines above.
     pub(super) fn leave_sequence(&self) -> Vec<u8> {
         let screen = self.emulator.screen();
         if screen.alternate_screen() {
             return Vec::new();
         }
+        let (line, column) = screen.cursor_position();
         let (_, columns) = screen.size();
         let is_used = |text: String| !text.trim_end().is_empty();
         let last_used = screen.rows(0, columns).map(is_used).collect::<Vec<_>>().iter().rposition(|used| *used);
-        let last = last_used.unwrap_or(0).max(usize::from(screen.cursor_position().0)) + 1;
-        format!("\x1b[{last};1H\r\n").into_bytes()
+        match last_used.map(|last| last.saturating_sub(line.into())) {
+            Some(down @ 1..) => format!("\x1b[{down}B\r\n").into_bytes(),
+            _ if column == 0 && last_used.is_none_or(|last| last < usize::from(line)) => Vec::new(),
+            _ => b"\r\n".to_vec(),
+        }
     }
 
     fn draw_contents(&mut self) -> Vec<u8> {
@@ -140,6 +145,20 @@ mod tests {
         other.screen_mut().set_scrollback(SCROLLBACK);
         let above = other.screen().contents();
         assert!(above.starts_with("$ airlock attach x\nline 0\nline 1"), "{above}");
+    }
+
+    #[test]
+    fn text_of_airlock_follows_contents() {
+        let mut screen = Screen::new(20, 6);
+        assert_eq!(screen.leave_sequence(), b"", "nothing was written");
+        screen.process_output(b"done\r\n");
+        assert_eq!(screen.leave_sequence(), b"", "the cursor is below the contents already");
+        screen.process_output(b"box\r\n---\x1b[2;3H");
+        assert_eq!(screen.leave_sequence(), b"\x1b[1B\r\n");
+        screen.process_output(b"\x1b[5;1H$ ");
+        assert_eq!(screen.leave_sequence(), b"\r\n");
+        screen.process_output(b"\x1b[?1049h");
+        assert_eq!(screen.leave_sequence(), b"", "the other screen is shown again");
     }
 
     #[test]
