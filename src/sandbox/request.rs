@@ -1,6 +1,8 @@
 //! The request to run an agent, and its result.
 
 use super::CollectPolicy;
+use std::sync::Arc;
+
 use super::layer::Layer;
 use super::ports::BoundPort;
 use super::run_report::RunReport;
@@ -10,6 +12,10 @@ use crate::changes::Changeset;
 use crate::claude_config::{ConfigSummary, HomeCopy};
 use crate::core::name::SandboxName;
 use crate::gateway::{CredentialKind, GatewayOptions};
+
+/// Returns the copies of the files that a pasted text consists of, and the text with their paths in the sandbox; `None` for any
+/// other text.
+pub(crate) type PastedFileReader = Arc<dyn Fn(&str) -> Option<(Vec<HomeCopy>, String)> + Send + Sync>;
 
 /// A request to run an agent.
 #[derive(Clone)]
@@ -39,6 +45,8 @@ pub struct RunRequest {
     pub policy: CollectPolicy,
     /// Copies of the user's files for the home.
     pub home_copies: Vec<HomeCopy>,
+    /// Reads the files whose paths are pasted.
+    pub pasted_files: Option<PastedFileReader>,
     /// Further fields of Claude Code's `~/.claude.json`.
     pub claude_json: serde_json::Map<String, serde_json::Value>,
     /// The user's own configuration of Claude Code in the copies.

@@ -1,11 +1,13 @@
 //! Runs an agent in a prepared sandbox until it ends, and collects its changes.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::attach::{AttachResult, attach_agent, end_on_signal};
 use super::collect::collect_final;
 use super::conversation_store::{ConversationStore, MAX_CONVERSATION};
 use super::monitor::{LimitExceeded, ResourceMonitor};
+use super::pasted_files::{COPIES_DIRECTORY, PastedFiles};
 use super::request::{RunRequest, RunResult};
 use super::resources::{EngineResources, Sidecar};
 use super::run_report::{NetworkUsage, RunReport};
@@ -19,7 +21,7 @@ use crate::core::progress::ProgressStep;
 use crate::engine::{AttachedStreams, Engine};
 use crate::guest_client::GuestClient;
 use crate::protocol::Root;
-use crate::session::{ControlSocket, ModelActivity, SessionAgent, SessionOwner};
+use crate::session::{ControlSocket, ModelActivity, PasteHandler, SessionAgent, SessionOwner};
 use crate::terminal::Signals;
 
 /// Maximum number of entries of a volume that are counted to measure it.
@@ -83,6 +85,12 @@ pub(crate) async fn run_agent(
                 })
             };
             let is_claude = request.verb == "claude";
+            let paste = request.pasted_files.as_ref().map(|reader| PastedFiles {
+                resources: &resources,
+                sidecar: &sidecar.container,
+                reader,
+                is_used: AtomicBool::new(false),
+            });
             let session_agent = SessionAgent {
                 dir: &sandbox.file_path(""),
                 name: sandbox.record.name.as_str(),
@@ -90,10 +98,16 @@ pub(crate) async fn run_agent(
                 may_erase_scrollback: is_claude,
                 model: if is_claude { Some(&model) } else { None },
                 progress: Arc::clone(progress),
+                paste: paste.as_ref().map(|paste| paste as &dyn PasteHandler),
             };
             let counted = signals.clone();
             let ending = end_on_signal(engine, &agent, signals);
-            attach_session(session, engine, session_agent, attached, (ending, monitor.run(), &counted)).await
+            let end = attach_session(session, engine, session_agent, attached, (ending, monitor.run(), &counted)).await;
+            if paste.is_some_and(|paste| paste.is_used.load(Ordering::SeqCst)) {
+                // What was brought is not the agent's work.
+                sandbox.record.brought.entry(COPIES_DIRECTORY.into()).or_insert(None);
+            }
+            end
         }
         None => {
             let _socket = ControlSocket::open(&sandbox.file_path(""));

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use rustix::process::{Signal, getpid, kill_process, setsid};
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -46,6 +47,12 @@ const STOP_PAUSE: Duration = Duration::from_millis(200);
 const QUIET_TIME: Duration = Duration::from_secs(3);
 /// Interval of progress messages, and of looks at the agent's activity.
 const TICK: Duration = Duration::from_millis(250);
+/// The bracketed paste of a terminal.
+const PASTE_START: &[u8] = b"\x1b[200~";
+const PASTE_END: &[u8] = b"\x1b[201~";
+/// Maximum length of a paste that may be paths, in bytes, and the maximum time to bring their files.
+const MAX_PASTED_PATHS: usize = 8 << 10;
+const PASTE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The size of a terminal that has not reported one.
 const DEFAULT_SIZE: (u16, u16) = (80, 24);
 /// Maximum time of a call to the engine that nothing waits for.
@@ -82,6 +89,15 @@ pub(crate) struct SessionAgent<'a> {
     /// Returns what the model does for an agent that draws its progress. `None` for an agent whose silence means nothing.
     pub model: Option<&'a (dyn Fn() -> ModelActivity + Sync)>,
     pub progress: Arc<ProgressCounter>,
+    /// Brings pasted files into the sandbox.
+    pub paste: Option<&'a dyn PasteHandler>,
+}
+
+/// Brings files whose paths are pasted, as terminals do for a dropped file, into the sandbox.
+#[async_trait::async_trait]
+pub(crate) trait PasteHandler: Sync {
+    /// Returns the text with the paths in the sandbox; `None` if the text is pasted as it is.
+    async fn bring_pasted(&self, text: String) -> Option<String>;
 }
 
 /// The end of an agent's output.
@@ -139,6 +155,7 @@ enum Event {
     Resize { id: u64, columns: u16, rows: u16 },
     Signal { name: String, count: u32 },
     Continued { by_itself: bool },
+    Paste { text: String, reply: oneshot::Sender<Option<String>> },
     Detach(u64),
     Gone(u64),
     Attach { stream: UnixStream, columns: u16, rows: u16 },
@@ -337,6 +354,7 @@ impl SessionOwner {
         let ending_by_keys = end_on_keys(engine, agent.container, &shared.end_requested);
         tokio::pin!(following_size, continuing, ending, ending_by_keys, watch);
         let mut output = attached.output;
+        let mut pastes = FuturesUnordered::new();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let ended = loop {
@@ -357,7 +375,18 @@ impl SessionOwner {
                         }
                     }
                 },
+                Some(()) = pastes.next(), if !pastes.is_empty() => {}
                 event = self.events.recv() => if let Some(event) = event {
+                    let event = match (event, agent.paste) {
+                        (Event::Paste { text, reply }, Some(handler)) => {
+                            pastes.push(async move {
+                                // The terminal may be gone.
+                                let _ = reply.send(handler.bring_pasted(text).await);
+                            });
+                            continue;
+                        }
+                        (event, _) => event,
+                    };
                     self.update_activity(&mut serving, agent.model);
                     self.handle_event(event, &mut serving, signals);
                 },
@@ -720,6 +749,13 @@ async fn read_messages(mut stream: OwnedReadHalf, id: u64, shared: Arc<Shared>) 
                 if detach_at.is_some() {
                     send(Event::Detach(id));
                 }
+                if let Some((place, text)) = find_paste(&keys) {
+                    let (reply, replaced) = oneshot::channel();
+                    send(Event::Paste { text, reply });
+                    if let Ok(Ok(Some(text))) = tokio::time::timeout(PASTE_TIMEOUT, replaced).await {
+                        keys.splice(place, text.into_bytes());
+                    }
+                }
                 for piece in keys.chunks(INPUT_LIMIT) {
                     let Ok(room) = shared.input_room.acquire_many(u32::try_from(piece.len()).unwrap_or(0)).await else {
                         return;
@@ -741,6 +777,14 @@ async fn read_messages(mut stream: OwnedReadHalf, id: u64, shared: Arc<Shared>) 
     if !shared.raise_early("SIGHUP", u32::MAX) {
         send(Event::Gone(id));
     }
+}
+
+/// Finds the text of the first paste, if it is complete and short enough for paths.
+fn find_paste(keys: &[u8]) -> Option<(std::ops::Range<usize>, String)> {
+    let start = memchr::memmem::find(keys, PASTE_START)? + PASTE_START.len();
+    let end = start + memchr::memmem::find(&keys[start..], PASTE_END)?;
+    let text = std::str::from_utf8(&keys[start..end]).ok()?;
+    (text.len() <= MAX_PASTED_PATHS).then(|| (start..end, text.to_owned()))
 }
 
 /// Sends the size to the agent's terminal, now and at each change.

@@ -395,6 +395,59 @@ fn conversation_outlives_its_sandbox() {
         .expect_failure(125, &["no sandbox of this repository has a conversation"]);
 }
 
+/// A PNG of one pixel.
+const PIXEL: &[u8] = &[
+    0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0, 0, 0, 1, 8,
+    6, 0, 0, 0, 0x1f, 0x15, 0xc4, 0x89, 0, 0, 0, 13, b'I', b'D', b'A', b'T', 0x78, 0x9c, 0x63, 0xf8, 0xcf, 0xc0, 0xf0,
+    0x1f, 0, 5, 0, 1, 0xff, 0x89, 0x99, 0x3d, 0x1d, 0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae, 0x42, 0x60, 0x82,
+];
+
+/// A file that is dropped into the terminal, which pastes its path, is brought into the sandbox.
+#[test]
+fn pasted_paths_of_images_are_brought_along() {
+    let mut repo = TestRepo::new();
+    let outside = tempfile::tempdir().expect("a directory");
+    let (picture, other) = (outside.path().join("my picture.png"), outside.path().join("notes.txt"));
+    std::fs::write(&picture, PIXEL).expect("written");
+    std::fs::write(&other, "private").expect("written");
+    let escaped = picture.display().to_string().replace(' ', "\\ ");
+
+    // Only a paste that consists of paths of images is replaced.
+    let script = "stty -echo; printf '\\033[?2004h'; echo ready; while IFS= read -r line; do echo \"got $line\" | tr -d '\\033'; done";
+    let mut terminal = Terminal::start(&repo, &["run", "--name", "p", "--", "bash", "-c", script]);
+    terminal.shows("ready");
+    for text in [format!("see {escaped}"), other.display().to_string(), "/nonexistent.png".into()] {
+        terminal.types(&format!("\x1b[200~{text}\x1b[201~\r"));
+        terminal.shows(&format!("got [200~{text}[201~"));
+    }
+    terminal.types(&format!("\x1b[200~{escaped}\x1b[201~\r"));
+    let screen = terminal.shows("got [200~/home/agent/from-host/pasted-");
+    assert_eq!(screen.matches("my\\ picture.png[201~").count(), 2, "{screen}");
+    terminal.types("\x04");
+    // The copy is not the agent's work.
+    terminal.shows("p changed nothing, so it is removed");
+    terminal.child.wait().expect("it ends");
+
+    // Real Claude Code attaches the image.
+    let (_runtime, model) = model(&mut repo, vec![Step::Text("A pixel.".into())]);
+    let mut terminal = Terminal::start(&repo, &["--review", "never", "claude"]);
+    terminal.shows("? for shortcuts");
+    terminal.types(&format!("\x1b[200~{escaped}\x1b[201~"));
+    terminal.shows("[Image #1]");
+    terminal.types(" what is it");
+    terminal.shows("what is it");
+    terminal.types("\r");
+    terminal.shows("A pixel.");
+    terminal.types("/exit");
+    terminal.shows("/exit");
+    terminal.types("\r");
+    terminal.shows("because it contains a conversation\n");
+    terminal.child.wait().expect("it ends");
+    let asked =
+        model.seen().into_iter().any(|seen| seen.body.contains("image/png") && seen.body.contains("what is it"));
+    assert!(asked, "the model gets the image");
+}
+
 #[test]
 fn ls_lists_sandboxes_of_all_repositories() {
     let repo = TestRepo::new();

@@ -13,7 +13,7 @@ use crate::cli::error::CliError;
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
 use crate::cli::ops::agent_config::{new_agent_config, parse_variables, workspace_kind};
 use crate::cli::ops::agent_image::{ImageChoice, find_or_build_image};
-use crate::cli::ops::bring_files::{Place, bring_files};
+use crate::cli::ops::bring_files::{Place, bring_files, pasted_file_reader};
 use crate::cli::ops::choose_image::{Proposal, choose_image};
 use crate::cli::ops::claude_on_host::answer_on_host;
 use crate::cli::ops::conversation::{Conversation, find_conversation};
@@ -200,6 +200,7 @@ fn run_agent(
         network.read_requests(&repo.host, &snapshot.commit)?;
         network.add_routes(user.routes);
     }
+    let snapshot_commit = snapshot.commit.clone();
     let mut home_copies = user.copies;
     if verb == "claude" {
         let AgentPaths { workspace, workdir, .. } = AgentPaths::new(&repo.host, &snapshot);
@@ -253,6 +254,7 @@ fn run_agent(
             forwards: config.network.forwards.clone(),
             policy,
             home_copies,
+            pasted_files: Some(pasted_file_reader(repo.host.root.clone(), snapshot_commit.clone())),
             claude_json: user.claude_json,
             user_config: user.summary,
             layer: None,

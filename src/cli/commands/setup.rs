@@ -96,6 +96,7 @@ async fn build_layer(
         forwards: Vec::new(),
         policy: collect_policy(settings, &repo.host, &snapshot.commit, snapshot.module_paths(), output)?,
         home_copies: Vec::new(),
+        pasted_files: None,
         claude_json: Default::default(),
         user_config: Default::default(),
         layer: None,

@@ -5,17 +5,22 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::repo::Repo;
 use crate::claude_config::{HomeCopy, filter_settings, is_private};
 use crate::cli::claude_args::{ClaudeArgs, FileOption, Value};
 use crate::cli::error::CliError;
 use crate::cli::output::{Output, format_count};
+use crate::core::clock::seconds_since_epoch;
 use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
+use crate::git::HostRepo;
+use crate::sandbox::{COPIES_DIRECTORY, PastedFileReader, SandboxStore};
 
 /// The directory in the home for the copies.
-const DIRECTORY: &str = "from-host";
+const DIRECTORY: &str = COPIES_DIRECTORY;
 const HOME: &str = "/home/agent";
 /// Maximum size of all copies in bytes, and their maximum number.
 const MAX_TOTAL: u64 = 64 << 20;
@@ -35,6 +40,22 @@ pub(crate) struct Place<'a> {
     pub run: &'a str,
 }
 
+/// Returns a reader of files whose paths are pasted into a session. A paste is replaced only if it consists of absolute paths
+/// of images and documents, as terminals write dropped files, so that a text that mentions a path copies nothing.
+pub(crate) fn pasted_file_reader(root: PathBuf, commit: String) -> PastedFileReader {
+    let count = AtomicU64::new(0);
+    Arc::new(move |text| {
+        let host = HostRepo::discover(&root).ok()?;
+        let store = SandboxStore::new(&host.common_dir);
+        let repo = Repo { host, store };
+        let run = format!("pasted-{}-{}-", seconds_since_epoch(), count.fetch_add(1, Ordering::Relaxed));
+        let place = Place { repo: &repo, commit: &commit, workspace: "", run: &run };
+        let mut copies = Copies::new(place);
+        let replaced = copies.bring_pasted_files(text)?;
+        Some((copies.files.into_values().collect(), replaced))
+    })
+}
+
 /// Replaces paths of this machine in the arguments, and returns the files to bring along.
 ///
 /// # Errors
@@ -45,15 +66,7 @@ pub(crate) fn bring_files(
     place: Place<'_>,
     output: Output,
 ) -> Result<Vec<HomeCopy>, CliError> {
-    let mut copies = Copies {
-        place,
-        files: BTreeMap::new(),
-        bytes: 0,
-        count: 0,
-        omitted: 0,
-        is_settings: false,
-        left_out: Vec::new(),
-    };
+    let mut copies = Copies::new(place);
     for (kind, value) in &parsed.files {
         let text = value.value_text(args).to_owned();
         if matches!(kind, FileOption::JsonOrFile | FileOption::Settings) && text.trim_start().starts_with('{')
@@ -105,7 +118,40 @@ struct Copies<'a> {
     left_out: Vec<String>,
 }
 
-impl Copies<'_> {
+impl<'a> Copies<'a> {
+    fn new(place: Place<'a>) -> Self {
+        Self { place, files: BTreeMap::new(), bytes: 0, count: 0, omitted: 0, is_settings: false, left_out: Vec::new() }
+    }
+
+    /// Replaces the paths of a pasted text that consists of nothing else; returns `None` for any other text.
+    fn bring_pasted_files(&mut self, pasted: &str) -> Option<String> {
+        let mut text = String::new();
+        for word in split_words(pasted) {
+            if word.trim().is_empty() {
+                text += word;
+                continue;
+            }
+            let NamedPath { before, path: name, after } = NamedPath::parse_word(word);
+            let path = expand_home(&name);
+            let found = path.canonicalize().ok().filter(|found| path.is_absolute() && found.is_file())?;
+            if !is_dropped_kind(&found)
+                || self.find_inside(&found).ok()?.is_some()
+                || self.leads_out(&path, &found).ok()?
+            {
+                return None;
+            }
+            self.count += 1;
+            let file_name = found.file_name()?.to_str()?;
+            let target = format!("{DIRECTORY}/{}{}/{file_name}", self.place.run, self.count);
+            self.copy_entry(&found, &target, &name).ok()?;
+            // A name with a blank is quoted as the terminal has done.
+            let shown = if before.contains(['\'', '"']) { target } else { target.replace(' ', "\\ ") };
+            let before = before.strip_suffix("file://").unwrap_or(before);
+            text += &format!("{before}{HOME}/{shown}{after}");
+        }
+        (!self.files.is_empty()).then_some(text)
+    }
+
     /// Adds a file or a directory, and returns its path in the sandbox; `None` if it has the same there.
     fn add_path(&mut self, path: &Path, text: &str, output: Output) -> Result<Option<String>, CliError> {
         let Ok(found) = path.canonicalize() else {
@@ -230,8 +276,7 @@ impl Copies<'_> {
                 text += word;
                 continue;
             };
-            let ending = found.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
-            if PROMPT_ENDINGS.contains(&ending.as_str()) && !self.leads_out(&path, &found)? {
+            if is_dropped_kind(&found) && !self.leads_out(&path, &found)? {
                 let copied = self.add_path(&path, &name, output)?.unwrap_or_default();
                 text += &format!("{before}{copied}{after}");
             } else {
@@ -244,6 +289,12 @@ impl Copies<'_> {
         }
         Ok(text)
     }
+}
+
+/// Returns whether a file is an image or a document, by its name.
+fn is_dropped_kind(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_lowercase();
+    PROMPT_ENDINGS.contains(&ending.as_str())
 }
 
 /// A word of a prompt that may be a path, as terminals write it when a file is dragged into them.

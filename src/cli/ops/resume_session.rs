@@ -6,6 +6,7 @@ use crate::cli::args::AgentOptions;
 use crate::cli::error::CliError;
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
 use crate::cli::ops::agent_config::{new_agent_config, parse_variables, with_overrides};
+use crate::cli::ops::bring_files::pasted_file_reader;
 use crate::cli::ops::decided::update_decided;
 use crate::cli::ops::draft;
 use crate::cli::ops::draft::DRAFT_FILE;
@@ -203,6 +204,7 @@ fn run_agent(
             forwards: if round.command.is_some() { Vec::new() } else { config.network.forwards.clone() },
             policy,
             home_copies,
+            pasted_files: Some(pasted_file_reader(host.root.clone(), record.base.clone())),
             claude_json: Default::default(),
             user_config: Default::default(),
             layer: None,

@@ -124,6 +124,7 @@ pub(crate) async fn find_or_build_layer(
         ports: Vec::new(),
         forwards: Vec::new(),
         home_copies: Vec::new(),
+        pasted_files: None,
         claude_json: Default::default(),
         user_config: Default::default(),
         layer: None,
