@@ -93,6 +93,8 @@ pub(crate) async fn attach_agent(
 pub(super) async fn end_on_signal(engine: &dyn Engine, agent: &str, signals: &mut Signals) {
     let request = signals.next(0).await;
     let _ = tokio::time::timeout(ENGINE_TIMEOUT, engine.signal_container(agent, request.last)).await;
+    // A stopped agent does not handle the signal before it continues.
+    let _ = tokio::time::timeout(ENGINE_TIMEOUT, engine.signal_container(agent, "SIGCONT")).await;
     tokio::select! {
         () = tokio::time::sleep(GRACE) => {}
         _ = signals.next(1) => {}

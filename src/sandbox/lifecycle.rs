@@ -179,6 +179,7 @@ pub async fn resume_agent(
         Ok(prepared) => prepared,
         Err(error) => return Err(clean_up_failed_resume(engine, &sandbox, error).await),
     };
+    sandbox.remove_report()?;
     sandbox.record.state = SandboxState::Running;
     // New changes are undecided.
     sandbox.record.decided_at = None;

@@ -42,7 +42,7 @@ pub(crate) use pasted_files::COPIES_DIRECTORY;
 pub use repository_index::RepositoryIndex;
 pub(crate) use request::{NetworkRequest, PastedFileReader, RunRequest, RunResult};
 pub(crate) use resources::SANDBOX_LABEL;
-pub(crate) use run_report::NetworkUsage;
+pub(crate) use run_report::{NetworkUsage, RunReport};
 pub(crate) use start::NETWORK_LISTS;
 pub(crate) use store::NETWORK_LOG;
 pub(crate) use store::{AgentConfig, AppliedPath, AppliedState, NetworkConfig};

@@ -39,11 +39,19 @@ impl RepositoryIndex {
         write_atomic(&self.dir, id, path)
     }
 
-    /// Lists the git directories of the repositories that still exist, and removes the others from the index.
+    /// Lists the git directories of the repositories that exist.
     ///
     /// # Errors
     /// The index cannot be read.
     pub fn list_repositories(&self) -> io::Result<Vec<PathBuf>> {
+        let mut found: Vec<_> =
+            self.read_entries()?.into_iter().map(|(_, path)| path).filter(|path| path.exists()).collect();
+        found.sort();
+        Ok(found)
+    }
+
+    /// Returns the files of the index with the paths in them.
+    fn read_entries(&self) -> io::Result<Vec<(PathBuf, PathBuf)>> {
         let entries = match std::fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other?,
@@ -55,18 +63,28 @@ impl RepositoryIndex {
             if file.file_name().is_some_and(|name| name.as_bytes().starts_with(b".")) {
                 continue;
             }
-            let path = PathBuf::from(OsStr::from_bytes(&std::fs::read(&file)?));
-            match path.try_exists() {
-                Ok(true) => found.push(path),
-                Ok(false) => {
-                    let _ = std::fs::remove_file(&file);
-                }
-                // It may be on a disk that is not mounted.
-                Err(_) => {}
+            match std::fs::read(&file) {
+                Ok(path) => found.push((file, PathBuf::from(OsStr::from_bytes(&path)))),
+                // Another process has just removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
-        found.sort();
         Ok(found)
+    }
+
+    /// Removes the repositories that do not exist from the index. (They may only be on a disk that is not mounted; the next
+    /// sandbox adds them again.)
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn forget_missing(&self) -> io::Result<()> {
+        for (file, path) in self.read_entries()? {
+            if matches!(path.try_exists(), Ok(false)) {
+                let _ = std::fs::remove_file(file);
+            }
+        }
+        Ok(())
     }
 
     /// Returns the stores of sandboxes of all repositories.
@@ -97,6 +115,7 @@ mod tests {
         assert_eq!(index.list_repositories().expect("listed"), both);
         std::fs::remove_dir(&first).expect("removed");
         assert_eq!(index.list_repositories().expect("listed"), [second]);
-        assert!(!index.dir.join("1").exists());
+        index.forget_missing().expect("removed");
+        assert!(!index.dir.join("1").exists() && index.dir.join("2").exists());
     }
 }

@@ -21,7 +21,7 @@ use crate::core::progress::ProgressStep;
 use crate::engine::{AttachedStreams, Engine};
 use crate::guest_client::GuestClient;
 use crate::protocol::Root;
-use crate::session::{ControlSocket, ModelActivity, PasteHandler, SessionAgent, SessionOwner};
+use crate::session::{ControlSocket, ModelActivity, PasteHandler, SessionAgent, SessionError, SessionOwner};
 use crate::terminal::Signals;
 
 /// Maximum number of entries of a volume that are counted to measure it.
@@ -76,6 +76,8 @@ pub(crate) async fn run_agent(
         },
         limits_hit: Mutex::default(),
     };
+    // Those that stop the agent wait until its changes are collected.
+    let _socket = if session.is_none() { ControlSocket::open(&sandbox.file_path("")) } else { None };
     let result = match session {
         Some(session) => {
             let model = || {
@@ -100,19 +102,15 @@ pub(crate) async fn run_agent(
                 progress: Arc::clone(progress),
                 paste: paste.as_ref().map(|paste| paste as &dyn PasteHandler),
             };
-            let counted = signals.clone();
             let ending = end_on_signal(engine, &agent, signals);
-            let end = attach_session(session, engine, session_agent, attached, (ending, monitor.run(), &counted)).await;
+            let end = attach_session(session, engine, session_agent, attached, (ending, monitor.run())).await;
             if paste.is_some_and(|paste| paste.is_used.load(Ordering::SeqCst)) {
                 // What was brought is not the agent's work.
                 sandbox.record.brought.entry(COPIES_DIRECTORY.into()).or_insert(None);
             }
             end
         }
-        None => {
-            let _socket = ControlSocket::open(&sandbox.file_path(""));
-            attach_agent(engine, &agent, attached, signals, monitor.run()).await
-        }
+        None => attach_agent(engine, &agent, attached, signals, monitor.run()).await,
     };
     if !matches!(result, Ok(AttachResult { exit: 0, .. })) {
         monitor.check_memory().await;
@@ -186,10 +184,13 @@ async fn attach_session(
     engine: &dyn Engine,
     agent: SessionAgent<'_>,
     attached: AttachedStreams,
-    (ending, watch, signals): (impl Future<Output = ()>, impl Future<Output = ()>, &Signals),
+    stops: (impl Future<Output = ()>, impl Future<Output = ()>),
 ) -> Result<AttachResult, SandboxError> {
     let container = agent.container.to_owned();
-    let end = session.serve_agent(engine, agent, attached, ending, (signals, watch)).await?;
+    let end = session.serve_agent(engine, agent, attached, stops).await.map_err(|error| match error {
+        SessionError::Engine(error) => SandboxError::Engine(error),
+        SessionError::Io(error) => SandboxError::Io(error),
+    })?;
     Ok(AttachResult { exit: engine.wait_for_container(&container).await?, dropped: end.dropped })
 }
 

@@ -13,6 +13,15 @@ pub struct RunReport {
     pub exit: i64,
     /// Whether it was the first agent of the sandbox.
     pub is_first: bool,
+    /// The ID of the changeset that it left.
+    #[serde(default)]
+    pub changeset: String,
+    /// Whether the sandbox is kept even if it contains nothing.
+    #[serde(default)]
+    pub keep: bool,
+    /// The review that the user asked for when the run was started.
+    #[serde(default)]
+    pub review: Option<String>,
     /// The limits that the agent reached, as text.
     pub limits_hit: Vec<String>,
     /// Control sequences that were withheld from the terminal, by kind.

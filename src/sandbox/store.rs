@@ -351,11 +351,18 @@ impl Sandbox {
     pub fn acquire_lock(&mut self) -> Result<(), SandboxError> {
         if self.lock.is_none() {
             let file = File::create(self.dir.join("lock"))?;
-            match file.try_lock() {
-                Ok(()) => self.lock = Some(OwnedLock(file)),
-                Err(TryLockError::WouldBlock) => return Err(SandboxError::Busy(self.record.name.clone())),
-                Err(TryLockError::Error(e)) => return Err(e.into()),
+            for _ in 0..LOCK_ATTEMPTS {
+                match file.try_lock() {
+                    Ok(()) => {
+                        self.lock = Some(OwnedLock(file));
+                        return Ok(());
+                    }
+                    // A process that only looks, see `is_busy`, holds the lock for a moment.
+                    Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+                    Err(TryLockError::Error(e)) => return Err(e.into()),
+                }
             }
+            return Err(SandboxError::Busy(self.record.name.clone()));
         }
         Ok(())
     }
@@ -396,22 +403,17 @@ impl Sandbox {
         fs::rename(log, kept.join(format!("{}.jsonl", self.record.name)))
     }
 
-    /// Waits until no process owns the sandbox.
-    ///
-    /// # Errors
-    /// The lock cannot be opened.
-    pub fn wait_until_free(&self) -> io::Result<()> {
-        match File::open(self.dir.join("lock")) {
-            Ok(lock) => lock.lock_shared(),
-            // The sandbox was removed.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Writes the report of the last run.
     pub(crate) fn save_report(&self, report: &RunReport) -> io::Result<()> {
         self.write_json(LAST_RUN, report)
+    }
+
+    /// Removes the report of an earlier run.
+    pub(super) fn remove_report(&self) -> io::Result<()> {
+        match fs::remove_file(self.dir.join(LAST_RUN)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 
     /// Reads the report of the last run, if it was run in a session.
@@ -638,6 +640,9 @@ impl Sandbox {
 
 /// The name of the report of the last run.
 const LAST_RUN: &str = "last-run.json";
+/// Number of attempts to take the lock of a sandbox, and the pause between them.
+const LOCK_ATTEMPTS: usize = 3;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// The prefix of directories for live views.
 const LIVE_PREFIX: &str = "live-";
 /// Maximum age of such a directory without a lock whose process may still be running.

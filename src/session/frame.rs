@@ -41,8 +41,15 @@ pub(crate) enum Purpose {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]
 pub(crate) enum TerminalMessage {
-    /// The first message of a connection, with the size of the terminal that attaches.
-    Hello { version: u32, purpose: Purpose, columns: u16, rows: u16 },
+    /// The first message of a connection, with the size and the detach keys of a terminal that attaches.
+    Hello {
+        version: u32,
+        purpose: Purpose,
+        #[serde(default)]
+        detach_keys: String,
+        columns: u16,
+        rows: u16,
+    },
     /// The size of the terminal.
     Resize { columns: u16, rows: u16 },
     /// The terminal's process has received this many signals, of which this is the last.
@@ -57,7 +64,8 @@ pub(crate) enum TerminalMessage {
 #[serde(rename_all = "kebab-case", tag = "is")]
 pub(crate) enum OwnerMessage {
     /// The terminal belongs to the agent from now on.
-    Attached { name: String, may_erase_scrollback: bool },
+    /// `is_first` if the session was started from it.
+    Attached { name: String, is_first: bool },
     /// The connection is refused, with the reason.
     Refused { reason: String },
     /// The agent was suspended by Ctrl-Z.
@@ -160,6 +168,7 @@ mod tests {
             Frame::Control(TerminalMessage::Hello {
                 version: VERSION,
                 purpose: Purpose::Attach,
+                detach_keys: "none".into(),
                 columns: 80,
                 rows: 24,
             }),

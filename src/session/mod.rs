@@ -5,13 +5,14 @@ mod frame;
 mod notify;
 mod owner;
 mod screen;
+mod screen_thread;
 mod socket;
 mod terminal_side;
 
 pub(crate) use frame::{Activity, Purpose};
 pub(crate) use notify::Notifier;
 pub use owner::SessionOwner;
-pub(crate) use owner::{ControlSocket, ModelActivity, PasteHandler, SessionAgent, SessionOptions};
+pub(crate) use owner::{ControlSocket, ModelActivity, PasteHandler, SessionAgent, SessionError, SessionOptions};
 pub(crate) use terminal_side::{
     Connection, SessionView, TerminalEnd, ask_activity, connect_to_owner, request_stop, show_session,
 };

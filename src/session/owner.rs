@@ -3,9 +3,10 @@
 //!
 //! A terminal that does not read is left out until it reads again, so it does not stop the agent.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,18 +24,26 @@ use super::frame::{
     Activity, Frame, OwnerMessage, Purpose, TerminalMessage, VERSION, encode_frame, read_frame, write_frame,
 };
 use super::notify::{Notifier, Occasion};
-use super::screen::Screen;
+use super::screen_thread::{RedrawRequest, ScreenRequest, ScreenResponse, ScreenThread};
 use super::socket;
 use crate::core::progress::{ProgressCounter, ProgressStep};
 use crate::engine::{AttachedStreams, Engine, EngineError, OutputChunk};
-use crate::terminal::{self, CtrlCDetector, DetachDetector, DetachKeys, OutputFilter, Signals, has_ctrl_z};
+use crate::terminal::{
+    self, CtrlCDetector, DetachDetector, DetachKeys, ModeTracker, OutputFilter, Signals, has_ctrl_z,
+};
 
 /// Bytes that wait for a terminal. Beyond them, the agent's output waits as well.
 const QUEUE_LIMIT: usize = 256 << 10;
 /// Time after which a terminal that reads nothing no longer holds up the agent.
 const STALL_TIME: Duration = Duration::from_secs(2);
-/// Bytes of input that wait for the agent. Beyond them, the terminal's input waits as well.
-const INPUT_LIMIT: usize = 1 << 20;
+/// Bytes of input that wait for the agent. More input is dropped, with a message.
+const INPUT_LIMIT: usize = 16 << 20;
+/// Maximum size of a frame of output in bytes.
+const MAX_PIECE: usize = 64 << 10;
+/// Minimum time between messages about an agent that stopped by itself.
+const NOTE_INTERVAL: Duration = Duration::from_secs(5);
+/// Maximum time to draw the rest of the output after the agent has ended.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time within which a new connection must say its purpose.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time that the last messages to a terminal may take.
@@ -100,6 +109,15 @@ pub(crate) trait PasteHandler: Sync {
     async fn bring_pasted(&self, text: String) -> Option<String>;
 }
 
+/// A failure of a session.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
 /// The end of an agent's output.
 #[derive(Debug, Default)]
 pub(crate) struct OutputEnd {
@@ -120,6 +138,10 @@ pub struct SessionOwner {
     /// The task that serves the terminal after the agent has ended.
     collecting: Option<CollectingTask>,
     activity: Arc<Mutex<Activity>>,
+    /// Terminals that are released once they know where their cursor has to go.
+    leaving: Vec<(Client, OwnerMessage)>,
+    /// Whether the agent was ended by `airlock stop`.
+    was_stopped: bool,
 }
 
 /// The state that is shared with the tasks of connections.
@@ -128,12 +150,13 @@ struct Shared {
     input: mpsc::UnboundedSender<Vec<u8>>,
     /// The room for input.
     input_room: Semaphore,
+    /// Whether the user has typed since the last look at the activity.
+    has_typed: AtomicBool,
     end_requested: Notify,
     /// The time of the last Ctrl-Z.
     suspend_typed: Mutex<Option<Instant>>,
     /// Whether the agent is stopped. Keys wait until it is continued, because a stopped program loses another Ctrl-Z.
     is_stopped: watch::Sender<bool>,
-    detach_keys: DetachKeys,
     /// The signals of this process, until the agent starts.
     early_signals: Mutex<Option<Signals>>,
 }
@@ -152,13 +175,33 @@ impl Shared {
 
 /// An event of a connection.
 enum Event {
-    Resize { id: u64, columns: u16, rows: u16 },
-    Signal { name: String, count: u32 },
-    Continued { by_itself: bool },
-    Paste { text: String, reply: oneshot::Sender<Option<String>> },
+    Resize {
+        id: u64,
+        columns: u16,
+        rows: u16,
+    },
+    Signal {
+        id: u64,
+        name: String,
+    },
+    Continued {
+        id: u64,
+        by_itself: bool,
+    },
+    Paste {
+        text: String,
+        reply: oneshot::Sender<Option<String>>,
+    },
+    /// Input was dropped, because the agent does not read.
+    InputDropped(u64),
     Detach(u64),
     Gone(u64),
-    Attach { stream: UnixStream, columns: u16, rows: u16 },
+    Attach {
+        stream: UnixStream,
+        keys: DetachKeys,
+        columns: u16,
+        rows: u16,
+    },
     Stop(UnixStream),
     Query(UnixStream),
 }
@@ -175,10 +218,16 @@ struct Client {
     id: u64,
     /// Whether the session was started from it.
     is_first: bool,
+    /// Whether it has got nothing yet.
+    is_new: bool,
     frames: mpsc::UnboundedSender<Vec<u8>>,
     queue: Arc<Queue>,
-    /// Whether it missed output because it did not read.
+    /// The modes that its output has set.
+    modes: ModeTracker,
+    /// Whether it gets no output: because it did not read, or until its first redraw.
     is_behind: bool,
+    /// Whether a redraw is on its way.
+    is_redraw_requested: bool,
     /// The time at which it is left out, while its queue is full.
     stalls_at: Option<Instant>,
     writer: JoinHandle<()>,
@@ -188,6 +237,24 @@ struct Client {
 impl Client {
     fn send_message(&self, message: OwnerMessage) {
         self.send_frame(&Frame::Control(message));
+    }
+
+    /// Sends output, in frames of a limited size.
+    fn send_output(&mut self, bytes: &[u8]) {
+        self.modes.parse_output(bytes);
+        for piece in bytes.chunks(MAX_PIECE) {
+            self.send_frame(&Frame::Bytes(piece.to_vec()));
+        }
+    }
+
+    /// Returns a request for the screen, if the terminal needs one and reads again.
+    fn take_redraw_request(&mut self) -> Option<RedrawRequest> {
+        if !self.is_behind || self.is_redraw_requested || self.queued_bytes() > 0 {
+            return None;
+        }
+        self.is_redraw_requested = true;
+        let is_new = self.is_new;
+        Some(RedrawRequest { id: self.id, modes: (!is_new).then(|| Box::new(std::mem::take(&mut self.modes))) })
     }
 
     fn send_frame(&self, frame: &Frame<OwnerMessage>) {
@@ -215,17 +282,20 @@ impl SessionOwner {
     /// # Errors
     /// It is gone.
     pub(crate) fn connect(socket: &Path, options: SessionOptions) -> io::Result<Self> {
-        let first = std::os::unix::net::UnixStream::connect(socket)?;
+        let connected = std::os::unix::net::UnixStream::connect(socket);
+        // Nothing else connects there, even if the terminal's process was killed.
+        socket::remove_with_directory(socket);
+        let first = connected?;
         let (event_sender, events) = mpsc::unbounded_channel();
         let (input_sender, input) = mpsc::unbounded_channel();
         let shared = Shared {
             events: event_sender,
             input: input_sender,
             input_room: Semaphore::new(INPUT_LIMIT),
+            has_typed: AtomicBool::new(false),
             end_requested: Notify::new(),
             suspend_typed: Mutex::default(),
             is_stopped: watch::channel(false).0,
-            detach_keys: options.detach_keys.clone(),
             early_signals: Mutex::default(),
         };
         let activity = Activity { is_waiting: false, is_attached: true, quiet_secs: 0 };
@@ -239,6 +309,8 @@ impl SessionOwner {
             next_id: 0,
             collecting: None,
             activity: Arc::new(Mutex::new(activity)),
+            leaving: Vec::new(),
+            was_stopped: false,
         })
     }
 
@@ -254,8 +326,14 @@ impl SessionOwner {
         }
         first.set_nonblocking(true)?;
         let stream = socket::check_peer(UnixStream::from_std(first)?)?;
-        self.client = Some(self.new_client(stream, true));
+        let keys = self.options.detach_keys.clone();
+        self.client = Some(self.new_client(stream, keys, true));
         Ok(())
+    }
+
+    /// Returns whether the agent was ended by `airlock stop`.
+    pub(crate) fn was_stopped(&self) -> bool {
+        self.was_stopped
     }
 
     /// Returns whether the agent has the terminal, so that this process must not write to it.
@@ -263,20 +341,23 @@ impl SessionOwner {
         self.input.is_none()
     }
 
-    fn new_client(&mut self, stream: UnixStream, is_first: bool) -> Client {
+    fn new_client(&mut self, stream: UnixStream, keys: DetachKeys, is_first: bool) -> Client {
         let id = self.next_id;
         self.next_id += 1;
         let (read, write) = stream.into_split();
         let (frames, queue_receiver) = mpsc::unbounded_channel();
         let queue = Arc::<Queue>::default();
         let writer = write_frames(write, queue_receiver, Arc::clone(&queue), (id, self.shared.events.clone()));
-        let reader = read_messages(read, id, Arc::clone(&self.shared));
+        let reader = read_messages(read, (id, keys), Arc::clone(&self.shared));
         Client {
             id,
             is_first,
+            is_new: !is_first,
             frames,
             queue,
-            is_behind: false,
+            modes: ModeTracker::default(),
+            is_behind: !is_first,
+            is_redraw_requested: false,
             stalls_at: None,
             writer: tokio::spawn(writer),
             reader: tokio::spawn(reader),
@@ -295,59 +376,46 @@ impl SessionOwner {
         engine: &dyn Engine,
         agent: SessionAgent<'_>,
         attached: AttachedStreams,
-        ending: impl Future<Output = ()>,
-        (signals, watch): (&Signals, impl Future<Output = ()>),
-    ) -> Result<OutputEnd, EngineError> {
+        (ending, watch): (impl Future<Output = ()>, impl Future<Output = ()>),
+    ) -> Result<OutputEnd, SessionError> {
         let size = terminal::terminal_size().unwrap_or(DEFAULT_SIZE);
         if let Ok(mut early) = self.shared.early_signals.lock() {
             *early = None;
         }
         leave_terminal();
         let listener = socket::open_listener(agent.dir);
+        let ScreenThread { requests: screen, mut responses } = ScreenThread::start_thread(size.0, size.1)?;
+        let (continue_sender, continue_receiver) = mpsc::channel(1);
         let mut serving = Serving {
-            screen: Screen::new(size.0, size.1),
+            requests: Vec::new(),
             filter: if agent.may_erase_scrollback {
                 OutputFilter::default().with_scrollback_erase()
             } else {
                 OutputFilter::default()
             },
+            size,
             sizes: watch::channel(size).0,
-            continues: mpsc::channel(1).0,
+            continues: continue_sender,
             is_suspended: false,
             last_output: Instant::now(),
+            last_note: None,
             noted_answers: 0,
+            is_waiting: false,
+            can_detach: listener.is_ok(),
             stoppers: Vec::new(),
             name: agent.name.to_owned(),
-            may_erase_scrollback: agent.may_erase_scrollback,
         };
         if let Some(client) = &self.client {
-            client.send_message(serving.attached_message());
+            client.send_message(serving.attached_message(true));
             if let Err(error) = &listener {
-                let text = format!("no other terminal can attach to this session: {error}");
+                let text =
+                    format!("this session cannot be left, because no terminal could attach to it again: {error}");
                 client.send_message(OwnerMessage::Note { text });
             }
         }
         let listener = listener.ok();
-        let input = self.input.take();
-        let shared = Arc::clone(&self.shared);
-        let mut agent_input = attached.input;
-        let input_task = tokio::spawn(async move {
-            let Some(mut input) = input else { return };
-            let mut is_stopped = shared.is_stopped.subscribe();
-            while let Some(bytes) = input.recv().await {
-                let _ = is_stopped.wait_for(|is_stopped| !is_stopped).await;
-                let written = agent_input.write_all(&bytes).await;
-                shared.input_room.add_permits(bytes.len());
-                if written.is_err() || agent_input.flush().await.is_err() {
-                    break;
-                }
-            }
-            // The connection stays open for the output. On some engines, dropping the input would end the output as well.
-            std::future::pending::<()>().await;
-        });
+        let input_task = tokio::spawn(write_input(self.input.take(), attached.input, Arc::clone(&self.shared)));
         engine.start_container(agent.container).await?;
-        let (continue_sender, continue_receiver) = mpsc::channel(1);
-        serving.continues = continue_sender;
         let following_size = follow_size(engine, agent.container, serving.sizes.subscribe());
         let shared = Arc::clone(&self.shared);
         let continuing = continue_agent(engine, agent.container, continue_receiver, &shared.is_stopped);
@@ -357,18 +425,30 @@ impl SessionOwner {
         let mut pastes = FuturesUnordered::new();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Output that waits for the thread of the screen.
+        let mut pending: VecDeque<ScreenRequest> = VecDeque::new();
         let ended = loop {
-            let (can_read, stalls_at) = output_flow(self.client.as_mut());
+            let (can_show, stalls_at) = output_flow(self.client.as_mut());
+            if let Some(request) = self.client.as_mut().and_then(Client::take_redraw_request) {
+                pending.push_back(ScreenRequest::Redraw(request));
+            }
+            pending.extend(serving.take_requests());
             let queue = self.client.as_ref().map(|client| Arc::clone(&client.queue));
             tokio::select! {
-                chunk = output.next(), if can_read => match chunk {
+                permit = screen.reserve(), if !pending.is_empty() => match (permit, pending.pop_front()) {
+                    (Ok(permit), Some(request)) => permit.send(request),
+                    // The thread never ends before its requests.
+                    _ => break Ok(()),
+                },
+                response = responses.recv(), if can_show => if let Some(response) = response {
+                    self.handle_response(response);
+                },
+                chunk = output.next(), if pending.is_empty() => match chunk {
                     None => break Ok(()),
                     Some(Err(error)) => break Err(error),
                     Some(Ok(OutputChunk::Stdout(bytes) | OutputChunk::Stderr(bytes))) => {
-                        let shown = serving.process_output(&bytes);
-                        if let Some(client) = self.client.as_ref().filter(|client| !client.is_behind) {
-                            client.send_frame(&Frame::Bytes(shown));
-                        }
+                        serving.last_output = Instant::now();
+                        pending.push_back(ScreenRequest::Output(serving.filter.filter_bytes(&bytes)));
                         if serving.filter.take_stopped() {
                             self.shared.is_stopped.send_replace(true);
                             self.handle_stop(&mut serving);
@@ -388,15 +468,11 @@ impl SessionOwner {
                         (event, _) => event,
                     };
                     self.update_activity(&mut serving, agent.model);
-                    self.handle_event(event, &mut serving, signals);
+                    self.handle_event(event, &mut serving);
                 },
                 () = async { match &queue { Some(queue) => queue.written.notified().await, None => std::future::pending().await } } => {
                     if let Some(client) = &mut self.client {
                         client.stalls_at = None;
-                        if client.is_behind && client.queued_bytes() == 0 {
-                            client.is_behind = false;
-                            client.send_frame(&Frame::Bytes(serving.screen.redraw_sequence()));
-                        }
                     }
                 },
                 () = tokio::time::sleep_until(stalls_at.unwrap_or_else(Instant::now)), if stalls_at.is_some() => {
@@ -418,14 +494,85 @@ impl SessionOwner {
             }
         };
         input_task.abort();
+        let dropped = serving.filter.dropped_sequences().clone();
+        self.show_rest(pending, screen, &mut responses).await;
         self.notify_user(&serving.name, Occasion::Ended);
         if let Some(client) = &self.client {
-            client.send_frame(&Frame::Bytes(serving.screen.leave_sequence()));
+            if !serving.stoppers.is_empty() {
+                client.send_message(OwnerMessage::Note { text: "the agent was ended by airlock stop".into() });
+            }
             client.send_message(OwnerMessage::AgentEnded);
         }
-        let dropped = serving.filter.dropped_sequences().clone();
-        self.start_collecting(listener, agent.progress, (signals.clone(), serving.stoppers, agent.dir));
-        ended.map(|()| OutputEnd { dropped })
+        self.was_stopped = !serving.stoppers.is_empty();
+        self.start_collecting(listener, agent.progress, (serving.stoppers, agent.dir));
+        ended?;
+        Ok(OutputEnd { dropped })
+    }
+
+    /// Shows the rest of the output after the agent has ended, for a limited time. A terminal that missed output gets the screen.
+    async fn show_rest(
+        &mut self,
+        mut pending: VecDeque<ScreenRequest>,
+        screen: mpsc::Sender<ScreenRequest>,
+        responses: &mut mpsc::Receiver<ScreenResponse>,
+    ) {
+        if let Some(client) = &mut self.client {
+            if client.is_behind && !client.is_redraw_requested {
+                let modes = (!client.is_new).then(|| Box::new(std::mem::take(&mut client.modes)));
+                pending.push_back(ScreenRequest::Redraw(RedrawRequest { id: client.id, modes }));
+            }
+            pending.push_back(ScreenRequest::Leave(client.id));
+        }
+        let send_requests = async move {
+            for request in pending {
+                if screen.send(request).await.is_err() {
+                    break;
+                }
+            }
+            // Keeps the sender until all responses are here.
+            screen
+        };
+        let last = self.client.as_ref().map(|client| client.id);
+        let receive = async {
+            while let Some(response) = responses.recv().await {
+                let is_last = matches!(&response, ScreenResponse::Leave { id, .. } if Some(*id) == last);
+                self.handle_response(response);
+                if is_last {
+                    break;
+                }
+            }
+        };
+        if last.is_some() {
+            let _ = tokio::time::timeout(DRAIN_TIMEOUT, async { tokio::join!(send_requests, receive) }).await;
+        }
+    }
+
+    /// Sends what the thread of the screen returned to the terminal that it is for.
+    fn handle_response(&mut self, response: ScreenResponse) {
+        match response {
+            ScreenResponse::Output(bytes) => {
+                if let Some(client) = self.client.as_mut().filter(|client| !client.is_behind) {
+                    client.send_output(&bytes);
+                }
+            }
+            ScreenResponse::Redraw { id, bytes } => {
+                if let Some(client) = self.client.as_mut().filter(|client| client.id == id) {
+                    client.send_output(&bytes);
+                    (client.is_behind, client.is_redraw_requested, client.is_new) = (false, false, false);
+                }
+            }
+            ScreenResponse::Leave { id, bytes } => {
+                if let Some(client) = self.client.as_mut().filter(|client| client.id == id && !client.is_new) {
+                    client.send_output(&bytes);
+                }
+                if let Some(at) = self.leaving.iter().position(|(client, _)| client.id == id) {
+                    let (mut client, message) = self.leaving.swap_remove(at);
+                    client.send_output(&bytes);
+                    client.send_message(message);
+                    tokio::spawn(client.close_after_flush());
+                }
+            }
+        }
     }
 
     /// Suspends the terminal if its user pressed Ctrl-Z. Otherwise the agent continues at once.
@@ -436,82 +583,115 @@ impl SessionOwner {
                 serving.is_suspended = true;
                 client.send_message(OwnerMessage::Suspend);
             }
-            client => {
-                if let Some(client) = client {
-                    client.send_message(OwnerMessage::Note { text: STOPPED_BY_ITSELF.into() });
-                }
+            _ => {
+                self.note_stop(serving);
                 serving.request_continue();
             }
         }
     }
 
-    fn handle_event(&mut self, event: Event, serving: &mut Serving, signals: &Signals) {
+    /// Says that the agent stopped by itself, but not for each of many reports, which an agent can forge.
+    fn note_stop(&self, serving: &mut Serving) {
+        let is_due = serving.last_note.is_none_or(|time| time.elapsed() >= NOTE_INTERVAL);
+        if let Some(client) = self.client.as_ref().filter(|client| is_due && !client.is_behind) {
+            serving.last_note = Some(Instant::now());
+            client.send_message(OwnerMessage::Note { text: "the agent stopped by itself; it continues".into() });
+        }
+    }
+
+    fn handle_event(&mut self, event: Event, serving: &mut Serving) {
         let current = self.client.as_ref().map(|client| client.id);
         match event {
             Event::Resize { id, columns, rows } if current == Some(id) => serving.set_size(columns, rows),
-            Event::Signal { name, count } if count > signals.stop_request().count => raise_signal(&name),
-            Event::Continued { by_itself } => {
-                if by_itself && let Some(client) = &self.client {
-                    client.send_message(OwnerMessage::Note { text: STOPPED_BY_ITSELF.into() });
+            Event::Signal { id, name } if current == Some(id) => raise_signal(&name),
+            Event::Continued { id, by_itself } if current == Some(id) => {
+                if by_itself {
+                    self.note_stop(serving);
                 }
                 serving.resume_if_suspended();
             }
+            Event::InputDropped(id) if current == Some(id) => {
+                if let Some(client) = &self.client {
+                    let text = "the agent does not read its input; some of it was dropped".into();
+                    client.send_message(OwnerMessage::Note { text });
+                }
+            }
             Event::Detach(id) if current == Some(id) => {
-                self.release_client(OwnerMessage::Detached { taken_over: false }, &serving.screen);
-                serving.resume_if_suspended();
+                if serving.can_detach {
+                    self.release_client(OwnerMessage::Detached { taken_over: false }, serving);
+                    serving.resume_if_suspended();
+                } else if let Some(client) = &self.client {
+                    let text = "this session cannot be left, because no terminal could attach to it again".into();
+                    client.send_message(OwnerMessage::Note { text });
+                }
             }
             Event::Gone(id) if current == Some(id) => {
                 let is_first = self.client.take().is_some_and(|client| client.is_first);
                 serving.resume_if_suspended();
-                if is_first && !self.options.survives_hangup {
+                if is_first && !(self.options.survives_hangup && serving.can_detach) {
                     raise_signal("SIGHUP");
                 }
             }
-            Event::Attach { stream, columns, rows } => {
-                self.release_client(OwnerMessage::Detached { taken_over: true }, &serving.screen);
-                let client = self.new_client(stream, false);
+            Event::Attach { stream, keys, columns, rows } => {
+                self.release_client(OwnerMessage::Detached { taken_over: true }, serving);
+                let client = self.new_client(stream, keys, false);
                 serving.set_size(columns, rows);
-                client.send_message(serving.attached_message());
-                client.send_frame(&Frame::Bytes(serving.screen.redraw_sequence()));
+                client.send_message(serving.attached_message(false));
                 self.client = Some(client);
                 serving.resume_if_suspended();
             }
             Event::Stop(stream) => {
-                // It is closed when this process ends, which the other end waits for.
+                // A second request does not shorten the grace period of the first.
+                if serving.stoppers.is_empty() {
+                    // An interactive shell ends at a hangup, but not at SIGTERM.
+                    raise_signal("SIGHUP");
+                }
+                // It is closed at the end of the session, which the other end waits for.
                 serving.stoppers.push(stream);
-                // An interactive shell ends at a hangup, but not at SIGTERM.
-                raise_signal("SIGHUP");
             }
             Event::Query(stream) => answer_query(stream, &self.activity),
             _ => {}
         }
     }
 
-    fn release_client(&mut self, message: OwnerMessage, screen: &Screen) {
-        if let Some(client) = self.client.take() {
-            client.send_frame(&Frame::Bytes(screen.leave_sequence()));
+    /// Releases the terminal, once the thread of the screen has said where its cursor has to go.
+    fn release_client(&mut self, message: OwnerMessage, serving: &mut Serving) {
+        let Some(client) = self.client.take() else { return };
+        if client.is_behind {
             client.send_message(message);
             tokio::spawn(client.close_after_flush());
+        } else {
+            serving.requests.push(ScreenRequest::Leave(client.id));
+            self.leaving.push((client, message));
         }
     }
 
-    /// Updates the activity, and notifies the user when the agent waits after it has worked.
+    /// Updates the activity, and notifies the user when the agent waits after it has worked. An agent that waits does so until
+    /// its user types or its model works, whatever it draws.
     fn update_activity(&self, serving: &mut Serving, model: Option<&(dyn Fn() -> ModelActivity + Sync)>) {
         let quiet = serving.last_output.elapsed();
         let model = model.map(|model| model());
-        let is_waiting = quiet >= QUIET_TIME && model.is_some_and(|model| !model.is_pending);
         let answered = model.map_or(0, |model| model.answered);
-        if is_waiting && answered > serving.noted_answers {
+        let is_idle = model.is_some_and(|model| !model.is_pending);
+        let has_typed = self.shared.has_typed.swap(false, Ordering::SeqCst);
+        let was_waiting = serving.is_waiting && !has_typed && answered == serving.noted_answers;
+        serving.is_waiting = is_idle && (was_waiting || quiet >= QUIET_TIME);
+        if serving.is_waiting && answered > serving.noted_answers {
             serving.noted_answers = answered;
             self.notify_user(&serving.name, Occasion::Waiting);
         }
         if let Ok(mut activity) = self.activity.lock() {
-            *activity = Activity { is_waiting, is_attached: self.client.is_some(), quiet_secs: quiet.as_secs() };
+            *activity = Activity {
+                is_waiting: serving.is_waiting,
+                is_attached: self.client.is_some(),
+                quiet_secs: quiet.as_secs(),
+            };
         }
     }
 
     fn notify_user(&self, name: &str, occasion: Occasion) {
         let bytes = self.options.notifier.notify_user(name, occasion);
+        // Between frames of output, no sequence is incomplete.
         if let Some(client) = self.client.as_ref().filter(|client| !bytes.is_empty() && !client.is_behind) {
             client.send_frame(&Frame::Bytes(bytes));
         }
@@ -522,20 +702,26 @@ impl SessionOwner {
         &mut self,
         listener: Option<UnixListener>,
         progress: Arc<ProgressCounter>,
-        (signals, stoppers, dir): (Signals, Vec<UnixStream>, &Path),
+        (stoppers, dir): (Vec<UnixStream>, &Path),
     ) {
-        let (finish, finished) = oneshot::channel();
+        let (steps, next_step) = mpsc::channel(1);
         let (_, closed) = mpsc::unbounded_channel();
         let events = std::mem::replace(&mut self.events, closed);
         let client = self.client.take();
         let (shared, activity, dir) = (Arc::clone(&self.shared), Arc::clone(&self.activity), dir.to_owned());
-        let task = tokio::spawn(async move {
-            let collecting = Collecting { client, events, listener, progress, signals, shared, activity };
-            collecting.serve_until(finished).await;
-            socket::remove(&dir);
-            drop(stoppers);
-        });
-        self.collecting = Some(CollectingTask { finish, task });
+        let collecting = Collecting { client, events, listener, progress, shared, activity, stoppers, dir };
+        self.collecting = Some(CollectingTask { steps, task: tokio::spawn(collecting.serve_until_close(next_step)) });
+    }
+
+    /// Accepts no connection from now on. The owner does this before it releases the sandbox, because the socket then belongs
+    /// to the next owner.
+    pub(crate) async fn stop_listening(&self) {
+        if let Some(collecting) = &self.collecting {
+            let (done, is_done) = oneshot::channel();
+            if collecting.steps.send(ClosingStep::StopListening(done)).await.is_ok() {
+                let _ = is_done.await;
+            }
+        }
     }
 
     /// Closes the session. The terminal learns that everything is done and the sandbox is free.
@@ -549,8 +735,8 @@ impl SessionOwner {
     }
 
     async fn close_with(&mut self, message: OwnerMessage) {
-        if let Some(CollectingTask { finish, task }) = self.collecting.take() {
-            let _ = finish.send(message);
+        if let Some(CollectingTask { steps, task }) = self.collecting.take() {
+            let _ = steps.send(ClosingStep::Close(message)).await;
             let _ = task.await;
         } else if let Some(client) = self.client.take() {
             client.send_message(message);
@@ -559,40 +745,44 @@ impl SessionOwner {
     }
 }
 
-const STOPPED_BY_ITSELF: &str = "the agent stopped by itself; it continues";
-
 /// The state of a running agent.
 struct Serving {
-    screen: Screen,
+    /// Requests to the thread of the screen that are not sent yet.
+    requests: Vec<ScreenRequest>,
     filter: OutputFilter,
+    size: (u16, u16),
     sizes: watch::Sender<(u16, u16)>,
     continues: mpsc::Sender<()>,
     /// Whether the agent is stopped because its user pressed Ctrl-Z.
     is_suspended: bool,
     last_output: Instant,
+    /// The time of the last message about an agent that stopped by itself.
+    last_note: Option<Instant>,
     /// The number of answers of the model at the last notification.
     noted_answers: u64,
-    /// Connections that wait for the end of this process.
+    is_waiting: bool,
+    /// Whether another terminal could attach.
+    can_detach: bool,
+    /// Connections that wait for the end of the session.
     stoppers: Vec<UnixStream>,
     name: String,
-    may_erase_scrollback: bool,
 }
 
 impl Serving {
-    fn attached_message(&self) -> OwnerMessage {
-        OwnerMessage::Attached { name: self.name.clone(), may_erase_scrollback: self.may_erase_scrollback }
+    fn attached_message(&self, is_first: bool) -> OwnerMessage {
+        OwnerMessage::Attached { name: self.name.clone(), is_first }
     }
 
-    fn process_output(&mut self, bytes: &[u8]) -> Vec<u8> {
-        self.last_output = Instant::now();
-        let shown = self.filter.filter_bytes(bytes);
-        self.screen.process_output(&shown);
-        shown
+    fn take_requests(&mut self) -> Vec<ScreenRequest> {
+        std::mem::take(&mut self.requests)
     }
 
     fn set_size(&mut self, columns: u16, rows: u16) {
-        if columns > 0 && rows > 0 && self.screen.size() != (columns, rows) {
-            self.screen.set_size(columns, rows);
+        if columns > 0 && rows > 0 && self.size != (columns, rows) {
+            self.size = (columns, rows);
+            // Of many changes, only the last one counts.
+            self.requests.retain(|request| !matches!(request, ScreenRequest::Resize { .. }));
+            self.requests.push(ScreenRequest::Resize { columns, rows });
             self.sizes.send_replace((columns, rows));
         }
     }
@@ -607,6 +797,26 @@ impl Serving {
             self.request_continue();
         }
     }
+}
+
+/// Writes input to the agent, except while it is stopped.
+async fn write_input(
+    input: Option<mpsc::UnboundedReceiver<Vec<u8>>>,
+    mut agent: std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
+    shared: Arc<Shared>,
+) {
+    let Some(mut input) = input else { return };
+    let mut is_stopped = shared.is_stopped.subscribe();
+    while let Some(bytes) = input.recv().await {
+        let _ = is_stopped.wait_for(|is_stopped| !is_stopped).await;
+        let written = agent.write_all(&bytes).await;
+        shared.input_room.add_permits(bytes.len());
+        if written.is_err() || agent.flush().await.is_err() {
+            break;
+        }
+    }
+    // The connection stays open for the output. On some engines, dropping the input would end the output as well.
+    std::future::pending::<()>().await;
 }
 
 /// Returns whether output can be read from the agent, and until when a full queue of the terminal holds it up.
@@ -625,32 +835,51 @@ struct Collecting {
     events: mpsc::UnboundedReceiver<Event>,
     listener: Option<UnixListener>,
     progress: Arc<ProgressCounter>,
-    signals: Signals,
     shared: Arc<Shared>,
     activity: Arc<Mutex<Activity>>,
+    stoppers: Vec<UnixStream>,
+    dir: PathBuf,
 }
 
 struct CollectingTask {
-    finish: oneshot::Sender<OwnerMessage>,
+    steps: mpsc::Sender<ClosingStep>,
     task: JoinHandle<()>,
 }
 
+/// A step of the end of a session.
+enum ClosingStep {
+    StopListening(oneshot::Sender<()>),
+    Close(OwnerMessage),
+}
+
 impl Collecting {
-    async fn serve_until(mut self, mut finished: oneshot::Receiver<OwnerMessage>) {
+    async fn serve_until_close(mut self, mut steps: mpsc::Receiver<ClosingStep>) {
         let mut tick = tokio::time::interval(TICK);
         loop {
             tokio::select! {
-                message = &mut finished => {
-                    if let (Some(client), Ok(message)) = (self.client.take(), message) {
-                        client.send_message(message);
-                        client.close_after_flush().await;
+                step = steps.recv() => match step {
+                    Some(ClosingStep::StopListening(done)) => {
+                        if self.listener.take().is_some() {
+                            socket::remove(&self.dir);
+                        }
+                        let _ = done.send(());
                     }
-                    return;
-                }
+                    Some(ClosingStep::Close(message)) => {
+                        // The sandbox is free, so nothing is left to wait for.
+                        self.stoppers.clear();
+                        if let Some(client) = self.client.take() {
+                            client.send_message(message);
+                            client.close_after_flush().await;
+                        }
+                        return;
+                    }
+                    None => return,
+                },
                 event = self.events.recv() => match event {
-                    Some(Event::Signal { name, count }) if count > self.signals.stop_request().count => raise_signal(&name),
+                    Some(Event::Signal { name, .. }) => raise_signal(&name),
                     Some(Event::Gone(id)) if self.client.as_ref().is_some_and(|client| client.id == id) => self.client = None,
                     Some(Event::Attach { stream, .. }) => refuse_connection(stream, "its agent has ended, and its changes are being collected"),
+                    Some(Event::Stop(stream)) => self.stoppers.push(stream),
                     Some(Event::Query(stream)) => answer_query(stream, &self.activity),
                     _ => {}
                 },
@@ -679,14 +908,18 @@ async fn accept_from(listener: Option<&UnixListener>) -> io::Result<UnixStream> 
 async fn greet_connection(stream: UnixStream, events: mpsc::UnboundedSender<Event>) {
     let Ok(mut stream) = socket::check_peer(stream) else { return };
     let hello = tokio::time::timeout(HELLO_TIMEOUT, read_frame::<TerminalMessage>(&mut stream)).await;
-    let Ok(Ok(Some(Frame::Control(TerminalMessage::Hello { version, purpose, columns, rows })))) = hello else {
+    let Ok(Ok(Some(Frame::Control(TerminalMessage::Hello { version, purpose, detach_keys, columns, rows })))) = hello
+    else {
         return;
     };
     if version != VERSION {
         return refuse_connection(stream, "it was started by another version of Airlock");
     }
     let event = match purpose {
-        Purpose::Attach => Event::Attach { stream, columns, rows },
+        Purpose::Attach => match detach_keys.parse() {
+            Ok(keys) => Event::Attach { stream, keys, columns, rows },
+            Err(_) => return refuse_connection(stream, "its detach keys are not valid"),
+        },
         Purpose::Stop => Event::Stop(stream),
         Purpose::Query => Event::Query(stream),
     };
@@ -724,8 +957,8 @@ async fn write_frames(
 }
 
 /// Reads the messages of a terminal: keys go to the agent, the rest to the owner.
-async fn read_messages(mut stream: OwnedReadHalf, id: u64, shared: Arc<Shared>) {
-    let mut detach = DetachDetector::new(shared.detach_keys.clone());
+async fn read_messages(mut stream: OwnedReadHalf, (id, keys): (u64, DetachKeys), shared: Arc<Shared>) {
+    let mut detach = DetachDetector::new(keys);
     let mut ctrl_c = CtrlCDetector::default();
     let send = |event| {
         let _ = shared.events.send(event);
@@ -756,21 +989,25 @@ async fn read_messages(mut stream: OwnedReadHalf, id: u64, shared: Arc<Shared>) 
                         keys.splice(place, text.into_bytes());
                     }
                 }
-                for piece in keys.chunks(INPUT_LIMIT) {
-                    let Ok(room) = shared.input_room.acquire_many(u32::try_from(piece.len()).unwrap_or(0)).await else {
-                        return;
-                    };
-                    room.forget();
-                    let _ = shared.input.send(piece.to_vec());
+                // Sequences are answers of the terminal, or the mouse.
+                if keys.first().is_some_and(|byte| *byte != 0x1b) {
+                    shared.has_typed.store(true, Ordering::SeqCst);
+                }
+                match shared.input_room.try_acquire_many(u32::try_from(keys.len()).unwrap_or(u32::MAX)) {
+                    Ok(room) => {
+                        room.forget();
+                        let _ = shared.input.send(keys);
+                    }
+                    Err(_) => send(Event::InputDropped(id)),
                 }
             }
             Frame::Control(TerminalMessage::Resize { columns, rows }) => send(Event::Resize { id, columns, rows }),
             Frame::Control(TerminalMessage::Signal { name, count }) => {
                 if !shared.raise_early(&name, count) {
-                    send(Event::Signal { name, count });
+                    send(Event::Signal { id, name });
                 }
             }
-            Frame::Control(TerminalMessage::Continued { by_itself }) => send(Event::Continued { by_itself }),
+            Frame::Control(TerminalMessage::Continued { by_itself }) => send(Event::Continued { id, by_itself }),
             Frame::Control(TerminalMessage::Hello { .. }) => {}
         }
     }

@@ -1,11 +1,14 @@
 //! The screen of an agent, as its terminal shows it, so that another terminal can show it too.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::terminal::ModeTracker;
 
 /// Maximum number of lines above the screen that are kept.
 const SCROLLBACK: usize = 2000;
+/// Maximum size of these lines in a redraw, in bytes.
+const MAX_SCROLLBACK_BYTES: usize = 4 << 20;
 /// Minimum number of columns and rows that the emulator supports.
 const MIN_SIZE: u16 = 2;
 
@@ -24,8 +27,9 @@ impl Screen {
     pub(super) fn process_output(&mut self, bytes: &[u8]) {
         self.modes.parse_output(bytes);
         let (rows, columns) = self.emulator.screen().size();
+        let limited = limit_counts(bytes, columns.max(rows));
         // An agent controls the output. A fault of the emulator costs the picture, not the session.
-        if catch_unwind(AssertUnwindSafe(|| self.emulator.process(bytes))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| self.emulator.process(&limited))).is_err() {
             self.emulator = new_emulator(columns, rows);
         }
     }
@@ -49,16 +53,10 @@ impl Screen {
         }
     }
 
-    /// Returns the columns and rows.
-    pub(super) fn size(&self) -> (u16, u16) {
-        let (rows, columns) = self.emulator.screen().size();
-        (columns, rows)
-    }
-
-    /// Returns the output that brings another terminal to this state: lines above the screen, the screen, title and modes.
-    /// Earlier contents of the terminal are moved above the screen.
-    pub(super) fn redraw_sequence(&mut self) -> Vec<u8> {
-        let drawn = catch_unwind(AssertUnwindSafe(|| self.draw_contents()));
+    /// Returns the output that brings another terminal to this state: the screen, title and modes. For a new terminal, the
+    /// lines above the screen come first, and its earlier contents are moved above them.
+    pub(super) fn redraw_sequence(&mut self, is_new: bool) -> Vec<u8> {
+        let drawn = catch_unwind(AssertUnwindSafe(|| self.draw_contents(is_new)));
         let mut out = drawn.unwrap_or_else(|_| b"\x1b[H\x1b[2J".to_vec());
         out.extend(self.modes.restore_sequence());
         out
@@ -82,29 +80,68 @@ impl Screen {
         }
     }
 
-    fn draw_contents(&mut self) -> Vec<u8> {
+    fn draw_contents(&mut self, is_new: bool) -> Vec<u8> {
         let screen = self.emulator.screen_mut();
         let (rows, columns) = screen.size();
         let mut out = b"\x1b[m".to_vec();
         if screen.alternate_screen() {
             out.extend_from_slice(b"\x1b[?1049h");
-        } else {
+        } else if is_new {
             screen.set_scrollback(SCROLLBACK);
             let mut left = screen.scrollback();
+            let mut lines = Vec::new();
             while left > 0 {
                 screen.set_scrollback(left);
                 let count = left.min(usize::from(rows));
-                for line in screen.rows_formatted(0, columns).take(count) {
-                    out.extend(line);
-                    out.extend_from_slice(b"\x1b[m\x1b[K\r\n");
-                }
+                lines.extend(screen.rows_formatted(0, columns).take(count));
                 left -= count;
             }
             screen.set_scrollback(0);
+            // The last lines, as far as their size is bounded.
+            let mut size = 0;
+            let fits = |line: &&Vec<u8>| {
+                size += line.len();
+                size < MAX_SCROLLBACK_BYTES
+            };
+            let count = lines.iter().rev().take_while(fits).count();
+            for line in &lines[lines.len() - count..] {
+                out.extend(line);
+                out.extend_from_slice(b"\x1b[m\x1b[K\r\n");
+            }
             out.extend(b"\r\n".repeat(usize::from(rows.saturating_sub(1))));
         }
         out.extend(screen.contents_formatted());
         out
+    }
+}
+
+/// Limits the counts in control sequences to the size of the screen, beyond which they have no effect. The emulator's time for
+/// some of them grows with the count. The input is in the form that the filter writes.
+fn limit_counts(bytes: &[u8], limit: u16) -> Cow<'_, [u8]> {
+    let mut limited: Option<Vec<u8>> = None;
+    let mut copied = 0;
+    for at in memchr::memmem::find_iter(bytes, b"\x1b[") {
+        let start = at + 2;
+        let digits = bytes[start..].iter().take_while(|b| b.is_ascii_digit()).count();
+        let end = start + digits;
+        let action = bytes[end..].iter().find(|b| !b"0123456789;:".contains(b));
+        if !action.is_some_and(|action| b"@LMPSTXbZI".contains(action)) {
+            continue;
+        }
+        let count = std::str::from_utf8(&bytes[start..end]).ok().and_then(|text| text.parse::<u32>().ok());
+        if digits > 0 && count.is_none_or(|count| count > u32::from(limit)) {
+            let out = limited.get_or_insert_default();
+            out.extend_from_slice(&bytes[copied..start]);
+            out.extend_from_slice(limit.to_string().as_bytes());
+            copied = end;
+        }
+    }
+    match limited {
+        Some(mut out) => {
+            out.extend_from_slice(&bytes[copied..]);
+            out.into()
+        }
+        None => bytes.into(),
     }
 }
 
@@ -121,10 +158,10 @@ mod tests {
 
     /// Returns the screen that another terminal shows after a redraw.
     fn redraw(screen: &mut Screen) -> vt100::Parser {
-        let (columns, rows) = screen.size();
+        let (rows, columns) = screen.emulator.screen().size();
         let mut other = vt100::Parser::new(rows, columns, SCROLLBACK);
         other.process(b"$ airlock attach x\r\n");
-        other.process(&screen.redraw_sequence());
+        other.process(&screen.redraw_sequence(true));
         other
     }
 
@@ -145,6 +182,29 @@ mod tests {
         other.screen_mut().set_scrollback(SCROLLBACK);
         let above = other.screen().contents();
         assert!(above.starts_with("$ airlock attach x\nline 0\nline 1"), "{above}");
+    }
+
+    #[test]
+    fn counts_are_limited_to_the_screen() {
+        let limited = |text: &str| String::from_utf8(limit_counts(text.as_bytes(), 80).into_owned()).expect("UTF-8");
+        assert_eq!(limited("a\x1b[65535@b\x1b[7Lc\x1b[99999999T"), "a\x1b[80@b\x1b[7Lc\x1b[80T");
+        assert_eq!(limited("\x1b[65535;1H\x1b[@\x1b[38;5;200m\x1b[81"), "\x1b[65535;1H\x1b[@\x1b[38;5;200m\x1b[81");
+        assert_eq!(limited("\x1b[65535;65535@"), "\x1b[80;65535@");
+        // Without the limit, this takes the emulator half an hour.
+        let mut screen = Screen::new(200, 50);
+        screen.process_output("\x1b[65535@\x1b[65535;2L".repeat(2000).as_bytes());
+    }
+
+    #[test]
+    fn redraw_is_bounded() {
+        let mut screen = Screen::new(250, 40);
+        let cell = |n: usize| format!("\x1b[38;2;{};{};{}m\x1b[48;2;1;2;{}mx", n % 256, n % 7, n % 11, n % 13);
+        let line: String = (0..250).map(cell).collect();
+        for _ in 0..2100 {
+            screen.process_output(line.as_bytes());
+        }
+        let size = screen.redraw_sequence(true).len();
+        assert!(size < MAX_SCROLLBACK_BYTES + (1 << 20), "{size}");
     }
 
     #[test]
@@ -176,7 +236,7 @@ mod tests {
     fn redraw_enters_alternate_screen_and_keeps_region_and_keyboard() {
         let mut screen = Screen::new(20, 6);
         screen.process_output(b"below\x1b[?1049h\x1b[2;4r\x1b[>1u\x1b[>4;2m\x1b[3;5Hx\x1b]0;title\x1b\\");
-        let sequence = screen.redraw_sequence();
+        let sequence = screen.redraw_sequence(true);
         let mut other = vt100::Parser::new(6, 20, 0);
         other.process(&sequence);
         assert!(other.screen().alternate_screen());

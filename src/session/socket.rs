@@ -50,6 +50,12 @@ pub(crate) fn remove(dir: &Path) {
     let _ = fs::remove_file(dir.join(SOCKET));
 }
 
+/// Removes a socket that is alone in its directory, with the directory.
+pub(super) fn remove_with_directory(socket: &Path) {
+    let _ = fs::remove_file(socket);
+    let _ = socket.parent().map(fs::remove_dir);
+}
+
 /// Connects to the owner of a session; returns `None` if there is none.
 ///
 /// # Errors

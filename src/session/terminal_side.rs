@@ -10,7 +10,6 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedWriteHalf;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
@@ -57,7 +56,10 @@ pub(crate) trait SessionView {
 /// A connection to the owner of a session.
 pub(crate) struct Connection {
     frames: mpsc::Receiver<Frame<OwnerMessage>>,
-    writer: OwnedWriteHalf,
+    /// Messages, which an owner always reads.
+    messages: mpsc::UnboundedSender<Frame<TerminalMessage>>,
+    /// Keys, as many as fit.
+    keys: mpsc::Sender<Frame<TerminalMessage>>,
 }
 
 impl Connection {
@@ -66,7 +68,7 @@ impl Connection {
     /// # Errors
     /// The other end belongs to another user.
     pub(crate) fn new(stream: UnixStream) -> io::Result<Self> {
-        let (mut reader, writer) = socket::check_peer(stream)?.into_split();
+        let (mut reader, mut writer) = socket::check_peer(stream)?.into_split();
         // The channel is bounded: output waits in the connection for a slow terminal.
         let (sender, frames) = mpsc::channel(8);
         tokio::spawn(async move {
@@ -76,21 +78,32 @@ impl Connection {
                 }
             }
         });
-        Ok(Self { frames, writer })
+        let (messages, mut message_queue) = mpsc::unbounded_channel();
+        let (keys, mut key_queue) = mpsc::channel(8);
+        tokio::spawn(async move {
+            loop {
+                let frame = tokio::select! {
+                    biased;
+                    Some(frame) = message_queue.recv() => frame,
+                    Some(frame) = key_queue.recv() => frame,
+                    else => break,
+                };
+                // If the owner is gone, the reader says so.
+                if write_frame(&mut writer, &frame).await.is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Self { frames, messages, keys })
     }
 
-    async fn send_frame(&mut self, frame: Frame<TerminalMessage>) {
-        // If the owner is gone, the next read says so.
-        let _ = write_frame(&mut self.writer, &frame).await;
+    fn send_message(&self, message: TerminalMessage) {
+        let _ = self.messages.send(Frame::Control(message));
     }
 
-    async fn send_message(&mut self, message: TerminalMessage) {
-        self.send_frame(Frame::Control(message)).await;
-    }
-
-    async fn send_size(&mut self) {
+    fn send_size(&self) {
         if let Some((columns, rows)) = terminal::terminal_size() {
-            self.send_message(TerminalMessage::Resize { columns, rows }).await;
+            self.send_message(TerminalMessage::Resize { columns, rows });
         }
     }
 }
@@ -99,10 +112,15 @@ impl Connection {
 ///
 /// # Errors
 /// The connection fails.
-pub(crate) async fn connect_to_owner(dir: &Path, purpose: Purpose) -> io::Result<Option<UnixStream>> {
+pub(crate) async fn connect_to_owner(
+    dir: &Path,
+    purpose: Purpose,
+    detach_keys: &str,
+) -> io::Result<Option<UnixStream>> {
     let Some(mut stream) = socket::connect(dir).await? else { return Ok(None) };
     let (columns, rows) = terminal::terminal_size().unwrap_or((80, 24));
-    let hello = TerminalMessage::Hello { version: VERSION, purpose, columns, rows };
+    let hello =
+        TerminalMessage::Hello { version: VERSION, purpose, detach_keys: detach_keys.to_owned(), columns, rows };
     write_frame(&mut stream, &Frame::Control(hello)).await?;
     Ok(Some(stream))
 }
@@ -112,7 +130,7 @@ pub(crate) async fn connect_to_owner(dir: &Path, purpose: Purpose) -> io::Result
 /// # Errors
 /// The connection fails.
 pub(crate) async fn request_stop(dir: &Path) -> io::Result<bool> {
-    let Some(mut stream) = connect_to_owner(dir, Purpose::Stop).await? else { return Ok(false) };
+    let Some(mut stream) = connect_to_owner(dir, Purpose::Stop, "none").await? else { return Ok(false) };
     let mut rest = Vec::new();
     // The owner closes the connection at its end, or is killed.
     let _ = stream.read_to_end(&mut rest).await;
@@ -125,7 +143,7 @@ pub(crate) async fn request_stop(dir: &Path) -> io::Result<bool> {
 /// The connection fails, or the owner does not answer.
 pub(crate) async fn ask_activity(dir: &Path) -> io::Result<Option<Activity>> {
     let asking = async {
-        let Some(mut stream) = connect_to_owner(dir, Purpose::Query).await? else { return Ok(None) };
+        let Some(mut stream) = connect_to_owner(dir, Purpose::Query, "none").await? else { return Ok(None) };
         match read_frame::<OwnerMessage>(&mut stream).await? {
             Some(Frame::Control(OwnerMessage::Activity(activity))) => Ok(Some(activity)),
             _ => Ok(None),
@@ -149,9 +167,9 @@ pub(crate) async fn show_session(
         tokio::select! {
             frame = connection.frames.recv() => match frame {
                 None => return Ok((name, TerminalEnd::Lost)),
-                Some(Frame::Control(OwnerMessage::Attached { name: sandbox, .. })) => {
+                Some(Frame::Control(OwnerMessage::Attached { name: sandbox, is_first })) => {
                     name = Some(sandbox);
-                    if let Some(end) = show_agent(&mut connection, signals, view).await? {
+                    if let Some(end) = show_agent(&mut connection, signals, view, is_first).await? {
                         return Ok((name, end));
                     }
                     seen = signals.stop_request().count;
@@ -176,7 +194,7 @@ pub(crate) async fn show_session(
                     // The terminal has sent the signal to the owner as well, unless it was sent to this process alone.
                     tokio::time::sleep(SIGNAL_DELAY).await;
                 }
-                connection.send_message(TerminalMessage::Signal { name: request.last.into(), count: request.count }).await;
+                connection.send_message(TerminalMessage::Signal { name: request.last.into(), count: request.count });
                 if name.is_some() && request.count >= LEAVING_SIGNALS {
                     return Ok((name, TerminalEnd::Left));
                 }
@@ -197,6 +215,7 @@ async fn show_agent(
     connection: &mut Connection,
     signals: &mut Signals,
     view: &mut dyn SessionView,
+    is_first: bool,
 ) -> io::Result<Option<TerminalEnd>> {
     let raw = RawModeGuard::enter_raw_mode()?;
     let (mut keys, key_reader) = KeyReader::start_thread()?;
@@ -207,8 +226,9 @@ async fn show_agent(
     let counted = Arc::clone(&queries);
     // The thread is not joined, because it may be stuck in a write forever.
     std::thread::Builder::new().name("output".into()).spawn(move || done.send(write_output(queue, &counted)))?;
-    connection.send_size().await;
+    connection.send_size();
     let mut pending = None;
+    let mut pending_keys = None;
     let mut seen = signals.stop_request().count;
     let end = loop {
         tokio::select! {
@@ -229,8 +249,8 @@ async fn show_agent(
                     if !by_itself {
                         let _ = tokio::task::block_in_place(terminal::suspend_with_agent);
                     }
-                    connection.send_size().await;
-                    connection.send_message(TerminalMessage::Continued { by_itself }).await;
+                    connection.send_size();
+                    connection.send_message(TerminalMessage::Continued { by_itself });
                 }
                 Some(Frame::Control(OwnerMessage::Note { text })) => view.show_note(&text),
                 Some(Frame::Control(OwnerMessage::AgentEnded)) => break None,
@@ -239,20 +259,27 @@ async fn show_agent(
                 Some(Frame::Control(OwnerMessage::Failed { text, status })) => break Some(TerminalEnd::Failed { text, status }),
                 Some(Frame::Control(_)) => {}
             },
-            typed = keys.recv() => match typed {
-                Some(bytes) => connection.send_frame(Frame::Bytes(bytes)).await,
+            permit = connection.keys.reserve(), if pending_keys.is_some() => match (permit, pending_keys.take()) {
+                (Ok(permit), Some(bytes)) => permit.send(Frame::Bytes(bytes)),
+                // The owner is gone, which its frames say.
+                _ => {}
+            },
+            typed = keys.recv(), if pending_keys.is_none() => match typed {
+                Some(bytes) => pending_keys = Some(bytes),
                 // The terminal is gone.
                 None => break Some(TerminalEnd::Left),
             },
             changed = size_changes.recv() => if changed.is_some() {
-                connection.send_size().await;
+                connection.send_size();
             },
             request = signals.next(seen) => {
                 seen = request.count;
-                if request.last == HANGUP || request.count >= LEAVING_SIGNALS {
+                // An agent does not end with a terminal that attached later.
+                let leaves = request.last == HANGUP || request.last == "SIGTERM" && !is_first;
+                if leaves || request.count >= LEAVING_SIGNALS {
                     break Some(TerminalEnd::Left);
                 }
-                connection.send_message(TerminalMessage::Signal { name: request.last.into(), count: request.count }).await;
+                connection.send_message(TerminalMessage::Signal { name: request.last.into(), count: request.count });
             }
         }
     };

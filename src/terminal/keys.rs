@@ -8,6 +8,8 @@ const CTRL_C_PRESSES: usize = 3;
 const CTRL_C_WINDOW: Duration = Duration::from_secs(1);
 /// Time within which the keys that detach must be pressed.
 const DETACH_WINDOW: Duration = Duration::from_secs(1);
+/// Codes of modifier keys in kitty's protocol.
+const MODIFIER_KEYS: std::ops::RangeInclusive<u32> = 57441..=57454;
 /// Maximum number of keys that detach.
 const MAX_DETACH_KEYS: usize = 8;
 
@@ -75,7 +77,7 @@ fn parse_sequence(text: &[u8]) -> Option<KeyPress> {
         (b'~', [first, modifiers, codes]) if first.as_slice() == [27] => (codes, modifiers),
         _ => return None,
     };
-    if modifiers.get(1) == Some(&RELEASE) {
+    if modifiers.get(1) == Some(&RELEASE) || codes.first().is_some_and(|code| MODIFIER_KEYS.contains(code)) {
         return None;
     }
     let held_modifiers = modifiers.first().map_or(0, |n| n.saturating_sub(1));
@@ -98,7 +100,9 @@ impl std::str::FromStr for DetachKeys {
         if text == "none" {
             return Ok(Self(Vec::new()));
         }
-        let parse_key = |word: &str| match word.strip_prefix("ctrl-").map_or(word, |key| key).as_bytes() {
+        let is_ctrl = |word: &str| word.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("ctrl-"));
+        let parse_key = |word: &str| match if is_ctrl(word) { &word.as_bytes()[5..] } else { word.as_bytes() } {
+            [b'c' | b'z'] if word.len() > 1 => Err(format!("{word} has another meaning")),
             [key] if word.len() == 1 && key.is_ascii_graphic() => Ok((*key, false)),
             [key] if matches!(key, b'a'..=b'z' | b'@' | b'[' | b'\\' | b']' | b'^' | b'_') => Ok((*key, true)),
             _ => Err(format!("`{word}` is neither a character nor ctrl- with a letter or one of @ [ \\ ] ^ _")),
@@ -218,7 +222,11 @@ mod tests {
         assert_eq!(detects("ctrl-p,ctrl-q", &[(0, b"\x10"), (1, b"\x11")]), Some(0));
         assert_eq!(detects("ctrl-b,d", &[(0, b"\x02\x02d")]), Some(2), "the first key is pressed twice");
         assert_eq!(detects("none", &[(0, b"\x1d\x1d\x1d")]), None);
-        for bad in ["", "d", "ctrl-", "ctrl-1", "ctrl-A", "shift-a", "ctrl-a,,b", "a,b,c"] {
+        assert_eq!("Ctrl-b, d".parse(), "ctrl-b,d".parse::<DetachKeys>());
+        // With kitty's protocol, a terminal may report Ctrl itself as a key.
+        let with_ctrl = b"\x1b[57442;5u\x1b[93;5u\x1b[57442;5:3u".repeat(3);
+        assert!(detects(default, &[(0, &with_ctrl)]).is_some());
+        for bad in ["", "d", "ctrl-", "ctrl-1", "ctrl-A", "shift-a", "ctrl-a,,b", "a,b,c", "ctrl-c", "ctrl-z,ctrl-b"] {
             assert!(bad.parse::<DetachKeys>().is_err(), "{bad}");
         }
     }

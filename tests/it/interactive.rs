@@ -173,6 +173,7 @@ fn ctrl_z_suspends_and_fg_brings_back() {
     terminal.types("\x1a");
     terminal.shows("Stopped");
     terminal.types("clear; echo in-the-sh''ell; fg\r");
+    terminal.wait_for_raw_mode();
     terminal.shows("? for shortcuts");
     terminal.types("hello");
     terminal.shows("hello");

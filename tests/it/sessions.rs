@@ -100,6 +100,15 @@ fn session_is_left_and_attached_from_another_directory() {
     second.shows("airlock: another terminal has attached to s. Next: airlock attach s");
     assert!(second.child.wait().expect("it ends").success());
     third.shows("got two");
+    // A signal ends only a terminal that the agent was started from.
+    let mut fourth = start_in(&repo, elsewhere.path(), &["attach", "s"]);
+    fourth.shows("got two");
+    third.child.wait().expect("it ends");
+    kill_process(process_of(&fourth), Signal::TERM).expect("signaled");
+    fourth.shows("left the session of `s`");
+    fourth.child.wait().expect("it ends");
+    let mut third = start_in(&repo, elsewhere.path(), &["attach"]);
+    third.shows("got two");
     third.types("end\r");
     third.shows("got end");
     third.shows("airlock: s changed 1 file, +1 −0");
@@ -256,6 +265,72 @@ fn terminal_that_does_not_read_does_not_stop_agent() {
     child.wait().expect("it ends");
 }
 
+/// Output that is slow to draw, or that a terminal misses, holds up neither the keys nor the end.
+#[test]
+fn hostile_output_does_not_hold_up_session() {
+    let repo = TestRepo::new();
+    let script = "echo ready; read x; awk 'BEGIN { for (i = 0; i < 2000; i++) printf \"\\033[65535@\\033[65535;2L\" }'; printf '\\033[H\\033[2Jdrawn'; exec sleep 1000";
+    let mut terminal = Terminal::start(&repo, &["run", "--name", "h", "--", "sh", "-c", script]);
+    terminal.shows("ready");
+    terminal.types(&format!("\r{DETACH}"));
+    terminal.shows("airlock: detached");
+    terminal.child.wait().expect("it ends");
+    let mut terminal = Terminal::start(&repo, &["attach", "h"]);
+    terminal.shows("drawn");
+    terminal.types(DETACH);
+    terminal.shows("airlock: detached");
+    terminal.child.wait().expect("it ends");
+    assert!(repo.airlock(&["stop", "h"]).ok().stderr.contains("stopped h; it has no changes. Next: airlock resume h"));
+
+    // The last output arrives although the terminal did not read for a while.
+    let script = "seq 1 300000; printf '\\033[?1049h\\033[?1003h'; seq 1 300000; printf '\\033[?1003l\\033[?1049l'; echo RESULT; sleep 3; exit 0";
+    let mut terminal = Terminal::start(&repo, &["run", "--name", "slow", "--keep", "--", "sh", "-c", script]);
+    terminal.receives(b"\r\n100\r\n");
+    let process = process_of(&terminal);
+    kill_process(process, Signal::STOP).expect("stopped");
+    wait_for_status(&repo, "slow", "unchanged");
+    kill_process(process, Signal::CONT).expect("continued");
+    terminal.shows("RESULT");
+    terminal.shows("slow has no changes");
+    assert!(terminal.child.wait().expect("it ends").success());
+    let parser = terminal.screen.0.lock().expect("no panic");
+    assert!(!parser.screen().alternate_screen());
+    assert_eq!(parser.screen().mouse_protocol_mode(), vt100::MouseProtocolMode::None);
+}
+
+/// Options of the start count for the terminal that sees the end, and a report of an earlier run is never used.
+#[test]
+fn end_of_session_knows_how_it_was_started() {
+    let repo = TestRepo::new();
+    let mut terminal = Terminal::start(&repo, &["run", "--keep", "--name", "k", "--", "sh", "-c", "echo ready; read x; exit 7"]);
+    terminal.shows("ready");
+    terminal.types(DETACH);
+    terminal.shows("airlock: detached");
+    terminal.child.wait().expect("it ends");
+    let mut terminal = Terminal::start(&repo, &["attach", "k"]);
+    terminal.shows("ready");
+    terminal.types("\r");
+    terminal.shows("k has no changes. Next: airlock resume k");
+    assert_eq!(terminal.child.wait().expect("it ends").exit_code(), 7);
+    let report = repo.path.join(".git/airlock/sandboxes/k/last-run.json");
+    assert!(report.exists());
+    // As if the owner were killed before it writes the report of its own run.
+    let mut terminal = Terminal::start(&repo, &["resume", "k", "--", "sh", "-c", "echo again; read x"]);
+    terminal.shows("again");
+    assert!(!report.exists(), "the report of the first run is gone");
+    terminal.types("\r");
+    terminal.shows("k has no changes");
+    assert!(terminal.child.wait().expect("it ends").success());
+
+    // An agent that is stopped by Ctrl-Z ends at once, and its terminal learns why.
+    let mut terminal = Terminal::start(&repo, &["run", "--name", "z", "--", "sh", "-c", "echo ready; exec sleep 1000"]);
+    terminal.shows("ready");
+    repo.airlock(&["stop", "z"]).ok();
+    terminal.shows("airlock: the agent was ended by airlock stop");
+    terminal.shows("z has no changes. Next: airlock resume z");
+    terminal.child.wait().expect("it ends");
+}
+
 #[test]
 fn other_users_cannot_attach() {
     let repo = TestRepo::new();
@@ -272,7 +347,7 @@ fn other_users_cannot_attach() {
         let mode = std::fs::symlink_metadata(&place).expect("it exists").mode() & 0o7777;
         repo_mode(&place, mode | 0o777);
     }
-    let script = "use Socket; socket(my $s, PF_UNIX, SOCK_STREAM, 0) or die; connect($s, sockaddr_un($ARGV[0])) or die \"connect: $!\"; \
+    let script = "$SIG{PIPE} = 'IGNORE'; use Socket; socket(my $s, PF_UNIX, SOCK_STREAM, 0) or die; connect($s, sockaddr_un($ARGV[0])) or die \"connect: $!\"; \
                   my $hello = '{\"is\":\"hello\",\"version\":1,\"purpose\":\"query\",\"columns\":0,\"rows\":0}'; \
                   syswrite($s, pack('CN', 1, length $hello) . $hello); my $n = sysread($s, my $answer, 4096); print defined $n ? $n : 'reset';";
     let ask = |user: u32| {
@@ -335,8 +410,7 @@ fn claude_sessions_run_side_by_side_and_wait_for_answers() {
         terminal.shows("/exit");
         terminal.types("\r");
         terminal.shows(&format!("airlock: {name} changed 1 file"));
-        terminal.shows("Review now?");
-        terminal.types("n\r");
+        // As the start asked for.
         terminal.shows("kept. Next");
         assert!(terminal.child.wait().expect("it ends").success());
         assert_eq!(repo.changes(name), [("new.txt".to_owned(), "added".to_owned())]);

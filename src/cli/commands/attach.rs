@@ -5,8 +5,10 @@ use crate::cli::ops::find_sandbox::{find_anywhere, open_repo_of};
 use crate::cli::ops::finish_run::FinishOptions;
 use crate::cli::ops::repo::create_runtime;
 use crate::cli::ops::rounds::run_rounds;
-use crate::cli::ops::session::{finish_session, show_attached};
+use crate::cli::ops::session::{finish_session, read_detach_keys, show_attached};
+use crate::cli::ops::settings::load_settings;
 use crate::cli::output::Output;
+use crate::config::Settings;
 use crate::sandbox::{Sandbox, SandboxState};
 use crate::session::{Purpose, connect_to_owner};
 use crate::terminal;
@@ -15,15 +17,17 @@ pub(crate) fn run_attach(name: Option<&str>, output: Output) -> Result<u8, CliEr
     if !terminal::is_interactive() {
         return Err(CliError::usage("a session needs a terminal"));
     }
+    let settings = load_settings()?;
     let sandbox = find_anywhere(name, "attach")?;
-    attach_to(&sandbox, output)
+    attach_to(&sandbox, &settings, output)
 }
 
 /// Shows the session of a sandbox until it ends or the user detaches.
-pub(crate) fn attach_to(sandbox: &Sandbox, output: Output) -> Result<u8, CliError> {
+pub(crate) fn attach_to(sandbox: &Sandbox, settings: &Settings, output: Output) -> Result<u8, CliError> {
     let dir = sandbox.file_path("");
+    let keys = read_detach_keys(settings)?;
     let connected = create_runtime()?.block_on(async {
-        let stream = connect_to_owner(&dir, Purpose::Attach).await?;
+        let stream = connect_to_owner(&dir, Purpose::Attach, keys).await?;
         stream.map(tokio::net::UnixStream::into_std).transpose()
     })?;
     let Some(stream) = connected else { return Err(no_session_error(sandbox)) };

@@ -14,7 +14,7 @@ use crate::core::name::SandboxName;
 use crate::engine::Docker;
 use crate::images::remove_unnamed_images;
 use crate::sandbox::gc::{Garbage, KEPT_BASES, find_garbage, remove_garbage};
-use crate::sandbox::{ConversationStore, lifecycle, probe};
+use crate::sandbox::{ConversationStore, RepositoryIndex, lifecycle, probe};
 
 pub(crate) fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, CliError> {
     let settings = load_settings()?;
@@ -88,6 +88,9 @@ pub(crate) fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Cl
             } else {
                 output.print_status(&format!("{verb} {} of the network", format_count(logs, "log")));
             }
+        }
+        if let Some(index) = RepositoryIndex::open().filter(|_| !dry_run) {
+            index.forget_missing()?;
         }
         let exists = |name: &SandboxName| !matches!(repo.store.open(name), Ok(None));
         let conversations = ConversationStore::new(&repo.host.common_dir).expire_conversations(exists, dry_run)?;

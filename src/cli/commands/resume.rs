@@ -40,7 +40,7 @@ pub(crate) fn run_resume(args: ResumeArgs, before: AgentOptions, output: Output)
         feedback,
         ..ResumeOptions::default()
     };
-    resume_here(&repo, sandbox, round, session, output)
+    resume_here(&repo, sandbox, round, (session, finish), output)
 }
 
 /// Composes the message to the agent.

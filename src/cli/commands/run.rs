@@ -99,7 +99,7 @@ fn continue_conversation(
     // The conversation is named by its ID, which is known.
     let args = parsed.without_conversation(&args);
     let options = ResumeOptions { agent: options.agent, args, home_copies, ..ResumeOptions::default() };
-    resume_here(&repo, sandbox, options, session, output)
+    resume_here(&repo, sandbox, options, (session, finish), output)
 }
 
 pub(crate) fn run_command(options: RunOptions, command: Vec<String>, output: Output) -> Result<u8, CliError> {
@@ -157,7 +157,7 @@ fn run_in_new_sandbox(
     let runtime = create_runtime()?;
     let finished = run_agent((repo, &runtime), run, options, settings, session.as_mut(), output);
     if let Some(session) = session {
-        return close_session(&runtime, session, finished);
+        return close_session(&runtime, session, finish, finished);
     }
     // The exit status is the agent's, whatever the review does.
     let (status, review) = finish_run(finished?, finish, output)?;

@@ -16,6 +16,7 @@ use crate::cli::ops::rounds::run_rounds;
 use crate::cli::ops::session::{finish_session, start_resume_session};
 use crate::cli::ops::settings::{load_settings, load_style_sheet};
 use crate::cli::output::Output;
+use crate::config::Settings;
 use crate::core::escape::Escaped;
 use crate::sandbox::{Sandbox, SandboxStore};
 use crate::terminal::{self, Signals};
@@ -31,7 +32,8 @@ pub(crate) fn run_watch(all: bool, output: Output) -> Result<u8, CliError> {
         return Err(CliError::usage("the list needs a terminal").with_hint("run `airlock ls --json` instead"));
     }
     let stores = || if all { list_stores() } else { Ok(vec![Repo::open_for_write()?.store]) };
-    let mut list = SandboxList::new(load_style_sheet(&load_settings()?, output));
+    let settings = load_settings()?;
+    let mut list = SandboxList::new(load_style_sheet(&settings, output));
     loop {
         Signals::release_signals();
         let watcher = Watcher::start_thread(stores()?)?;
@@ -46,7 +48,7 @@ pub(crate) fn run_watch(all: bool, output: Output) -> Result<u8, CliError> {
             list.show_message("the sandbox no longer exists");
             continue;
         };
-        if let Err(failure) = run_action(&action, sandbox, &mut list, output) {
+        if let Err(failure) = run_action(&action, sandbox, &mut list, (&settings, output)) {
             list.show_message(format!("error: {}", failure.escaped_message()));
         }
     }
@@ -56,11 +58,11 @@ fn run_action(
     action: &ListAction,
     mut sandbox: Sandbox,
     list: &mut SandboxList,
-    output: Output,
+    (settings, output): (&Settings, Output),
 ) -> Result<(), CliError> {
     match action {
         ListAction::Attach(_) => {
-            attach_to(&sandbox, output)?;
+            attach_to(&sandbox, settings, output)?;
         }
         ListAction::Review(_) => {
             let repo = open_repo_of(&sandbox)?;
@@ -77,7 +79,7 @@ fn run_action(
         }
         ListAction::Stop(_) => {
             output.print_status(&format!("ending the agent of {}", sandbox.record.name));
-            create_runtime()?.block_on(stop_agent(&sandbox))?;
+            create_runtime()?.block_on(stop_agent(&sandbox, output))?;
             list.show_message(format!("the agent of {} has ended", sandbox.record.name));
         }
         ListAction::Quit => {}

@@ -1,5 +1,7 @@
 //! Finishes a run at the terminal: messages, removal of a sandbox without work, and the offer of a review.
 
+use clap::ValueEnum as _;
+
 use super::end_summary::{print_run_notes, print_summary, trim_cache};
 use super::holdings::{bring_hints, describe_holdings};
 use super::offer_review::is_review_wanted;
@@ -37,7 +39,7 @@ pub(crate) fn finish_run(
     let has_talked = report.is_first && report.network.as_ref().is_some_and(|network| network.model.answered > 0);
     let keep = settings.keep.unwrap_or_default();
     let holds = describe_holdings(&finished.sandbox.record, &finished.changes.ignored, has_talked);
-    let is_kept = !has_no_changes || !report.is_first || options.keep || keep == KeepMode::Always;
+    let is_kept = !has_no_changes || !report.is_first || options.keep || report.keep || keep == KeepMode::Always;
     let is_removed = !is_kept && (holds.is_none() || keep == KeepMode::Changed);
     print_run_notes(&finished, is_removed, output);
     trim_cache(&finished, &settings, output)?;
@@ -45,12 +47,13 @@ pub(crate) fn finish_run(
         remove_unchanged(finished, output)?;
         return Ok((status, None));
     }
-    if has_no_changes && !(report.is_first && is_kept) {
+    if has_no_changes {
         print_kept(finished, holds, output)?;
         return Ok((status, None));
     }
     print_summary(&finished, output)?;
-    let mode = options.review.or(settings.review).unwrap_or_default();
+    let asked = report.review.as_deref().and_then(|name| ReviewMode::from_str(name, false).ok());
+    let mode = options.review.or(asked).or(settings.review).unwrap_or_default();
     let mode = if options.is_after_feedback && mode == ReviewMode::Ask { ReviewMode::Always } else { mode };
     let review =
         is_review_wanted(&finished.sandbox, mode)?.then_some(Round::Review { sandbox: finished.sandbox, plain: false });

@@ -58,7 +58,7 @@ pub(crate) fn resume_here(
     repo: &Repo,
     sandbox: Sandbox,
     options: ResumeOptions,
-    session: Option<SessionOwner>,
+    (session, finish): (Option<SessionOwner>, FinishOptions),
     output: Output,
 ) -> Result<u8, CliError> {
     let Some(mut session) = session else {
@@ -66,7 +66,7 @@ pub(crate) fn resume_here(
     };
     let runtime = create_runtime()?;
     let finished = resume_sandbox((&repo.host, &runtime), sandbox, &options, Some(&mut session), output);
-    close_session(&runtime, session, finished)
+    close_session(&runtime, session, finish, finished)
 }
 
 /// Finishes a session on this terminal, and runs the rounds that follow. Returns the exit status of the session.

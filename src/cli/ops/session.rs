@@ -5,12 +5,15 @@
 //! only waits until the agent starts.
 
 use std::ffi::OsString;
-use std::os::unix::process::ExitStatusExt;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Command, ExitStatus, Stdio};
 
+use clap::ValueEnum as _;
 use tokio::net::UnixListener;
-use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
 
 use super::finish_run::{FinishOptions, finish_run};
 use super::repo::{Repo, create_runtime};
@@ -19,9 +22,10 @@ use crate::cli::error::{CliError, EXIT_INTERNAL, ErrorKind};
 use crate::cli::output::{Output, print_stderr};
 use crate::cli::progress::Progress;
 use crate::config::{NotifyMode, Settings};
+use crate::core::escape::Escaped;
 use crate::core::name::SandboxName;
 use crate::core::progress::ProgressStep;
-use crate::sandbox::{RunResult, Sandbox, SandboxState, lifecycle};
+use crate::sandbox::{RunReport, RunResult, SandboxState, lifecycle};
 use crate::session::{Connection, Notifier, SessionOptions, SessionOwner, SessionView, TerminalEnd, show_session};
 use crate::terminal::{self, DetachKeys, Signals};
 
@@ -55,9 +59,9 @@ pub(crate) fn enter_session(settings: &Settings, output: Output) -> Result<RunPl
         return Ok(RunPlace::Here(None));
     }
     let options = session_options(settings)?;
-    if let Some(socket) = std::env::var_os(SOCKET_VARIABLE)
-        && let Ok(owner) = SessionOwner::connect(Path::new(&socket), options)
-    {
+    if let Some(socket) = find_parent_socket() {
+        let owner = SessionOwner::connect(&socket, options)
+            .map_err(|error| CliError::failed(format!("the terminal of the session is gone: {error}")))?;
         return Ok(RunPlace::Here(Some(owner)));
     }
     start_session(std::env::args_os().collect(), None, output).map(RunPlace::Elsewhere)
@@ -83,9 +87,27 @@ pub(crate) fn start_resume_session(
     start_session(args, Some(worktree), output)
 }
 
-fn session_options(settings: &Settings) -> Result<SessionOptions, CliError> {
+/// Returns the socket of the process that started this one as an owner. Programs that an owner starts inherit the variable, but
+/// are not its parent's children.
+fn find_parent_socket() -> Option<PathBuf> {
+    let value = std::env::var_os(SOCKET_VARIABLE)?;
+    let (parent, socket) = value.to_str()?.split_once(':')?;
+    let is_ours = rustix::process::getppid()?.as_raw_nonzero().to_string() == parent;
+    is_ours.then(|| PathBuf::from(socket))
+}
+
+/// Returns the keys that detach, which are valid.
+pub(crate) fn read_detach_keys(settings: &Settings) -> Result<&str, CliError> {
     let keys = settings.detach_keys.as_deref().unwrap_or(DetachKeys::DEFAULT);
-    let detach_keys = keys.parse().map_err(|problem| CliError::usage(format!("detach_keys: {problem}")))?;
+    let checked = keys.parse::<DetachKeys>();
+    checked.map(|_| keys).map_err(|problem| {
+        CliError::usage(format!("the setting detach_keys is `{}`: {problem}", Escaped::new(keys)))
+            .with_hint("set keys such as `ctrl-b,d`, or `none`")
+    })
+}
+
+fn session_options(settings: &Settings) -> Result<SessionOptions, CliError> {
+    let detach_keys = read_detach_keys(settings)?.parse().map_err(CliError::usage)?;
     let notifier = match (settings.notify.unwrap_or_default(), &settings.notify_command) {
         (NotifyMode::Off, _) => Notifier::Off,
         (NotifyMode::Bell, _) => Notifier::Bell,
@@ -100,20 +122,27 @@ fn session_options(settings: &Settings) -> Result<SessionOptions, CliError> {
     Ok(SessionOptions { detach_keys, survives_hangup: settings.detach.unwrap_or(false), notifier })
 }
 
+/// Creates a runtime that is never dropped, because the handlers of signals need it: they end the process while a run is
+/// finished.
+fn create_session_runtime() -> Result<&'static tokio::runtime::Runtime, CliError> {
+    Ok(Box::leak(Box::new(create_runtime()?)))
+}
+
 fn start_session(args: Vec<OsString>, worktree: Option<&Path>, output: Output) -> Result<SessionEnd, CliError> {
-    let runtime = create_runtime()?;
+    let runtime = create_session_runtime()?;
     let usual = std::env::temp_dir();
     let parent = if usual.as_os_str().len() > MAX_TEMP_DIR { PathBuf::from(SHORT_TEMP_DIR) } else { usual };
-    // Only the user can enter the directory.
-    let dir = tempfile::Builder::new().prefix("airlock-").tempdir_in(parent)?;
+    // Only the user can enter the directory. The owner removes it.
+    let only_user = Permissions::from_mode(0o700);
+    let dir = tempfile::Builder::new().prefix("airlock-").permissions(only_user).tempdir_in(parent)?;
     let socket = dir.path().join("owner.sock");
     let (name, end, status) = runtime.block_on(async {
         let mut signals = Signals::take_over()?;
         let listener = UnixListener::bind(&socket)?;
-        let mut owner = start_owner(args, worktree, &socket)?;
+        let mut owner = wait_in_thread(start_owner(args, worktree, &socket)?)?;
         let stream = tokio::select! {
             accepted = listener.accept() => Ok(accepted?.0),
-            status = wait_for_status(&mut owner) => Err(status?),
+            status = &mut owner => Err(exit_code(status.ok())),
         };
         drop((listener, dir));
         let stream = match stream {
@@ -125,7 +154,7 @@ fn start_session(args: Vec<OsString>, worktree: Option<&Path>, output: Output) -
         drop(view);
         // An owner without an agent ends now. Another one may continue for as long as it wants.
         let has_agent = name.is_some() || end != TerminalEnd::Lost;
-        let status = if has_agent { None } else { Some(wait_for_status(&mut owner).await?) };
+        let status = if has_agent { None } else { Some(exit_code(owner.await.ok())) };
         signals.end_at_once();
         Ok::<_, CliError>((name, end, status))
     })?;
@@ -140,7 +169,8 @@ fn start_owner(args: Vec<OsString>, worktree: Option<&Path>, socket: &Path) -> R
     let mut args = args.into_iter();
     let mut command = Command::new(program);
     command.arg0(args.next().unwrap_or_else(|| "airlock".into()));
-    command.args(args).env(SOCKET_VARIABLE, socket);
+    let variable = format!("{}:{}", std::process::id(), socket.display());
+    command.args(args).env(SOCKET_VARIABLE, variable);
     if let Some(worktree) = worktree {
         command.current_dir(worktree);
     }
@@ -148,10 +178,17 @@ fn start_owner(args: Vec<OsString>, worktree: Option<&Path>, socket: &Path) -> R
     command.spawn().map_err(|error| CliError::failed(format!("failed to start the owner of the session: {error}")))
 }
 
-async fn wait_for_status(owner: &mut Child) -> Result<u8, CliError> {
-    let status = owner.wait().await?;
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(EXIT_INTERNAL))
+/// Waits for a process in a thread that nothing waits for. (Tokio would install a handler of SIGCHLD, which interrupts the
+/// questions that follow a session.)
+fn wait_in_thread(mut owner: Child) -> Result<oneshot::Receiver<ExitStatus>, CliError> {
+    let (sender, status) = oneshot::channel();
+    std::thread::Builder::new().name("owner".into()).spawn(move || owner.wait().map(|status| sender.send(status)))?;
+    Ok(status)
+}
+
+fn exit_code(status: Option<ExitStatus>) -> u8 {
+    let code = status.and_then(|status| status.code().or_else(|| status.signal().map(|signal| 128 + signal)));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(EXIT_INTERNAL)
 }
 
 /// Shows the messages of a session on stderr.
@@ -175,7 +212,7 @@ impl SessionView for View {
 /// Shows the session of a connection to its owner.
 pub(crate) fn show_attached(stream: std::os::unix::net::UnixStream, output: Output) -> Result<SessionEnd, CliError> {
     stream.set_nonblocking(true)?;
-    let (name, end) = create_runtime()?.block_on(async {
+    let (name, end) = create_session_runtime()?.block_on(async {
         let mut signals = Signals::take_over()?;
         let connection = Connection::new(tokio::net::UnixStream::from_std(stream)?)?;
         let shown = show_session(connection, &mut signals, &mut View { output, progress: None }).await?;
@@ -240,7 +277,14 @@ fn open_finished(repo: &Repo, name: &SandboxName) -> Result<Option<RunResult>, C
         return Ok(None);
     }
     sandbox.acquire_lock()?;
-    let (Some(changes), Some(report)) = (sandbox.read_changeset()?, sandbox.read_report()?) else { return Ok(None) };
+    let Some(changes) = sandbox.read_changeset()? else { return Ok(None) };
+    // Without the report of this very run, because the owner was killed before it wrote one, nothing is removed.
+    let report = sandbox.read_report().ok().flatten().filter(|report| report.changeset == changes.id);
+    let exit = match sandbox.record.state {
+        SandboxState::Collected { exit } => exit.unwrap_or_default(),
+        _ => 0,
+    };
+    let report = report.unwrap_or_else(|| RunReport { exit, ..RunReport::default() });
     Ok(Some(RunResult { sandbox, changes, report }))
 }
 
@@ -249,9 +293,15 @@ fn open_finished(repo: &Repo, name: &SandboxName) -> Result<Option<RunResult>, C
 pub(crate) fn close_session(
     runtime: &tokio::runtime::Runtime,
     session: SessionOwner,
+    options: FinishOptions,
     result: Result<RunResult, CliError>,
 ) -> Result<u8, CliError> {
     let saved = result.and_then(|mut finished| {
+        let report = &mut finished.report;
+        finished.changes.id.clone_into(&mut report.changeset);
+        // What was asked for when the session was started counts for the terminal that sees its end.
+        report.keep |= options.keep || session.was_stopped();
+        report.review = options.review.and_then(|mode| Some(mode.to_possible_value()?.get_name().to_owned()));
         finished.sandbox.save_report(&finished.report)?;
         if finished.changes.is_empty() {
             // If no terminal is left to finish the run, `gc` removes it by its age.
@@ -261,7 +311,9 @@ pub(crate) fn close_session(
     });
     match saved {
         Ok(sandbox) => {
-            release_sandbox(sandbox);
+            // The socket and the lock are free before the terminal's process, or another owner, needs them.
+            runtime.block_on(session.stop_listening());
+            drop(sandbox);
             runtime.block_on(session.close_finished());
             Ok(0)
         }
@@ -270,15 +322,11 @@ pub(crate) fn close_session(
                 ErrorKind::Interrupted => failure.kind.exit_status(),
                 _ => EXIT_INTERNAL,
             };
+            runtime.block_on(session.stop_listening());
             runtime.block_on(session.close_failed(failure.format_text(), status));
             Ok(status)
         }
         // The terminal still belongs to this process.
         Err(failure) => Err(failure),
     }
-}
-
-/// Releases the lock, so that the terminal's process can take it.
-fn release_sandbox(sandbox: Sandbox) {
-    drop(sandbox);
 }
