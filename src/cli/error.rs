@@ -167,7 +167,10 @@ impl From<SandboxError> for CliError {
                 (ErrorKind::Failed, Some(format!("choose another `--name`, or run `airlock rm {name}`")))
             }
             SandboxError::Busy(name) => {
-                (ErrorKind::Failed, Some(format!("end the agent first, or run `airlock diff {name}` to look at its changes")))
+                let hint = format!(
+                    "if its agent runs, `airlock attach {name}` shows it, `airlock stop {name}` ends it, and `airlock diff {name}` shows its changes"
+                );
+                (ErrorKind::Failed, Some(hint))
             }
             SandboxError::Guest(GuestError::DiskFull) => (
                 ErrorKind::Failed,

@@ -1,24 +1,18 @@
 //! Connects an agent without a terminal to our standard streams until it ends.
-//!
-//! Standard input is read by a thread that polls, so that no key is swallowed after the agent has ended.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
 
 use super::SandboxError;
 use crate::engine::{AttachedStreams, Engine, EngineError, OutputChunk};
-use crate::terminal;
-use crate::terminal::{ModeTracker, OutputFilter, Signals};
+use crate::terminal::{InputReader, ModeTracker, OutputFilter, Signals};
 
 /// Grace period of an agent that was asked to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -46,7 +40,7 @@ pub(crate) async fn attach_agent(
     signals: &mut Signals,
     watch: impl Future<Output = ()>,
 ) -> Result<AttachResult, SandboxError> {
-    let (mut bytes_read, reader) = InputReader::start_thread()?;
+    let (mut bytes_read, reader) = InputReader::start_thread(false)?;
     let mut input = attached.input;
     let input_task = tokio::spawn(async move {
         while let Some(bytes) = bytes_read.recv().await {
@@ -184,54 +178,5 @@ impl OutputStream {
 
     fn dropped_counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.filter.iter().flat_map(|f| f.dropped_sequences().iter().map(|(kind, n)| (*kind, *n)))
-    }
-}
-
-/// A thread that reads piped input.
-struct InputReader {
-    wake: OwnedFd,
-    thread: std::thread::JoinHandle<()>,
-}
-
-impl InputReader {
-    /// Starts the thread. Input that is typed into a terminal remains there for the next program that reads it: the agent's
-    /// input ends at once then.
-    fn start_thread() -> io::Result<(mpsc::Receiver<Vec<u8>>, Self)> {
-        let (sender, bytes) = mpsc::channel(8);
-        let (wait, wake) = pipe_with(PipeFlags::CLOEXEC)?;
-        let mut stdin = terminal::stdin_unbuffered()?;
-        let read = move || {
-            if stdin.is_terminal() {
-                return;
-            }
-            let mut buffer = vec![0; 16 * 1024];
-            loop {
-                let mut watched = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(&wait, PollFlags::IN)];
-                match poll(&mut watched, None) {
-                    Err(rustix::io::Errno::INTR) => continue,
-                    // The other end of the pipe still exists, so input is still needed.
-                    Ok(_) if watched[1].revents().is_empty() => {}
-                    Ok(_) | Err(_) => return,
-                }
-                match stdin.read(&mut buffer) {
-                    Ok(n @ 1..) => {
-                        if sender.blocking_send(buffer[..n].to_vec()).is_err() {
-                            return;
-                        }
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Ok(0) | Err(_) => return,
-                }
-            }
-        };
-        let thread = std::thread::Builder::new().name("stdin".into()).spawn(read)?;
-        Ok((bytes, Self { wake, thread }))
-    }
-
-    /// Ends the thread. The next reader of the input then gets the rest.
-    async fn stop_thread(self) {
-        drop(self.wake);
-        let thread = self.thread;
-        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
     }
 }

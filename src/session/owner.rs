@@ -590,7 +590,7 @@ impl SessionOwner {
         }
     }
 
-    /// Says that the agent stopped by itself, but not for each of many reports, which an agent can forge.
+    /// Reports that the agent stopped by itself, but not for each of many reports, which an agent can forge.
     fn note_stop(&self, serving: &mut Serving) {
         let is_due = serving.last_note.is_none_or(|time| time.elapsed() >= NOTE_INTERVAL);
         if let Some(client) = self.client.as_ref().filter(|client| is_due && !client.is_behind) {

@@ -1,13 +1,10 @@
 //! The terminal's side of a session: shows the agent's output and sends keys, until the agent ends or the user detaches.
 
-use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::frame::{Activity, Frame, OwnerMessage, Purpose, TerminalMessage, VERSION, read_frame, write_frame};
 use super::socket;
-use crate::terminal::{self, ModeTracker, QueryCounts, RawModeGuard, Signals, TerminalAnswers};
+use crate::terminal::{self, InputReader, ModeTracker, QueryCounts, RawModeGuard, Signals};
 
 /// Time in which a signal that the terminal sends to both processes reaches the owner.
 const SIGNAL_DELAY: Duration = Duration::from_millis(100);
@@ -218,7 +215,7 @@ async fn show_agent(
     is_first: bool,
 ) -> io::Result<Option<TerminalEnd>> {
     let raw = RawModeGuard::enter_raw_mode()?;
-    let (mut keys, key_reader) = KeyReader::start_thread()?;
+    let (mut keys, key_reader) = InputReader::start_thread(true)?;
     let mut size_changes = signal(SignalKind::window_change())?;
     let (output, queue) = mpsc::channel(8);
     let (done, mut written) = oneshot::channel();
@@ -259,10 +256,11 @@ async fn show_agent(
                 Some(Frame::Control(OwnerMessage::Failed { text, status })) => break Some(TerminalEnd::Failed { text, status }),
                 Some(Frame::Control(_)) => {}
             },
-            permit = connection.keys.reserve(), if pending_keys.is_some() => match (permit, pending_keys.take()) {
-                (Ok(permit), Some(bytes)) => permit.send(Frame::Bytes(bytes)),
-                // The owner is gone, which its frames say.
-                _ => {}
+            permit = connection.keys.reserve(), if pending_keys.is_some() => {
+                // If the owner is gone, the end of its frames says so.
+                if let (Ok(permit), Some(bytes)) = (permit, pending_keys.take()) {
+                    permit.send(Frame::Bytes(bytes));
+                }
             },
             typed = keys.recv(), if pending_keys.is_none() => match typed {
                 Some(bytes) => pending_keys = Some(bytes),
@@ -322,51 +320,4 @@ fn write_output(mut queue: mpsc::Receiver<Written>, queries: &Mutex<Option<Query
         *queries = Some(modes.query_counts());
     }
     written
-}
-
-/// A thread that reads typed input. It polls, so that no key is swallowed after the agent has ended.
-struct KeyReader {
-    wake: OwnedFd,
-    thread: std::thread::JoinHandle<u64>,
-}
-
-impl KeyReader {
-    fn start_thread() -> io::Result<(mpsc::Receiver<Vec<u8>>, Self)> {
-        let (sender, keys) = mpsc::channel(8);
-        let (wait, wake) = pipe_with(PipeFlags::CLOEXEC)?;
-        let mut stdin = terminal::stdin_unbuffered()?;
-        let read = move || {
-            let mut answers = TerminalAnswers::default();
-            let mut buffer = vec![0; 16 * 1024];
-            loop {
-                let mut watched = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(&wait, PollFlags::IN)];
-                match poll(&mut watched, None) {
-                    Err(rustix::io::Errno::INTR) => continue,
-                    // The other end of the pipe still exists, so keys are still needed.
-                    Ok(_) if watched[1].revents().is_empty() => {}
-                    Ok(_) | Err(_) => return answers.attribute_count(),
-                }
-                match stdin.read(&mut buffer) {
-                    Ok(n @ 1..) => {
-                        answers.parse_input(&buffer[..n]);
-                        if sender.blocking_send(buffer[..n].to_vec()).is_err() {
-                            return answers.attribute_count();
-                        }
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Ok(0) | Err(_) => return answers.attribute_count(),
-                }
-            }
-        };
-        let thread = std::thread::Builder::new().name("stdin".into()).spawn(read)?;
-        Ok((keys, Self { wake, thread }))
-    }
-
-    /// Ends the thread, and returns the number of answers to DA1. The next reader of the terminal then gets every key.
-    async fn stop_thread(self) -> u64 {
-        drop(self.wake);
-        let thread = self.thread;
-        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-        joined.ok().and_then(Result::ok).unwrap_or_default()
-    }
 }

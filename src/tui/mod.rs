@@ -33,6 +33,7 @@ pub use draw::draw;
 pub use keymap::Keymap;
 pub use keys::Effect;
 pub(crate) use plain::PlainReview;
+pub(crate) use sandbox_list::shorten_path;
 pub use sandbox_list::{ListAction, SandboxList, SandboxPhase, SandboxRow};
 pub use style::{ColorDepth, StyleSheet, Theme};
 pub use terminal::{run, run_list};

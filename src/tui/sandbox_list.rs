@@ -110,7 +110,11 @@ impl SandboxList {
             }
             KeyCode::Char('r') if !is_running => return Some(ListAction::Review(id)),
             KeyCode::Char('r') => self.show_message(format!("the agent of {} is running; s: stop it first", row.name)),
-            KeyCode::Enter | KeyCode::Char('c') if !is_running => return Some(ListAction::Resume(id)),
+            KeyCode::Enter => {
+                self.show_message(format!("{} has nothing to review; c: continue with another agent", row.name))
+            }
+            KeyCode::Char('c') if !is_running => return Some(ListAction::Resume(id)),
+            KeyCode::Char('c') => self.show_message(format!("the agent of {} is running; a: attach", row.name)),
             KeyCode::Char('s') if is_running => self.stop_question = Some(row.clone()),
             KeyCode::Char('s') => self.show_message(format!("the agent of {} has ended already", row.name)),
             _ => {}
@@ -127,12 +131,17 @@ impl SandboxList {
         };
         let widths =
             [width("sandbox", |row| &row.name), width("state", |row| &row.status), width("created", |row| &row.age)];
+        // On a narrow screen, the path matters more than the age.
+        let [a, b, c] = widths;
+        let has_age = usize::from(area.width) > a + b + c + MIN_PATH + 8;
+        let path_width = usize::from(area.width).saturating_sub(a + b + if has_age { c + 8 } else { 6 });
         let columns = |name: &str, status: &str, age: &str, worktree: &str| {
-            let [a, b, c] = widths;
-            [format!("{name:a$}  "), format!("{status:b$}  "), format!("{age:c$}  {worktree}")]
+            let age = if has_age { format!("{age:c$}  ") } else { String::new() };
+            [format!("{name:a$}  "), format!("{status:b$}  "), format!("{age}{}", shorten_path(worktree, path_width))]
         };
         let header = columns("sandbox", "state", "created", "working tree").concat();
         let mut lines = vec![Line::styled(format!("  {header}"), faint)];
+        let position = format!("{}/{}", (self.selected + 1).min(self.rows.len()), self.rows.len());
         let visible = usize::from(area.height).saturating_sub(2);
         self.top = self.top.min(self.selected).max((self.selected + 1).saturating_sub(visible));
         for (at, row) in self.rows.iter().enumerate().skip(self.top).take(visible) {
@@ -152,17 +161,26 @@ impl SandboxList {
         }
         frame.render_widget(Paragraph::new(lines), area);
         let footer = Rect { y: area.height.saturating_sub(1), height: 1.min(area.height), ..area };
-        frame.render_widget(Paragraph::new(self.footer_line()), footer);
+        frame.render_widget(Paragraph::new(self.footer_line(&position)), footer);
     }
 
-    fn footer_line(&self) -> Line<'static> {
+    fn row_keys(&self) -> &'static str {
+        match self.rows.get(self.selected).map(|row| row.phase) {
+            None => "",
+            Some(SandboxPhase::Waiting | SandboxPhase::Running) => "enter: attach · s: stop · j, k: move · ",
+            Some(SandboxPhase::NeedsReview) => "enter: review · c: continue · j, k: move · ",
+            Some(SandboxPhase::Done) => "r: review · c: continue · j, k: move · ",
+        }
+    }
+
+    fn footer_line(&self, position: &str) -> Line<'static> {
         let faint = self.styles.role_style(StyleKind::Faint);
         match (&self.stop_question, &self.message) {
             (Some(row), _) => {
                 Line::styled(format!("end the agent of {}? y: yes", row.name), self.styles.role_style(StyleKind::Risk))
             }
             (None, Some(message)) => Line::raw(message.clone()),
-            _ => Line::styled("enter: open · a: attach · r: review · c: continue · s: stop · q: quit", faint),
+            _ => Line::styled(format!("q: quit · {}{position}", self.row_keys()), faint),
         }
     }
 
@@ -174,6 +192,18 @@ impl SandboxList {
             SandboxPhase::Done => StyleKind::Faint,
         })
     }
+}
+
+/// Minimum width of a shortened path.
+const MIN_PATH: usize = 12;
+
+/// Shortens a path from the left, because its end tells more.
+pub(crate) fn shorten_path(path: &str, width: usize) -> String {
+    let count = path.chars().count();
+    if count <= width {
+        return path.to_owned();
+    }
+    std::iter::once('…').chain(path.chars().skip(count + 1 - width.max(1))).collect()
 }
 
 #[cfg(test)]
@@ -228,7 +258,8 @@ mod tests {
         assert_eq!(press(&mut list, "jsn"), None, "another key than y keeps the agent");
         assert_eq!(press(&mut list, "sy"), Some(ListAction::Stop("r".into())));
         assert_eq!(press(&mut list, "j\n"), Some(ListAction::Review("n".into())));
-        assert_eq!(press(&mut list, "jjjc"), Some(ListAction::Resume("d".into())));
+        assert_eq!(press(&mut list, "jjj\n"), None, "no agent is started by Enter");
+        assert_eq!(press(&mut list, "c"), Some(ListAction::Resume("d".into())));
         assert_eq!(press(&mut list, "q"), Some(ListAction::Quit));
     }
 

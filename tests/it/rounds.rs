@@ -207,7 +207,7 @@ fn resume_continues_interrupted_sandbox() {
     status: 125
     ----- stderr -----
     error: the sandbox `i` is in use by another airlock process
-    hint: end the agent first, or run `airlock diff i` to look at its changes
+    hint: if its agent runs, `airlock attach i` shows it, `airlock stop i` ends it, and `airlock diff i` shows its changes
     ");
     child.kill().expect("the process exists");
     child.wait().expect("it ends");

@@ -173,13 +173,13 @@ fn killed_run_leaves_collectable_sandbox() {
     status: 1
     ----- stderr -----
     error: the sandbox `k` is in use by another airlock process
-    hint: end the agent first, or run `airlock diff k` to look at its changes
+    hint: if its agent runs, `airlock attach k` shows it, `airlock stop k` ends it, and `airlock diff k` shows its changes
     ");
     assert_snapshot!(repo.airlock(&["rm", "k"]), @"
     status: 1
     ----- stderr -----
     error: the sandbox `k` is in use by another airlock process
-    hint: end the agent first, or run `airlock diff k` to look at its changes
+    hint: if its agent runs, `airlock attach k` shows it, `airlock stop k` ends it, and `airlock diff k` shows its changes
     ");
     assert!(repo.airlock(&["ls"]).ok().stdout.contains("running"));
 

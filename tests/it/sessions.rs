@@ -302,7 +302,8 @@ fn hostile_output_does_not_hold_up_session() {
 #[test]
 fn end_of_session_knows_how_it_was_started() {
     let repo = TestRepo::new();
-    let mut terminal = Terminal::start(&repo, &["run", "--keep", "--name", "k", "--", "sh", "-c", "echo ready; read x; exit 7"]);
+    let mut terminal =
+        Terminal::start(&repo, &["run", "--keep", "--name", "k", "--", "sh", "-c", "echo ready; read x; exit 7"]);
     terminal.shows("ready");
     terminal.types(DETACH);
     terminal.shows("airlock: detached");
@@ -401,7 +402,13 @@ fn claude_sessions_run_side_by_side_and_wait_for_answers() {
     }
     for name in ["c1", "c2", "c3"] {
         wait_for_status(&repo, name, "waiting");
-        let mut terminal = Terminal::start(&repo, &["attach", name]);
+        // Whoever wants to continue in a sandbox whose agent runs, gets its session.
+        let command: &[&str] = match name {
+            "c1" => &["attach", "c1"],
+            "c2" => &["resume", "c2"],
+            _ => &["claude", "--continue"],
+        };
+        let mut terminal = Terminal::start(&repo, command);
         let screen = terminal.shows("Do you want to create new.txt?");
         assert!(screen.contains("make it"), "{screen}");
         terminal.types("1");

@@ -1,21 +1,19 @@
 //! `airlock ls`: lists the sandboxes of a repository, or of all.
 
-use std::cmp::Reverse;
-use std::io;
-
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
 use crate::cli::error::CliError;
 use crate::cli::json::render_json;
 use crate::cli::ops::draft::join_renames;
+use crate::cli::ops::listing::{Listing, list_stores};
 use crate::cli::ops::network::find_cache;
 use crate::cli::ops::repo::{Repo, format_age, load_activity, sandbox_status};
 use crate::cli::output::{Output, format_count, print_stderr, print_stdout};
 use crate::core::escape::Escaped;
-use crate::core::name::SandboxName;
 use crate::sandbox::layer::LayerStore;
-use crate::sandbox::{RepositoryIndex, Sandbox, SandboxRecord, SandboxStore};
+use crate::sandbox::{Sandbox, SandboxRecord};
+use crate::tui::shorten_path;
 
 pub(crate) fn run_ls(all: bool, json: bool, output: Output) -> Result<u8, CliError> {
     let (stores, layers) = if all {
@@ -43,16 +41,21 @@ pub(crate) fn run_ls(all: bool, json: bool, output: Output) -> Result<u8, CliErr
         print_stderr(&format!("airlock: {what}\n"));
     }
     let width = sandboxes.iter().map(|s| s.record.name.as_str().len()).max().unwrap_or(0);
+    let statuses: Vec<String> = sandboxes.iter().map(|sandbox| sandbox_status(sandbox).1).collect();
+    let status_width = statuses.iter().map(String::len).max().unwrap_or(0);
+    // Without a terminal, no path is shortened.
+    let path_width = output.stdout_width().map(|columns| columns.saturating_sub(width + status_width + 53));
     let mut text = String::new();
-    for sandbox in &sandboxes {
+    for (sandbox, status) in sandboxes.iter().zip(&statuses) {
         let record = &sandbox.record;
         let short: String = record.base.chars().take(7).collect();
         let age = format_age(record.created);
-        let worktree = if all { format!("{age:14}  {}", Escaped::new(&record.worktree)) } else { age };
+        let path = Escaped::new(&record.worktree).to_string();
+        let path = path_width.map_or_else(|| path.clone(), |width| shorten_path(&path, width.max(MIN_PATH)));
+        let worktree = if all { format!("{age:14}  {path}") } else { age };
         text += &format!(
-            "{:width$}  {:20}  {:6}  {short}  {:>10}  {worktree}\n",
+            "{:width$}  {status:status_width$}  {:6}  {short}  {:>10}  {worktree}\n",
             record.name.as_str(),
-            sandbox_status(sandbox).1,
             record.verb,
             format_size(record),
         );
@@ -70,33 +73,8 @@ pub(crate) fn run_ls(all: bool, json: bool, output: Output) -> Result<u8, CliErr
     Ok(0)
 }
 
-/// Returns the stores of all repositories that have had sandboxes.
-pub(super) fn list_stores() -> Result<Vec<SandboxStore>, CliError> {
-    Ok(RepositoryIndex::open().map(|index| index.list_stores()).transpose()?.unwrap_or_default())
-}
-
-/// The sandboxes of some repositories, newest first.
-pub(super) struct Listing {
-    pub sandboxes: Vec<Sandbox>,
-    /// Names of sandboxes with a damaged record, with the error.
-    pub damaged: Vec<(SandboxName, io::Error)>,
-}
-
-impl Listing {
-    pub(super) fn load(stores: &[SandboxStore]) -> Result<Self, CliError> {
-        let mut listing = Self { sandboxes: Vec::new(), damaged: Vec::new() };
-        for store in stores {
-            for (name, opened) in store.open_each()? {
-                match opened {
-                    Ok(sandbox) => listing.sandboxes.push(sandbox),
-                    Err(error) => listing.damaged.push((name, error)),
-                }
-            }
-        }
-        listing.sandboxes.sort_by_key(|s| (Reverse(s.record.created), s.record.name.clone()));
-        Ok(listing)
-    }
-}
+/// Minimum width of a shortened path.
+const MIN_PATH: usize = 12;
 
 fn sandbox_json(sandbox: &Sandbox) -> Value {
     let record = &sandbox.record;

@@ -2,6 +2,7 @@
 
 use crate::cli::args::{AgentOptions, ResumeArgs};
 use crate::cli::error::CliError;
+use crate::cli::ops::attach_session::{attach_to, is_agent_running};
 use crate::cli::ops::draft;
 use crate::cli::ops::finish_run::FinishOptions;
 use crate::cli::ops::repo::Repo;
@@ -13,6 +14,7 @@ use crate::cli::ops::settings::load_settings;
 use crate::cli::output::{Output, print_stdout};
 use crate::review::{Feedback, ReviewModel};
 use crate::sandbox::Sandbox;
+use crate::terminal;
 
 pub(crate) fn run_resume(args: ResumeArgs, before: AgentOptions, output: Output) -> Result<u8, CliError> {
     let finish = FinishOptions {
@@ -20,6 +22,13 @@ pub(crate) fn run_resume(args: ResumeArgs, before: AgentOptions, output: Output)
         is_after_feedback: args.feedback,
         ..FinishOptions::default()
     };
+    if !args.feedback && args.args.is_empty() && terminal::is_interactive() {
+        let repo = Repo::open_for_write()?;
+        if let Some(running) = repo.open_sandbox(args.name.as_deref(), "resume").ok().filter(is_agent_running) {
+            output.print_status(&format!("the agent of {} is running", running.record.name));
+            return attach_to(&running, &load_settings()?, output);
+        }
+    }
     let place = if args.dry_run { RunPlace::Here(None) } else { enter_session(&load_settings()?, output)? };
     let session = match place {
         RunPlace::Here(session) => session,

@@ -13,10 +13,11 @@ use crate::cli::error::CliError;
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
 use crate::cli::ops::agent_config::{new_agent_config, parse_variables, workspace_kind};
 use crate::cli::ops::agent_image::{ImageChoice, find_or_build_image};
+use crate::cli::ops::attach_session::attach_to;
 use crate::cli::ops::bring_files::{Place, bring_files, pasted_file_reader};
 use crate::cli::ops::choose_image::{Proposal, choose_image};
 use crate::cli::ops::claude_on_host::answer_on_host;
-use crate::cli::ops::conversation::{Conversation, find_conversation};
+use crate::cli::ops::conversation::{Conversation, find_conversation, find_running_session};
 use crate::cli::ops::find_setup::{find_setup, is_setup_accepted};
 use crate::cli::ops::finish_run::{FinishOptions, finish_run};
 use crate::cli::ops::inner_sandbox::turn_off_inner_sandbox;
@@ -69,6 +70,13 @@ fn continue_conversation(
     output: Output,
 ) -> Result<u8, CliError> {
     let settings = load_settings()?.overridden_by(options.agent.settings());
+    if terminal::is_interactive() && parsed.without_conversation(&args).is_empty() {
+        let repo = Repo::open_for_write()?;
+        if let Some(running) = find_running_session(&repo, parsed)? {
+            output.print_status(&format!("the agent of {} is running", running.record.name));
+            return attach_to(&running, &settings, output);
+        }
+    }
     let finish = FinishOptions { review: settings.review, ..FinishOptions::default() };
     let session = match enter_session(&settings, output)? {
         RunPlace::Here(session) => session,
@@ -151,11 +159,11 @@ fn run_in_new_sandbox(
     run: NewRun,
     options: RunOptions,
     (settings, finish): (&Settings, FinishOptions),
-    mut session: Option<SessionOwner>,
+    mut session: Option<Box<SessionOwner>>,
     output: Output,
 ) -> Result<u8, CliError> {
     let runtime = create_runtime()?;
-    let finished = run_agent((repo, &runtime), run, options, settings, session.as_mut(), output);
+    let finished = run_agent((repo, &runtime), run, options, settings, session.as_deref_mut(), output);
     if let Some(session) = session {
         return close_session(&runtime, session, finish, finished);
     }

@@ -72,7 +72,8 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
         out += &format!("  limit      {}\n", Escaped::new(limit));
     }
     print_stdout(&out)?;
-    output.print_status(&format!("next: airlock diff {}", record.name));
+    let next = if matches!(word, "running" | "waiting") { "attach" } else { "diff" };
+    output.print_status(&format!("next: airlock {next} {}", record.name));
     Ok(0)
 }
 

@@ -1,16 +1,11 @@
 //! `airlock stop`: ends the agents of sandboxes. Their owners collect the changes.
 
-use std::time::Duration;
-
 use crate::cli::error::CliError;
-use crate::cli::ops::find_sandbox::find_anywhere;
+use crate::cli::ops::find_sandbox::{command_for, find_anywhere};
 use crate::cli::ops::repo::create_runtime;
+use crate::cli::ops::stop_agent::stop_agent;
 use crate::cli::output::{Output, format_count};
 use crate::sandbox::{Sandbox, SandboxState};
-use crate::session::request_stop;
-
-/// Time after which the user learns what is waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(crate) fn run_stop(names: &[String], output: Output) -> Result<u8, CliError> {
     let found = names.iter().map(|name| find_anywhere(Some(name), "stop")).collect::<Result<Vec<_>, _>>()?;
@@ -36,31 +31,16 @@ pub(crate) fn run_stop(names: &[String], output: Output) -> Result<u8, CliError>
     })
 }
 
-/// Ends the agent of a sandbox, and waits until its changes are collected. Returns whether an agent was running.
-pub(crate) async fn stop_agent(sandbox: &Sandbox, output: Output) -> Result<bool, CliError> {
-    let dir = sandbox.file_path("");
-    let stopping = request_stop(&dir);
-    tokio::pin!(stopping);
-    tokio::select! {
-        stopped = &mut stopping => return Ok(stopped?),
-        () = tokio::time::sleep(PATIENCE) => {}
-    }
-    output.print_status(&format!("waiting for the agent of {}, at most 10 seconds", sandbox.record.name));
-    Ok(stopping.await?)
-}
-
-/// Returns the message about a sandbox whose agent was ended. A terminal that showed its session may have removed it.
+/// Returns the message about a sandbox whose agent was ended.
 fn stopped_message(name: &str) -> String {
-    let changes = find_anywhere(Some(name), "stop").ok().and_then(|sandbox| sandbox.read_changeset().ok().flatten());
-    match changes {
-        Some(changes) if changes.is_empty() => {
-            format!("stopped {name}; it has no changes. Next: airlock resume {name}, or airlock rm {name}")
-        }
-        Some(changes) => {
-            format!(
-                "stopped {name}; it changed {}. Next: airlock review {name}",
-                format_count(changes.files.len(), "file")
-            )
+    let Ok(sandbox) = find_anywhere(Some(name), "stop") else { return format!("stopped {name}") };
+    match sandbox.read_changeset().ok().flatten().map(|changes| changes.files.len()) {
+        Some(0) => format!(
+            "stopped {name}; it has no changes. Next: {}, or airlock rm {name}",
+            command_for(&sandbox, "resume")
+        ),
+        Some(n) => {
+            format!("stopped {name}; it changed {}. Next: {}", format_count(n, "file"), command_for(&sandbox, "review"))
         }
         None => format!("stopped {name}"),
     }
@@ -70,11 +50,11 @@ fn no_agent_message(sandbox: &Sandbox) -> String {
     let name = &sandbox.record.name;
     match sandbox.record.state {
         SandboxState::Seeding => format!("{name} was interrupted before its agent started. Next: airlock rm {name}"),
-        SandboxState::Running => format!("{name} was interrupted. Next: airlock review {name}"),
+        SandboxState::Running => format!("{name} was interrupted. Next: {}", command_for(sandbox, "review")),
         SandboxState::Collected { .. } => {
             let changes = sandbox.read_changeset().ok().flatten();
             let next = if changes.is_some_and(|changes| !changes.is_empty()) { "review" } else { "resume" };
-            format!("the agent of {name} has ended already. Next: airlock {next} {name}")
+            format!("the agent of {name} has ended already. Next: {}", command_for(sandbox, next))
         }
     }
 }

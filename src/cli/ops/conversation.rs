@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::repo::{Repo, format_age};
+use super::attach_session::is_agent_running;
+use super::repo::{Repo, format_age, load_activity};
 use crate::cli::claude_args::ClaudeArgs;
 use crate::cli::error::CliError;
 use crate::sandbox::{ConversationStore, KeptConversation, Sandbox, SandboxState};
@@ -60,6 +61,21 @@ fn list_conversations(repo: &Repo) -> Result<Vec<Conversation>, CliError> {
     all.extend(kept.into_iter().filter(|kept| !known.contains(&kept.id)).map(Conversation::Kept));
     all.sort_by_key(|conversation| Reverse(conversation.last_used()));
     Ok(all)
+}
+
+/// Finds the running session that `--continue` or `--resume` means: the last one that no terminal shows, or that of a name or
+/// an ID.
+pub(crate) fn find_running_session(repo: &Repo, parsed: &ClaudeArgs) -> Result<Option<Sandbox>, CliError> {
+    let running = repo.store.open_all()?.into_iter().filter(|s| s.record.verb == "claude" && is_agent_running(s));
+    Ok(match &parsed.resumes {
+        None => {
+            running.into_iter().find(|sandbox| load_activity(sandbox).is_some_and(|activity| !activity.is_attached))
+        }
+        Some(Some(id)) => running
+            .into_iter()
+            .find(|sandbox| sandbox.record.name.as_str() == id || sandbox.record.conversation.as_ref() == Some(id)),
+        Some(None) => None,
+    })
 }
 
 /// Finds the conversation: the last one, that of an ID or of a sandbox's name, or one that the user chooses.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::repo::Repo;
 use crate::cli::error::CliError;
+use crate::cli::shell_word::quote_shell_word;
 use crate::config::closest_name;
 use crate::core::name::SandboxName;
 use crate::git::HostRepo;
@@ -91,6 +92,16 @@ fn choose_running(mut running: Vec<Sandbox>, verb: &str) -> Result<Sandbox, CliE
                 .with_hint(format!("run `airlock {verb} {first}`")))
         }
     }
+}
+
+/// Returns a command for a sandbox that may belong to another repository than the current one.
+pub(crate) fn command_for(sandbox: &Sandbox, verb: &str) -> String {
+    let name = &sandbox.record.name;
+    let is_here = Repo::open_for_write().is_ok_and(|repo| repo.host.worktree_id() == sandbox.record.worktree);
+    if is_here {
+        return format!("airlock {verb} {name}");
+    }
+    format!("cd {} && airlock {verb} {name}", quote_shell_word(sandbox.record.worktree.as_bytes()))
 }
 
 /// Opens the repository of a sandbox, by its working tree.

@@ -58,7 +58,7 @@ pub(crate) fn resume_here(
     repo: &Repo,
     sandbox: Sandbox,
     options: ResumeOptions,
-    (session, finish): (Option<SessionOwner>, FinishOptions),
+    (session, finish): (Option<Box<SessionOwner>>, FinishOptions),
     output: Output,
 ) -> Result<u8, CliError> {
     let Some(mut session) = session else {

@@ -39,7 +39,7 @@ const MAX_TEMP_DIR: usize = 70;
 /// The place of a run.
 pub(crate) enum RunPlace {
     /// The agent runs in this process; with a session if this process is an owner.
-    Here(Option<SessionOwner>),
+    Here(Option<Box<SessionOwner>>),
     /// The owner ran it, and its session on this terminal is over.
     Elsewhere(SessionEnd),
 }
@@ -62,7 +62,7 @@ pub(crate) fn enter_session(settings: &Settings, output: Output) -> Result<RunPl
     if let Some(socket) = find_parent_socket() {
         let owner = SessionOwner::connect(&socket, options)
             .map_err(|error| CliError::failed(format!("the terminal of the session is gone: {error}")))?;
-        return Ok(RunPlace::Here(Some(owner)));
+        return Ok(RunPlace::Here(Some(Box::new(owner))));
     }
     start_session(std::env::args_os().collect(), None, output).map(RunPlace::Elsewhere)
 }
@@ -292,7 +292,7 @@ fn open_finished(repo: &Repo, name: &SandboxName) -> Result<Option<RunResult>, C
 /// exit status of this process.
 pub(crate) fn close_session(
     runtime: &tokio::runtime::Runtime,
-    session: SessionOwner,
+    session: Box<SessionOwner>,
     options: FinishOptions,
     result: Result<RunResult, CliError>,
 ) -> Result<u8, CliError> {
