@@ -62,13 +62,17 @@ impl SandboxList {
         Self { rows: Vec::new(), selected: 0, top: 0, stop_question: None, message: None, styles }
     }
 
-    /// Replaces the rows. The cursor stays on its sandbox.
-    pub fn set_rows(&mut self, mut rows: Vec<SandboxRow>) {
+    /// Replaces the rows, and returns whether they differ. The cursor stays on its sandbox.
+    pub fn set_rows(&mut self, mut rows: Vec<SandboxRow>) -> bool {
         rows.sort_by_key(|row| row.phase);
+        if rows == self.rows {
+            return false;
+        }
         let current = self.rows.get(self.selected).map(|row| row.id.clone());
         let position = current.and_then(|id| rows.iter().position(|row| row.id == id));
         self.selected = position.unwrap_or(self.selected).min(rows.len().saturating_sub(1));
         self.rows = rows;
+        true
     }
 
     /// Shows a message until the next key.

@@ -147,11 +147,14 @@ pub fn run_list(
     let mut wake = EventWaker::register_signals()?;
     let _screen = AlternateScreenGuard::enter_screen()?;
     let mut terminal = new_terminal()?;
+    let mut needs_redraw = true;
     loop {
         if let Some(rows) = refresh() {
-            list.set_rows(rows);
+            needs_redraw |= list.set_rows(rows);
         }
-        terminal.draw(|frame| list.draw(frame))?;
+        if std::mem::take(&mut needs_redraw) {
+            terminal.draw(|frame| list.draw(frame))?;
+        }
         let is_closed = wake.wait_for_event(Some(interval))?;
         if is_closed || wake.has_ended() {
             return Ok(ListAction::Quit);
@@ -159,12 +162,16 @@ pub fn run_list(
         if wake.suspend_requested.swap(false, Ordering::SeqCst) {
             suspend_process()?;
             terminal = new_terminal()?;
+            needs_redraw = true;
         }
         if wake.resized.swap(false, Ordering::SeqCst) {
             terminal = new_terminal()?;
+            needs_redraw = true;
         }
         while event::poll(Duration::ZERO)? {
-            let Input::Key(key) = event::read()? else { continue };
+            let input = event::read()?;
+            needs_redraw = true;
+            let Input::Key(key) = input else { continue };
             if is_suspend_key(key) {
                 if !crate::terminal::is_orphan() {
                     let _ = kill_current_process_group(Signal::TSTP);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::cli::error::CliError;
 use crate::cli::json::render_json;
 use crate::cli::ops::draft::join_renames;
-use crate::cli::ops::listing::{Listing, list_stores};
+use crate::cli::ops::listing::{Listing, display_worktree, list_stores};
 use crate::cli::ops::network::find_cache;
 use crate::cli::ops::repo::{Repo, format_age, load_activity, sandbox_status};
 use crate::cli::output::{Output, format_count, print_stderr, print_stdout};
@@ -50,7 +50,7 @@ pub(crate) fn run_ls(all: bool, json: bool, output: Output) -> Result<u8, CliErr
         let record = &sandbox.record;
         let short: String = record.base.chars().take(7).collect();
         let age = format_age(record.created);
-        let path = Escaped::new(&record.worktree).to_string();
+        let path = display_worktree(sandbox);
         let path = path_width.map_or_else(|| path.clone(), |width| shorten_path(&path, width.max(MIN_PATH)));
         let worktree = if all { format!("{age:14}  {path}") } else { age };
         text += &format!(

@@ -8,7 +8,7 @@ use crate::cli::error::CliError;
 use crate::cli::ops::attach_session::attach_to;
 use crate::cli::ops::find_sandbox::open_repo_of;
 use crate::cli::ops::finish_run::FinishOptions;
-use crate::cli::ops::listing::{Listing, list_stores};
+use crate::cli::ops::listing::{Listing, display_worktree, list_stores};
 use crate::cli::ops::repo::{Repo, create_runtime, format_age, sandbox_status};
 use crate::cli::ops::round::Round;
 use crate::cli::ops::rounds::run_rounds;
@@ -17,7 +17,6 @@ use crate::cli::ops::settings::{load_settings, load_style_sheet};
 use crate::cli::ops::stop_agent::stop_agent;
 use crate::cli::output::Output;
 use crate::config::Settings;
-use crate::core::escape::Escaped;
 use crate::sandbox::{Sandbox, SandboxStore};
 use crate::terminal::{self, Signals};
 use crate::tui::{ListAction, SandboxList, SandboxPhase, SandboxRow, run_list};
@@ -126,7 +125,7 @@ fn list_row(sandbox: &Sandbox) -> SandboxRow {
         name: record.name.to_string(),
         status: if word == "collected" { format!("{status} to review") } else { status },
         age: format_age(record.created),
-        worktree: Escaped::new(&record.worktree).to_string(),
+        worktree: display_worktree(sandbox),
         id: record.id.clone(),
     }
 }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::io;
 
 use crate::cli::error::CliError;
+use crate::core::escape::Escaped;
 use crate::core::name::SandboxName;
 use crate::sandbox::{RepositoryIndex, Sandbox, SandboxStore};
 
@@ -33,4 +34,12 @@ impl Listing {
         listing.sandboxes.sort_by_key(|s| (Reverse(s.record.created), s.record.name.clone()));
         Ok(listing)
     }
+}
+
+/// Returns the working tree of a sandbox for display, with `~` for the home directory.
+pub(crate) fn display_worktree(sandbox: &Sandbox) -> String {
+    let worktree = &sandbox.record.worktree;
+    let home = std::env::var("HOME").unwrap_or_default();
+    let below_home = worktree.strip_prefix(&home).filter(|rest| home.len() > 1 && rest.starts_with('/'));
+    below_home.map_or_else(|| Escaped::new(worktree).to_string(), |rest| format!("~{}", Escaped::new(rest)))
 }
