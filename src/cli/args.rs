@@ -91,7 +91,7 @@ impl RunOptions {
 }
 
 /// The agent's configuration.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Options for a sandbox")]
 pub(super) struct AgentOptions {
     /// Set the extent of the network [default: packages for claude, none otherwise]
@@ -165,6 +165,11 @@ impl AgentOptions {
             timeout: self.timeout.or(before.timeout),
             review: self.review.or(before.review),
         }
+    }
+
+    /// Returns whether any option but the review was given.
+    pub(super) fn changes_agent(&self) -> bool {
+        Self { review: None, ..self.clone() } != Self::default()
     }
 
     /// Returns the options of this subcommand as settings.

@@ -1,5 +1,6 @@
 //! Brings files that are pasted into a session to the home of its sandbox.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::home_copies::write_home_copies;
@@ -22,7 +23,9 @@ pub(super) struct PastedFiles<'a> {
 #[async_trait::async_trait]
 impl PasteHandler for PastedFiles<'_> {
     async fn bring_pasted(&self, text: String) -> Option<String> {
-        let (copies, replaced) = tokio::task::block_in_place(|| (self.reader)(&text))?;
+        // A file may be on a disk that does not answer.
+        let reader = Arc::clone(self.reader);
+        let (copies, replaced) = tokio::task::spawn_blocking(move || reader(&text)).await.ok()??;
         let writer = self.resources.exec_guest(self.sidecar, "1000:1000").await.ok()?;
         write_home_copies(&writer, &copies, "").await.ok()?;
         self.is_used.store(true, Ordering::SeqCst);

@@ -429,10 +429,11 @@ impl SessionOwner {
         let mut pending: VecDeque<ScreenRequest> = VecDeque::new();
         let ended = loop {
             let (can_show, stalls_at) = output_flow(self.client.as_mut());
+            // A new size comes before the picture.
+            pending.extend(serving.take_requests());
             if let Some(request) = self.client.as_mut().and_then(Client::take_redraw_request) {
                 pending.push_back(ScreenRequest::Redraw(request));
             }
-            pending.extend(serving.take_requests());
             let queue = self.client.as_ref().map(|client| Arc::clone(&client.queue));
             tokio::select! {
                 permit = screen.reserve(), if !pending.is_empty() => match (permit, pending.pop_front()) {
@@ -561,6 +562,12 @@ impl SessionOwner {
                     (client.is_behind, client.is_redraw_requested, client.is_new) = (false, false, false);
                 }
             }
+            ScreenResponse::Suspend(id) => {
+                // A terminal that has left has continued the agent.
+                if let Some(client) = self.client.as_ref().filter(|client| client.id == id) {
+                    client.send_message(OwnerMessage::Suspend);
+                }
+            }
             ScreenResponse::Leave { id, bytes } => {
                 if let Some(client) = self.client.as_mut().filter(|client| client.id == id && !client.is_new) {
                     client.send_output(&bytes);
@@ -581,7 +588,8 @@ impl SessionOwner {
         match &self.client {
             Some(client) if typed.is_some_and(|time| time.elapsed() < SUSPEND_WINDOW) => {
                 serving.is_suspended = true;
-                client.send_message(OwnerMessage::Suspend);
+                // The terminal gets the output before it first, because it resets the terminal's modes.
+                serving.requests.push(ScreenRequest::Suspend(client.id));
             }
             _ => {
                 self.note_stop(serving);
@@ -708,6 +716,11 @@ impl SessionOwner {
         let (_, closed) = mpsc::unbounded_channel();
         let events = std::mem::replace(&mut self.events, closed);
         let client = self.client.take();
+        // Terminals that were released just before the end.
+        for (client, message) in self.leaving.drain(..) {
+            client.send_message(message);
+            tokio::spawn(client.close_after_flush());
+        }
         let (shared, activity, dir) = (Arc::clone(&self.shared), Arc::clone(&self.activity), dir.to_owned());
         let collecting = Collecting { client, events, listener, progress, shared, activity, stoppers, dir };
         self.collecting = Some(CollectingTask { steps, task: tokio::spawn(collecting.serve_until_close(next_step)) });
@@ -876,7 +889,7 @@ impl Collecting {
                     None => return,
                 },
                 event = self.events.recv() => match event {
-                    Some(Event::Signal { name, .. }) => raise_signal(&name),
+                    Some(Event::Signal { id, name }) if self.client.as_ref().is_some_and(|client| client.id == id) => raise_signal(&name),
                     Some(Event::Gone(id)) if self.client.as_ref().is_some_and(|client| client.id == id) => self.client = None,
                     Some(Event::Attach { stream, .. }) => refuse_connection(stream, "its agent has ended, and its changes are being collected"),
                     Some(Event::Stop(stream)) => self.stoppers.push(stream),

@@ -23,6 +23,8 @@ pub(super) enum ScreenRequest {
     Redraw(RedrawRequest),
     /// The terminal with this ID is released.
     Leave(u64),
+    /// The terminal with this ID is suspended.
+    Suspend(u64),
 }
 
 /// A request to draw the screen on a terminal.
@@ -40,6 +42,8 @@ pub(super) enum ScreenResponse {
     Output(Vec<u8>),
     /// The screen for a terminal, which follows the session from here on.
     Redraw { id: u64, bytes: Vec<u8> },
+    /// All output before the suspension of a terminal has passed.
+    Suspend(u64),
     /// The output that moves the cursor of a released terminal below the contents.
     Leave { id: u64, bytes: Vec<u8> },
 }
@@ -80,6 +84,7 @@ fn follow_requests(
                 let bytes = [reset, screen.redraw_sequence(modes.is_none())].concat();
                 ScreenResponse::Redraw { id, bytes }
             }
+            ScreenRequest::Suspend(id) => ScreenResponse::Suspend(id),
             ScreenRequest::Leave(id) => ScreenResponse::Leave { id, bytes: screen.leave_sequence() },
         };
         if responses.blocking_send(response).is_err() {

@@ -159,6 +159,7 @@ pub(crate) async fn show_session(
     view: &mut dyn SessionView,
 ) -> io::Result<(Option<String>, TerminalEnd)> {
     let mut name = None;
+    let mut starts_session = true;
     let mut seen = signals.stop_request().count;
     loop {
         tokio::select! {
@@ -166,6 +167,7 @@ pub(crate) async fn show_session(
                 None => return Ok((name, TerminalEnd::Lost)),
                 Some(Frame::Control(OwnerMessage::Attached { name: sandbox, is_first })) => {
                     name = Some(sandbox);
+                    starts_session = is_first;
                     if let Some(end) = show_agent(&mut connection, signals, view, is_first).await? {
                         return Ok((name, end));
                     }
@@ -184,7 +186,7 @@ pub(crate) async fn show_session(
             },
             request = signals.next(seen) => {
                 seen = request.count;
-                if request.last == HANGUP {
+                if request.last == HANGUP || request.last == "SIGTERM" && !starts_session {
                     return Ok((name, TerminalEnd::Left));
                 }
                 if name.is_none() {
@@ -286,6 +288,8 @@ async fn show_agent(
         result = &mut written => result.unwrap_or_else(|_| Err(io::Error::other("the writer panicked"))),
         _ = signals.next(seen) => Err(io::ErrorKind::Interrupted.into()),
     };
+    // The thread may wait for room in the channel.
+    drop(keys);
     let answered = key_reader.stop_thread().await;
     let queries = queries.lock().ok().and_then(|queries| *queries);
     if written.is_ok() {

@@ -144,6 +144,10 @@ fn start_in_shell(repo: &TestRepo, command: &str) -> Terminal {
     terminal
 }
 
+fn shell_quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 #[test]
 fn ctrl_z_suspends_and_fg_brings_back() {
     let mut repo = TestRepo::new();
@@ -162,6 +166,22 @@ fn ctrl_z_suspends_and_fg_brings_back() {
     terminal.types("again\r");
     terminal.shows("got again");
     // Keys that are typed before Airlock has ended are meant for the agent, and are dropped.
+    terminal.shows("changed nothing, so it is removed");
+    terminal.types("exit\r");
+    terminal.child.wait().expect("it ends");
+
+    // What the agent writes before it stops, such as resets of modes, comes before the shell.
+    let stops = "trap 'printf \"last words\\n\"; kill -STOP $$' TSTP; echo re''ady; while :; do read x && echo got $x && exit; done";
+    let mut terminal = start_in_shell(&repo, &format!("run -- bash -c {}", shell_quote(stops)));
+    terminal.shows("ready");
+    terminal.wait_for_raw_mode();
+    terminal.types("\x1a");
+    let screen = terminal.shows("Stopped");
+    assert!(screen.contains("last words"), "{screen}");
+    terminal.types("clear; fg\r");
+    terminal.wait_for_raw_mode();
+    terminal.types("again\r");
+    terminal.shows("got again");
     terminal.shows("changed nothing, so it is removed");
     terminal.types("exit\r");
     terminal.child.wait().expect("it ends");

@@ -298,6 +298,28 @@ fn hostile_output_does_not_hold_up_session() {
     assert_eq!(parser.screen().mouse_protocol_mode(), vt100::MouseProtocolMode::None);
 }
 
+/// An agent that ends while a large paste is under way leaves no process that waits for room.
+#[test]
+fn large_paste_does_not_hold_up_the_end() {
+    let repo = TestRepo::new();
+    let script = "stty raw -echo; echo ready; head -c 100000 >/dev/null; kill -9 $$";
+    let mut terminal = Terminal::start(&repo, &["run", "--name", "p", "--", "sh", "-c", script]);
+    terminal.shows("ready");
+    let mut writer = terminal.writer();
+    let pasting = std::thread::spawn(move || {
+        // The rest is discarded when Airlock has the terminal again, or fails when it has ended.
+        for _ in 0..4096 {
+            if writer(&[b'x'; 1024]).is_err() {
+                break;
+            }
+        }
+    });
+    terminal.shows("p changed nothing, so it is removed");
+    assert_eq!(terminal.child.wait().expect("it ends").exit_code(), 137);
+    drop(terminal);
+    pasting.join().expect("no panic");
+}
+
 /// Options of the start count for the terminal that sees the end, and a report of an earlier run is never used.
 #[test]
 fn end_of_session_knows_how_it_was_started() {

@@ -142,6 +142,12 @@ impl Terminal {
         self.wait("such bytes", |_| count() >= times);
     }
 
+    /// Returns a function that types keys from another thread.
+    pub fn writer(&self) -> impl FnMut(&[u8]) -> std::io::Result<()> + Send + use<> {
+        let keys = Arc::clone(&self.keys);
+        move |bytes| keys.lock().expect("no panic").write_all(bytes)
+    }
+
     /// Types keys.
     pub fn types(&mut self, keys: &str) {
         let mut writer = self.keys.lock().expect("no panic");

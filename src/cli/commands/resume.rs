@@ -22,11 +22,13 @@ pub(crate) fn run_resume(args: ResumeArgs, before: AgentOptions, output: Output)
         is_after_feedback: args.feedback,
         ..FinishOptions::default()
     };
-    if !args.feedback && args.args.is_empty() && terminal::is_interactive() {
+    // An agent that runs keeps its options. With new ones, the error says that it runs.
+    let has_options = args.agent.changes_agent() || before.changes_agent();
+    if !args.feedback && args.args.is_empty() && !has_options && terminal::is_interactive() {
         let repo = Repo::open_for_write()?;
         if let Some(running) = repo.open_sandbox(args.name.as_deref(), "resume").ok().filter(is_agent_running) {
             output.print_status(&format!("the agent of {} is running", running.record.name));
-            return attach_to(&running, &load_settings()?, output);
+            return attach_to(&running, (&load_settings()?, finish), output);
         }
     }
     let place = if args.dry_run { RunPlace::Here(None) } else { enter_session(&load_settings()?, output)? };

@@ -70,14 +70,15 @@ fn continue_conversation(
     output: Output,
 ) -> Result<u8, CliError> {
     let settings = load_settings()?.overridden_by(options.agent.settings());
-    if terminal::is_interactive() && parsed.without_conversation(&args).is_empty() {
+    let finish = FinishOptions { review: settings.review, ..FinishOptions::default() };
+    let has_options = options.agent.changes_agent() || options.first_of_new_sandbox().is_some();
+    if terminal::is_interactive() && !has_options && parsed.without_conversation(&args).is_empty() {
         let repo = Repo::open_for_write()?;
         if let Some(running) = find_running_session(&repo, parsed)? {
             output.print_status(&format!("the agent of {} is running", running.record.name));
-            return attach_to(&running, &settings, output);
+            return attach_to(&running, (&settings, finish), output);
         }
     }
-    let finish = FinishOptions { review: settings.review, ..FinishOptions::default() };
     let session = match enter_session(&settings, output)? {
         RunPlace::Here(session) => session,
         RunPlace::Elsewhere(end) => return review_after_session(end, finish, output),

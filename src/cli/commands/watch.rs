@@ -61,7 +61,7 @@ fn run_action(
 ) -> Result<(), CliError> {
     match action {
         ListAction::Attach(_) => {
-            attach_to(&sandbox, settings, output)?;
+            attach_to(&sandbox, (settings, FinishOptions::default()), output)?;
         }
         ListAction::Review(_) => {
             let repo = open_repo_of(&sandbox)?;

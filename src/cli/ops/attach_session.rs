@@ -17,7 +17,11 @@ pub(crate) fn is_agent_running(sandbox: &Sandbox) -> bool {
 }
 
 /// Shows the session of a sandbox until it ends or the user detaches.
-pub(crate) fn attach_to(sandbox: &Sandbox, settings: &Settings, output: Output) -> Result<u8, CliError> {
+pub(crate) fn attach_to(
+    sandbox: &Sandbox,
+    (settings, finish): (&Settings, FinishOptions),
+    output: Output,
+) -> Result<u8, CliError> {
     let dir = sandbox.file_path("");
     let keys = read_detach_keys(settings)?;
     let connected = create_runtime()?.block_on(async {
@@ -26,7 +30,7 @@ pub(crate) fn attach_to(sandbox: &Sandbox, settings: &Settings, output: Output) 
     })?;
     let Some(stream) = connected else { return Err(no_session_error(sandbox)) };
     let session = show_attached(stream, output)?;
-    let (status, review) = finish_session(session, || open_repo_of(sandbox), FinishOptions::default(), output)?;
+    let (status, review) = finish_session(session, || open_repo_of(sandbox), finish, output)?;
     if let Some((repo, round)) = review {
         run_rounds(&repo.host, round, output)?;
     }

@@ -297,23 +297,13 @@ pub(crate) fn close_session(
     result: Result<RunResult, CliError>,
 ) -> Result<u8, CliError> {
     let saved = result.and_then(|mut finished| {
-        let report = &mut finished.report;
-        finished.changes.id.clone_into(&mut report.changeset);
-        // What was asked for when the session was started counts for the terminal that sees its end.
-        report.keep |= options.keep || session.was_stopped();
-        report.review = options.review.and_then(|mode| Some(mode.to_possible_value()?.get_name().to_owned()));
-        finished.sandbox.save_report(&finished.report)?;
-        if finished.changes.is_empty() {
-            // If no terminal is left to finish the run, `gc` removes it by its age.
-            lifecycle::set_decided(&mut finished.sandbox, true)?;
-        }
-        Ok(finished.sandbox)
+        let saved = save_end(&mut finished, options, session.was_stopped());
+        // The socket is gone before the lock is free: it then belongs to the next owner.
+        runtime.block_on(session.stop_listening());
+        saved
     });
     match saved {
-        Ok(sandbox) => {
-            // The socket and the lock are free before the terminal's process, or another owner, needs them.
-            runtime.block_on(session.stop_listening());
-            drop(sandbox);
+        Ok(()) => {
             runtime.block_on(session.close_finished());
             Ok(0)
         }
@@ -329,4 +319,18 @@ pub(crate) fn close_session(
         // The terminal still belongs to this process.
         Err(failure) => Err(failure),
     }
+}
+
+/// Saves what the terminal that sees the end has to know: the report, and what was asked for when the session was started.
+fn save_end(finished: &mut RunResult, options: FinishOptions, was_stopped: bool) -> Result<(), CliError> {
+    let report = &mut finished.report;
+    finished.changes.id.clone_into(&mut report.changeset);
+    report.keep |= options.keep || was_stopped;
+    report.review = options.review.and_then(|mode| Some(mode.to_possible_value()?.get_name().to_owned()));
+    finished.sandbox.save_report(&finished.report)?;
+    if finished.changes.is_empty() {
+        // If no terminal is left to finish the run, `gc` removes it by its age.
+        lifecycle::set_decided(&mut finished.sandbox, true)?;
+    }
+    Ok(())
 }
