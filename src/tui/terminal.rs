@@ -33,6 +33,8 @@ use crate::changes::{FileChange, Finding};
 use crate::core::path::RepoPath;
 use crate::review::{Decisions, Event, Preview, ReviewHost, ReviewOutcome};
 
+type ScreenTerminal = Terminal<CrosstermBackend<BufWriter<Stdout>>>;
+
 /// Whether the review has taken over the terminal.
 static IS_TAKEN_OVER: AtomicBool = AtomicBool::new(false);
 
@@ -65,18 +67,9 @@ pub fn run(app: &mut App<'_>, host: &mut dyn ReviewHost) -> io::Result<ReviewOut
         if let Some(request) = app.take_highlight_request() {
             worker.send_request(request);
         }
-        let is_closed = wake.wait_for_event(None)?;
-        if is_closed || wake.has_ended() {
-            return Ok(ReviewOutcome::Interrupted);
-        }
-        if wake.suspend_requested.swap(false, Ordering::SeqCst) {
-            suspend_process()?;
-            terminal = new_terminal()?;
-            needs_redraw = true;
-        }
-        if wake.resized.swap(false, Ordering::SeqCst) {
-            terminal = new_terminal()?;
-            needs_redraw = true;
+        match wake.wait_for_screen(&mut terminal, None)? {
+            Some(is_renewed) => needs_redraw |= is_renewed,
+            None => return Ok(ReviewOutcome::Interrupted),
         }
         for answer in highlighted_files.try_iter() {
             needs_redraw |= app.store_highlighting(answer);
@@ -155,18 +148,9 @@ pub fn run_list(
         if std::mem::take(&mut needs_redraw) {
             terminal.draw(|frame| list.draw(frame))?;
         }
-        let is_closed = wake.wait_for_event(Some(interval))?;
-        if is_closed || wake.has_ended() {
-            return Ok(ListAction::Quit);
-        }
-        if wake.suspend_requested.swap(false, Ordering::SeqCst) {
-            suspend_process()?;
-            terminal = new_terminal()?;
-            needs_redraw = true;
-        }
-        if wake.resized.swap(false, Ordering::SeqCst) {
-            terminal = new_terminal()?;
-            needs_redraw = true;
+        match wake.wait_for_screen(&mut terminal, Some(interval))? {
+            Some(is_renewed) => needs_redraw |= is_renewed,
+            None => return Ok(ListAction::Quit),
         }
         while event::poll(Duration::ZERO)? {
             let input = event::read()?;
@@ -246,7 +230,7 @@ fn suspend_process() -> io::Result<()> {
 
 /// Creates a terminal with an empty screen of the current size. Ratatui's own method queries the cursor position, which not
 /// every terminal answers.
-fn new_terminal() -> io::Result<Terminal<CrosstermBackend<BufWriter<Stdout>>>> {
+fn new_terminal() -> io::Result<ScreenTerminal> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout());
     let (columns, rows) = clear_lines(&mut out)?;
     let viewport = Viewport::Fixed(Rect::new(0, 0, columns, rows));
@@ -312,6 +296,28 @@ impl EventWaker {
     /// Returns a stream that wakes the event loop when a byte is written to it.
     fn wake_stream(&self) -> io::Result<UnixStream> {
         self.sender.try_clone()
+    }
+
+    /// Waits for an event, at most until `timeout`. Suspends the process if that was asked for, and renews the terminal after that
+    /// and after a change of its size. Returns whether it was renewed, or `None` if the program has to end.
+    fn wait_for_screen(
+        &mut self,
+        terminal: &mut ScreenTerminal,
+        timeout: Option<Duration>,
+    ) -> io::Result<Option<bool>> {
+        let is_closed = self.wait_for_event(timeout)?;
+        if is_closed || self.has_ended() {
+            return Ok(None);
+        }
+        let is_suspended = self.suspend_requested.swap(false, Ordering::SeqCst);
+        if is_suspended {
+            suspend_process()?;
+        }
+        let is_renewed = self.resized.swap(false, Ordering::SeqCst) || is_suspended;
+        if is_renewed {
+            *terminal = new_terminal()?;
+        }
+        Ok(Some(is_renewed))
     }
 
     /// Waits for an event, at most until `timeout`, and returns whether the terminal was closed.
