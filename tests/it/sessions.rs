@@ -460,6 +460,56 @@ fn claude_sessions_run_side_by_side_and_wait_for_answers() {
     assert_eq!(repo.containers(), 0);
 }
 
+/// Under the link, plain words do what they always did: start, leave, come back, end, review, continue the conversation.
+#[test]
+fn claude_under_the_link_is_left_and_continued() {
+    let mut repo = TestRepo::new();
+    let path = format!("{}/new.txt", repo.path.display());
+    let write = Step::Tool("Write".into(), serde_json::json!({"file_path": path, "content": "made\n"}));
+    let (_runtime, _model) = model(&mut repo, vec![write, Step::Text("It is made.".into())]);
+    let link = repo.directory().join("claude");
+    std::os::unix::fs::symlink(AIRLOCK, &link).expect("linked");
+    let start = |args: &[&str]| {
+        let mut command = CommandBuilder::new(&link);
+        command.args(args);
+        Terminal::run(&repo, command)
+    };
+    let mut terminal = start(&["--permission-mode", "acceptEdits"]);
+    terminal.shows("accept edits on");
+    terminal.types("make it");
+    terminal.shows("make it");
+    terminal.types("\r");
+    terminal.shows("It is made.");
+    terminal.types(DETACH);
+    terminal.shows("airlock: detached");
+    terminal.child.wait().expect("it ends");
+
+    let mut terminal = start(&["--continue"]);
+    terminal.shows("It is made.");
+    terminal.types("/exit");
+    terminal.shows("/exit");
+    terminal.types("\r");
+    terminal.shows("Review now?");
+    terminal.types("y\r");
+    terminal.shows("new.txt added");
+    terminal.types("yw");
+    terminal.shows("Preview of the apply");
+    terminal.types("y");
+    terminal.shows("1 file applied");
+    assert!(terminal.child.wait().expect("it ends").success() && terminal.is_sane());
+    assert_eq!(repo.read("new.txt"), "made\n");
+
+    let mut terminal = start(&["--continue"]);
+    terminal.shows("It is made.");
+    terminal.types("/exit");
+    terminal.shows("/exit");
+    terminal.types("\r");
+    terminal.shows("Review now?");
+    terminal.types("n\r");
+    terminal.shows("kept. Next: airlock review");
+    terminal.child.wait().expect("it ends");
+}
+
 fn conversation(repo: &TestRepo, name: &str) -> String {
     let record = std::fs::read(repo.path.join(format!(".git/airlock/sandboxes/{name}/record.json"))).expect("read");
     let record: serde_json::Value = serde_json::from_slice(&record).expect("JSON");
