@@ -5,67 +5,46 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use rustix::process::{Signal, getpid, kill_process, setsid};
-use tokio::io::AsyncWriteExt;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::frame::{
-    Activity, Frame, OwnerMessage, Purpose, TerminalMessage, VERSION, encode_frame, read_frame, write_frame,
-};
+use super::agent_tasks::{continue_agent, end_on_keys, follow_size, write_input};
+use super::client::{Client, Event, INPUT_LIMIT, Shared};
+use super::collecting::{ClosingStep, Collecting, CollectingTask};
+use super::connections::{accept_from, answer_query, greet_connection};
+use super::frame::{Activity, Frame, OwnerMessage};
 use super::notify::{Notifier, Occasion};
+use super::owner_process::{leave_terminal, raise_signal};
 use super::screen_thread::{RedrawRequest, ScreenRequest, ScreenResponse, ScreenThread};
 use super::socket;
-use crate::core::progress::{ProgressCounter, ProgressStep};
+use crate::core::progress::ProgressCounter;
 use crate::engine::{AttachedStreams, Engine, EngineError, OutputChunk};
-use crate::terminal::{
-    self, CtrlCDetector, DetachDetector, DetachKeys, ModeTracker, OutputFilter, Signals, has_ctrl_z,
-};
+use crate::terminal::{self, DetachKeys, OutputFilter, Signals};
 
 /// Bytes that wait for a terminal. Beyond them, the agent's output waits as well.
 const QUEUE_LIMIT: usize = 256 << 10;
 /// Time after which a terminal that reads nothing no longer holds up the agent.
 const STALL_TIME: Duration = Duration::from_secs(2);
-/// Bytes of input that wait for the agent. More input is dropped, with a message.
-const INPUT_LIMIT: usize = 16 << 20;
-/// Maximum size of a frame of output in bytes.
-const MAX_PIECE: usize = 64 << 10;
 /// Minimum time between messages about an agent that stopped by itself.
 const NOTE_INTERVAL: Duration = Duration::from_secs(5);
 /// Maximum time to draw the rest of the output after the agent has ended.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time within which a new connection must say its purpose.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time that the last messages to a terminal may take.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time after Ctrl-Z within which an agent that stops does so because of it. Claude Code prepares its terminal before.
 const SUSPEND_WINDOW: Duration = Duration::from_secs(5);
-/// Pause after an agent was continued, so that forged reports do not occupy the engine.
-const STOP_PAUSE: Duration = Duration::from_millis(200);
 /// Time without output after which an agent that draws its progress waits for its user.
 const QUIET_TIME: Duration = Duration::from_secs(3);
-/// Interval of progress messages, and of looks at the agent's activity.
+/// Interval of looks at the agent's activity.
 const TICK: Duration = Duration::from_millis(250);
-/// The bracketed paste of a terminal.
-const PASTE_START: &[u8] = b"\x1b[200~";
-const PASTE_END: &[u8] = b"\x1b[201~";
-/// Maximum length of a paste that may be paths, in bytes, and the maximum time to bring their files.
-const MAX_PASTED_PATHS: usize = 8 << 10;
-const PASTE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The size of a terminal that has not reported one.
 const DEFAULT_SIZE: (u16, u16) = (80, 24);
-/// Maximum time of a call to the engine that nothing waits for.
-const ENGINE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The user's choices for a session.
 #[derive(Debug, Clone)]
@@ -144,138 +123,6 @@ pub struct SessionOwner {
     was_stopped: bool,
 }
 
-/// The state that is shared with the tasks of connections.
-struct Shared {
-    events: mpsc::UnboundedSender<Event>,
-    input: mpsc::UnboundedSender<Vec<u8>>,
-    /// The room for input.
-    input_room: Semaphore,
-    /// Whether the user has typed since the last look at the activity.
-    has_typed: AtomicBool,
-    end_requested: Notify,
-    /// The time of the last Ctrl-Z.
-    suspend_typed: Mutex<Option<Instant>>,
-    /// Whether the agent is stopped. Keys wait until it is continued, because a stopped program loses another Ctrl-Z.
-    is_stopped: watch::Sender<bool>,
-    /// The signals of this process, until the agent starts.
-    early_signals: Mutex<Option<Signals>>,
-}
-
-impl Shared {
-    /// Passes a signal of the terminal's process on to this process if the agent has not started. `count` is the number
-    /// of signals that the terminal's process has received; the terminal may have sent them to this process as well.
-    fn raise_early(&self, name: &str, count: u32) -> bool {
-        let Some(signals) = self.early_signals.lock().ok().and_then(|early| early.clone()) else { return false };
-        if count > signals.stop_request().count {
-            raise_signal(name);
-        }
-        true
-    }
-}
-
-/// An event of a connection.
-enum Event {
-    Resize {
-        id: u64,
-        columns: u16,
-        rows: u16,
-    },
-    Signal {
-        id: u64,
-        name: String,
-    },
-    Continued {
-        id: u64,
-        by_itself: bool,
-    },
-    Paste {
-        text: String,
-        reply: oneshot::Sender<Option<String>>,
-    },
-    /// Input was dropped, because the agent does not read.
-    InputDropped(u64),
-    Detach(u64),
-    Gone(u64),
-    Attach {
-        stream: UnixStream,
-        keys: DetachKeys,
-        columns: u16,
-        rows: u16,
-    },
-    Stop(UnixStream),
-    Query(UnixStream),
-}
-
-/// The bytes that wait for a terminal.
-#[derive(Default)]
-struct Queue {
-    bytes: AtomicUsize,
-    written: Notify,
-}
-
-/// A terminal that shows the session.
-struct Client {
-    id: u64,
-    /// Whether the session was started from it.
-    is_first: bool,
-    /// Whether it has got nothing yet.
-    is_new: bool,
-    frames: mpsc::UnboundedSender<Vec<u8>>,
-    queue: Arc<Queue>,
-    /// The modes that its output has set.
-    modes: ModeTracker,
-    /// Whether it gets no output: because it did not read, or until its first redraw.
-    is_behind: bool,
-    /// Whether a redraw is on its way.
-    is_redraw_requested: bool,
-    /// The time at which it is left out, while its queue is full.
-    stalls_at: Option<Instant>,
-    writer: JoinHandle<()>,
-    reader: JoinHandle<()>,
-}
-
-impl Client {
-    fn send_message(&self, message: OwnerMessage) {
-        self.send_frame(&Frame::Control(message));
-    }
-
-    /// Sends output, in frames of a limited size.
-    fn send_output(&mut self, bytes: &[u8]) {
-        self.modes.parse_output(bytes);
-        for piece in bytes.chunks(MAX_PIECE) {
-            self.send_frame(&Frame::Bytes(piece.to_vec()));
-        }
-    }
-
-    /// Returns a request for the screen, if the terminal needs one and reads again.
-    fn take_redraw_request(&mut self) -> Option<RedrawRequest> {
-        if !self.is_behind || self.is_redraw_requested || self.queued_bytes() > 0 {
-            return None;
-        }
-        self.is_redraw_requested = true;
-        let is_new = self.is_new;
-        Some(RedrawRequest { id: self.id, modes: (!is_new).then(|| Box::new(std::mem::take(&mut self.modes))) })
-    }
-
-    fn send_frame(&self, frame: &Frame<OwnerMessage>) {
-        let Ok(encoded) = encode_frame(frame) else { return };
-        self.queue.bytes.fetch_add(encoded.len(), Ordering::SeqCst);
-        // An ended writer has sent its event.
-        let _ = self.frames.send(encoded);
-    }
-
-    fn queued_bytes(&self) -> usize {
-        self.queue.bytes.load(Ordering::SeqCst)
-    }
-
-    /// Waits until everything is written, for a limited time.
-    async fn close_after_flush(self) {
-        drop(self.frames);
-        let _ = tokio::time::timeout(FLUSH_TIMEOUT, self.writer).await;
-        self.reader.abort();
-    }
-}
-
 impl SessionOwner {
     /// Connects to the terminal that started this process.
     ///
@@ -342,26 +189,8 @@ impl SessionOwner {
     }
 
     fn new_client(&mut self, stream: UnixStream, keys: DetachKeys, is_first: bool) -> Client {
-        let id = self.next_id;
         self.next_id += 1;
-        let (read, write) = stream.into_split();
-        let (frames, queue_receiver) = mpsc::unbounded_channel();
-        let queue = Arc::<Queue>::default();
-        let writer = write_frames(write, queue_receiver, Arc::clone(&queue), (id, self.shared.events.clone()));
-        let reader = read_messages(read, (id, keys), Arc::clone(&self.shared));
-        Client {
-            id,
-            is_first,
-            is_new: !is_first,
-            frames,
-            queue,
-            modes: ModeTracker::default(),
-            is_behind: !is_first,
-            is_redraw_requested: false,
-            stalls_at: None,
-            writer: tokio::spawn(writer),
-            reader: tokio::spawn(reader),
-        }
+        Client::start_tasks(stream, keys, (self.next_id, is_first), &self.shared)
     }
 
     /// Starts the agent, and serves terminals until its output ends. This process leaves its terminal first.
@@ -812,26 +641,6 @@ impl Serving {
     }
 }
 
-/// Writes input to the agent, except while it is stopped.
-async fn write_input(
-    input: Option<mpsc::UnboundedReceiver<Vec<u8>>>,
-    mut agent: std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
-    shared: Arc<Shared>,
-) {
-    let Some(mut input) = input else { return };
-    let mut is_stopped = shared.is_stopped.subscribe();
-    while let Some(bytes) = input.recv().await {
-        let _ = is_stopped.wait_for(|is_stopped| !is_stopped).await;
-        let written = agent.write_all(&bytes).await;
-        shared.input_room.add_permits(bytes.len());
-        if written.is_err() || agent.flush().await.is_err() {
-            break;
-        }
-    }
-    // The connection stays open for the output. On some engines, dropping the input would end the output as well.
-    std::future::pending::<()>().await;
-}
-
 /// Returns whether output can be read from the agent, and until when a full queue of the terminal holds it up.
 fn output_flow(client: Option<&mut Client>) -> (bool, Option<Instant>) {
     let Some(client) = client else { return (true, None) };
@@ -840,301 +649,4 @@ fn output_flow(client: Option<&mut Client>) -> (bool, Option<Instant>) {
         return (true, None);
     }
     (false, Some(*client.stalls_at.get_or_insert_with(|| Instant::now() + STALL_TIME)))
-}
-
-/// The service of a terminal after the agent has ended.
-struct Collecting {
-    client: Option<Client>,
-    events: mpsc::UnboundedReceiver<Event>,
-    listener: Option<UnixListener>,
-    progress: Arc<ProgressCounter>,
-    shared: Arc<Shared>,
-    activity: Arc<Mutex<Activity>>,
-    stoppers: Vec<UnixStream>,
-    dir: PathBuf,
-}
-
-struct CollectingTask {
-    steps: mpsc::Sender<ClosingStep>,
-    task: JoinHandle<()>,
-}
-
-/// A step of the end of a session.
-enum ClosingStep {
-    StopListening(oneshot::Sender<()>),
-    Close(OwnerMessage),
-}
-
-impl Collecting {
-    async fn serve_until_close(mut self, mut steps: mpsc::Receiver<ClosingStep>) {
-        let mut tick = tokio::time::interval(TICK);
-        loop {
-            tokio::select! {
-                step = steps.recv() => match step {
-                    Some(ClosingStep::StopListening(done)) => {
-                        if self.listener.take().is_some() {
-                            socket::remove(&self.dir);
-                        }
-                        let _ = done.send(());
-                    }
-                    Some(ClosingStep::Close(message)) => {
-                        // The sandbox is free, so nothing is left to wait for.
-                        self.stoppers.clear();
-                        if let Some(client) = self.client.take() {
-                            client.send_message(message);
-                            client.close_after_flush().await;
-                        }
-                        return;
-                    }
-                    None => return,
-                },
-                event = self.events.recv() => match event {
-                    Some(Event::Signal { id, name }) if self.client.as_ref().is_some_and(|client| client.id == id) => raise_signal(&name),
-                    Some(Event::Gone(id)) if self.client.as_ref().is_some_and(|client| client.id == id) => self.client = None,
-                    Some(Event::Attach { stream, .. }) => refuse_connection(stream, "its agent has ended, and its changes are being collected"),
-                    Some(Event::Stop(stream)) => self.stoppers.push(stream),
-                    Some(Event::Query(stream)) => answer_query(stream, &self.activity),
-                    _ => {}
-                },
-                accepted = accept_from(self.listener.as_ref()) => if let Ok(stream) = accepted {
-                    tokio::spawn(greet_connection(stream, self.shared.events.clone()));
-                },
-                _ = tick.tick() => {
-                    let now = self.progress.read();
-                    if let Some(client) = self.client.as_ref().filter(|_| now.step == ProgressStep::Collecting) {
-                        client.send_message(OwnerMessage::Collecting { files: now.files, bytes: now.bytes });
-                    }
-                }
-            }
-        }
-    }
-}
-
-async fn accept_from(listener: Option<&UnixListener>) -> io::Result<UnixStream> {
-    match listener {
-        Some(listener) => listener.accept().await.map(|(stream, _)| stream),
-        None => std::future::pending().await,
-    }
-}
-
-/// Reads the purpose of a new connection.
-async fn greet_connection(stream: UnixStream, events: mpsc::UnboundedSender<Event>) {
-    let Ok(mut stream) = socket::check_peer(stream) else { return };
-    let hello = tokio::time::timeout(HELLO_TIMEOUT, read_frame::<TerminalMessage>(&mut stream)).await;
-    let Ok(Ok(Some(Frame::Control(TerminalMessage::Hello { version, purpose, detach_keys, columns, rows })))) = hello
-    else {
-        return;
-    };
-    if version != VERSION {
-        return refuse_connection(stream, "it was started by another version of Airlock");
-    }
-    let event = match purpose {
-        Purpose::Attach => match detach_keys.parse() {
-            Ok(keys) => Event::Attach { stream, keys, columns, rows },
-            Err(_) => return refuse_connection(stream, "its detach keys are not valid"),
-        },
-        Purpose::Stop => Event::Stop(stream),
-        Purpose::Query => Event::Query(stream),
-    };
-    let _ = events.send(event);
-}
-
-fn refuse_connection(mut stream: UnixStream, reason: &str) {
-    let message = Frame::Control(OwnerMessage::Refused { reason: reason.to_owned() });
-    tokio::spawn(async move { write_frame(&mut stream, &message).await });
-}
-
-fn answer_query(mut stream: UnixStream, activity: &Mutex<Activity>) {
-    let Ok(activity) = activity.lock().map(|activity| *activity) else { return };
-    tokio::spawn(async move { write_frame(&mut stream, &Frame::Control(OwnerMessage::Activity(activity))).await });
-}
-
-async fn write_frames(
-    mut stream: OwnedWriteHalf,
-    mut frames: mpsc::UnboundedReceiver<Vec<u8>>,
-    queue: Arc<Queue>,
-    (id, events): (u64, mpsc::UnboundedSender<Event>),
-) {
-    while let Some(frame) = frames.recv().await {
-        // A long frame counts as written piece by piece, so that a slow terminal is not taken for one that does not read.
-        for piece in frame.chunks(16 << 10) {
-            if stream.write_all(piece).await.is_err() {
-                let _ = events.send(Event::Gone(id));
-                return;
-            }
-            queue.bytes.fetch_sub(piece.len(), Ordering::SeqCst);
-            queue.written.notify_one();
-        }
-    }
-    let _ = stream.shutdown().await;
-}
-
-/// Reads the messages of a terminal: keys go to the agent, the rest to the owner.
-async fn read_messages(mut stream: OwnedReadHalf, (id, keys): (u64, DetachKeys), shared: Arc<Shared>) {
-    let mut detach = DetachDetector::new(keys);
-    let mut ctrl_c = CtrlCDetector::default();
-    let send = |event| {
-        let _ = shared.events.send(event);
-    };
-    while let Ok(Some(frame)) = read_frame::<TerminalMessage>(&mut stream).await {
-        match frame {
-            Frame::Bytes(mut keys) => {
-                let now = std::time::Instant::now();
-                let detach_at = detach.find_detach(&keys, now);
-                if let Some(at) = detach_at {
-                    keys.truncate(at);
-                }
-                if ctrl_c.detect_presses(&keys, now) {
-                    shared.end_requested.notify_one();
-                }
-                if has_ctrl_z(&keys)
-                    && let Ok(mut typed) = shared.suspend_typed.lock()
-                {
-                    *typed = Some(Instant::now());
-                }
-                if detach_at.is_some() {
-                    send(Event::Detach(id));
-                }
-                if let Some((place, text)) = find_paste(&keys) {
-                    let (reply, replaced) = oneshot::channel();
-                    send(Event::Paste { text, reply });
-                    if let Ok(Ok(Some(text))) = tokio::time::timeout(PASTE_TIMEOUT, replaced).await {
-                        keys.splice(place, text.into_bytes());
-                    }
-                }
-                // Sequences are answers of the terminal, or the mouse.
-                if keys.first().is_some_and(|byte| *byte != 0x1b) {
-                    shared.has_typed.store(true, Ordering::SeqCst);
-                }
-                match shared.input_room.try_acquire_many(u32::try_from(keys.len()).unwrap_or(u32::MAX)) {
-                    Ok(room) => {
-                        room.forget();
-                        let _ = shared.input.send(keys);
-                    }
-                    Err(_) => send(Event::InputDropped(id)),
-                }
-            }
-            Frame::Control(TerminalMessage::Resize { columns, rows }) => send(Event::Resize { id, columns, rows }),
-            Frame::Control(TerminalMessage::Signal { name, count }) => {
-                if !shared.raise_early(&name, count) {
-                    send(Event::Signal { id, name });
-                }
-            }
-            Frame::Control(TerminalMessage::Continued { by_itself }) => send(Event::Continued { id, by_itself }),
-            Frame::Control(TerminalMessage::Hello { .. }) => {}
-        }
-    }
-    if !shared.raise_early("SIGHUP", u32::MAX) {
-        send(Event::Gone(id));
-    }
-}
-
-/// Finds the text of the first paste, if it is complete and short enough for paths.
-fn find_paste(keys: &[u8]) -> Option<(std::ops::Range<usize>, String)> {
-    let start = memchr::memmem::find(keys, PASTE_START)? + PASTE_START.len();
-    let end = start + memchr::memmem::find(&keys[start..], PASTE_END)?;
-    let text = std::str::from_utf8(&keys[start..end]).ok()?;
-    (text.len() <= MAX_PASTED_PATHS).then(|| (start..end, text.to_owned()))
-}
-
-/// Sends the size to the agent's terminal, now and at each change.
-async fn follow_size(engine: &dyn Engine, container: &str, mut sizes: watch::Receiver<(u16, u16)>) {
-    loop {
-        let (columns, rows) = *sizes.borrow_and_update();
-        let _ = engine.resize_terminal(container, columns, rows).await;
-        if sizes.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-/// Continues the stopped agent at each request.
-async fn continue_agent(
-    engine: &dyn Engine,
-    container: &str,
-    mut requests: mpsc::Receiver<()>,
-    is_stopped: &watch::Sender<bool>,
-) {
-    while requests.recv().await.is_some() {
-        let _ = tokio::time::timeout(ENGINE_TIMEOUT, engine.signal_container(container, "SIGCONT")).await;
-        is_stopped.send_replace(false);
-        tokio::time::sleep(STOP_PAUSE).await;
-    }
-    std::future::pending::<()>().await;
-}
-
-/// Grace period of an agent that is ended by Ctrl-C.
-const CTRL_C_GRACE: Duration = Duration::from_secs(2);
-
-/// Ends an agent after repeated Ctrl-C, and returns if its output still does not end.
-async fn end_on_keys(engine: &dyn Engine, container: &str, end_requested: &Notify) {
-    end_requested.notified().await;
-    let _ = tokio::time::timeout(ENGINE_TIMEOUT, engine.signal_container(container, "SIGTERM")).await;
-    tokio::time::sleep(CTRL_C_GRACE).await;
-    let _ = tokio::time::timeout(ENGINE_TIMEOUT, engine.signal_container(container, "SIGKILL")).await;
-    tokio::time::sleep(ENGINE_TIMEOUT).await;
-}
-
-/// Sends a signal to this process, whose handlers know what to do at its stage.
-fn raise_signal(name: &str) {
-    let signal = match name {
-        "SIGINT" => Signal::INT,
-        "SIGTERM" => Signal::TERM,
-        "SIGQUIT" => Signal::QUIT,
-        _ => Signal::HUP,
-    };
-    let _ = kill_process(getpid(), signal);
-}
-
-/// Makes this process independent of the terminal that it was started from: a new session, without standard streams.
-fn leave_terminal() {
-    // It fails only for the leader of a process group, which has no terminal to lose.
-    let _ = setsid();
-    if let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
-        let _ = rustix::stdio::dup2_stdin(&null);
-        let _ = rustix::stdio::dup2_stdout(&null);
-        let _ = rustix::stdio::dup2_stderr(&null);
-    }
-}
-
-/// The socket of a run whose agent has no terminal. It can be stopped and queried.
-pub(crate) struct ControlSocket {
-    dir: PathBuf,
-    task: JoinHandle<()>,
-}
-
-impl ControlSocket {
-    /// Creates the socket in a sandbox's directory; returns `None` if the file system has no sockets.
-    pub(crate) fn open(dir: &Path) -> Option<Self> {
-        let listener = socket::open_listener(dir).ok()?;
-        let (sender, mut events) = mpsc::unbounded_channel();
-        let task = tokio::spawn(async move {
-            let activity = Mutex::new(Activity { is_waiting: false, is_attached: true, quiet_secs: 0 });
-            let mut stoppers = Vec::new();
-            loop {
-                tokio::select! {
-                    accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-                        tokio::spawn(greet_connection(stream, sender.clone()));
-                    },
-                    event = events.recv() => match event {
-                        Some(Event::Stop(stream)) => {
-                            stoppers.push(stream);
-                            raise_signal("SIGTERM");
-                        }
-                        Some(Event::Attach { stream, .. }) => refuse_connection(stream, "its agent has no terminal"),
-                        Some(Event::Query(stream)) => answer_query(stream, &activity),
-                        _ => {}
-                    }
-                }
-            }
-        });
-        Some(Self { dir: dir.to_owned(), task })
-    }
-}
-
-impl Drop for ControlSocket {
-    fn drop(&mut self) {
-        self.task.abort();
-        socket::remove(&self.dir);
-    }
 }
