@@ -170,8 +170,9 @@ fn ctrl_z_suspends_and_fg_brings_back() {
     terminal.types("exit\r");
     terminal.child.wait().expect("it ends");
 
-    // What the agent writes before it stops, such as resets of modes, comes before the shell.
-    let stops = "trap 'printf \"last words\\n\"; kill -STOP $$' TSTP; echo re''ady; while :; do read x && echo got $x && exit; done";
+    // What the agent writes before it stops, such as resets of modes, comes before the shell. Here it is in the same write as
+    // the report.
+    let stops = "trap 'printf \"last %s\\033]airlock-stopped\\007\" words' TSTP; echo re''ady; while :; do read x && echo got $x && exit; done";
     let mut terminal = start_in_shell(&repo, &format!("run -- bash -c {}", shell_quote(stops)));
     terminal.shows("ready");
     terminal.wait_for_raw_mode();
