@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::interleave::{HunkLine, interleave_lines};
 use super::{Unit, UnitKind};
 
 /// Number of context lines before and after a hunk.
@@ -26,6 +25,15 @@ pub(crate) enum ContextLine<'a> {
     Removed(&'a [u8]),
     /// A line that is only in the result.
     Added(&'a [u8]),
+}
+
+impl<'a> ContextLine<'a> {
+    /// Returns the content of the line.
+    #[must_use]
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        let (Self::Context(bytes) | Self::Removed(bytes) | Self::Added(bytes)) = self;
+        bytes
+    }
 }
 
 impl ContextHunk<'_> {
@@ -67,10 +75,8 @@ pub(crate) fn build_context_hunks<'a>(
             hunk.new.end -= 1;
         }
         hunk.lines.extend(old[hunk.old.end..o.start].iter().map(|l| ContextLine::Context(l)));
-        hunk.lines.extend(interleave_lines(&old[o.clone()], &new[n.clone()]).into_iter().map(|row| match row {
-            HunkLine::Removed(at) => ContextLine::Removed(old[o.start + at]),
-            HunkLine::Added(at) => ContextLine::Added(new[n.start + at]),
-        }));
+        hunk.lines.extend(old[o.clone()].iter().map(|line| ContextLine::Removed(line)));
+        hunk.lines.extend(new[n.clone()].iter().map(|line| ContextLine::Added(line)));
         let after = (o.end + context).min(old.len());
         hunk.lines.extend(old[o.end..after].iter().map(|l| ContextLine::Context(l)));
         hunk.old.end = after;

@@ -1,6 +1,6 @@
 //! Orders the lines of a hunk so that each removed line is followed by the added line that replaced it.
 //!
-//! This is the order in which a hunk is shown, and also the order of the remaining lines when only some are accepted.
+//! This is the order of the lines that remain when only some are accepted. A hunk is shown with its removed lines first.
 //! If no lines are similar, they are paired one to one if there are as many added as removed lines. Otherwise, and in
 //! large hunks, all removed lines come first.
 //!
@@ -46,6 +46,20 @@ pub(crate) fn interleave_lines(removed: &[&[u8]], added: &[&[u8]]) -> Vec<HunkLi
     }
     push_until(removed.len(), added.len(), &mut rows);
     rows
+}
+
+/// Returns the removed lines that exactly one added line replaces, each with that line.
+#[must_use]
+pub(crate) fn replaced_lines(removed: &[&[u8]], added: &[&[u8]]) -> Vec<(usize, usize)> {
+    let rows = interleave_lines(removed, added);
+    let is_removed = |at: usize| matches!(rows.get(at), Some(HunkLine::Removed(_)));
+    let is_added = |at: usize| matches!(rows.get(at), Some(HunkLine::Added(_)));
+    let pairs = rows.windows(2).enumerate().filter_map(|(at, pair)| match pair {
+        [HunkLine::Removed(old), HunkLine::Added(new)] => Some((at, (*old, *new))),
+        _ => None,
+    });
+    let is_isolated = |at: usize| (at == 0 || !is_removed(at - 1)) && !is_added(at + 2);
+    pairs.filter(|(at, _)| is_isolated(*at)).map(|(_, pair)| pair).collect()
 }
 
 /// Returns whether the order of a hunk depends on its content. Otherwise, all removed lines come first.

@@ -17,6 +17,7 @@ pub mod name_collisions;
 mod names;
 mod packages;
 mod quarantine;
+mod rename_label;
 mod renames;
 mod risk;
 mod rule_table;
@@ -37,11 +38,12 @@ pub(crate) use hunks::{
     LineEnding, detect_line_ending_change, is_comparable, is_line_based, split_lines, trim_line_ending,
 };
 pub use hunks::{Unit, UnitKind, split_units};
-pub(crate) use interleave::{HunkLine, interleave_lines, is_interleaved};
+pub(crate) use interleave::{HunkLine, interleave_lines, is_interleaved, replaced_lines};
 pub use lines::Lines;
 pub(crate) use packages::{PackageManifests, is_lock_file};
 pub use quarantine::{ContentHash, Quarantine};
-pub(crate) use renames::are_similar;
+pub(crate) use rename_label::rename_label;
+pub(crate) use renames::{are_similar, similarity_percent};
 pub(crate) use risk::RiskContext;
 pub use risk::{Finding, Severity, find_risks};
 pub(crate) use rules::Rule;

@@ -175,11 +175,19 @@ fn hash_lines(content: &[u8], hasher: &RandomState) -> Vec<(u64, u64)> {
 /// Returns whether two contents are similar enough to be one file with edits.
 #[must_use]
 pub(crate) fn are_similar(old: &[u8], new: &[u8]) -> bool {
+    similarity_percent(old, new) >= MIN_SIMILARITY
+}
+
+/// Returns the share of bytes in common lines, in percent of the larger content; 0 if the sizes differ too much to be similar.
+#[must_use]
+pub(crate) fn similarity_percent(old: &[u8], new: &[u8]) -> u64 {
+    if old == new {
+        return 100;
+    }
     let hasher = RandomState::new();
     let candidate =
         |content: &[u8]| Candidate { index: 0, size: content.len() as u64, lines: hash_lines(content, &hasher) };
-    let score = measure_similarity(&candidate(old), &candidate(new), &mut { usize::MAX });
-    old == new || score.is_some_and(|score| score >= MIN_SIMILARITY)
+    measure_similarity(&candidate(old), &candidate(new), &mut { usize::MAX }).unwrap_or(0)
 }
 
 /// Returns the share of bytes in common lines, in percent of the larger content, or `None` if the sizes differ too much or

@@ -9,7 +9,7 @@ use super::error::CliError;
 use super::json as shapes;
 use super::output::{format_count, print_stdout};
 use crate::apply::{ApplyError, Conflict, EntryContent, Plan, Step, StepAction};
-use crate::changes::{Unit, UnitSelection};
+use crate::changes::{Unit, UnitSelection, rename_label};
 use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
 use crate::review::ReviewModel;
@@ -132,10 +132,9 @@ impl Outcome {
 impl OutcomeLine {
     /// Returns the path, after that before a rename, escaped.
     fn path_text(&self) -> String {
-        let path = Escaped::new(self.path.as_bytes());
         match &self.renamed_from {
-            Some(from) => format!("{} → {path}", Escaped::new(from.as_bytes())),
-            None => path.to_string(),
+            Some(from) => rename_label(from, &self.path, "→"),
+            None => Escaped::new(self.path.as_bytes()).to_string(),
         }
     }
 

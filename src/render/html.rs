@@ -141,12 +141,15 @@ fn write_file(
         };
         write_context(&mut rows, &content, &hunk, &mut end, context);
         let annotations = UnitAnnotations::from_unit(unit, decisions);
-        let mut at = 0;
-        while at < hunk.len() && count < MAX_ROWS && out.len() + rows.len() < MAX_PAGE_BYTES {
-            write_line(&mut rows, &content, &hunk, at, &annotations);
-            (at, count) = (at + 1, count + 1);
+        let mut written = 0;
+        for row in hunk.removed_first(0..hunk.len()) {
+            if count >= MAX_ROWS || out.len() + rows.len() >= MAX_PAGE_BYTES {
+                break;
+            }
+            write_line(&mut rows, &content, &hunk, row, &annotations);
+            (written, count) = (written + 1, count + 1);
         }
-        write_omitted(&mut rows, hunk.len() - at, "lines");
+        write_omitted(&mut rows, hunk.len() - written, "lines");
         for (_, comment) in decisions.comments_on(&unit.id).filter(|(line, _)| line.is_none()) {
             let _ = writeln!(rows, "<tr class=\"said\"><td colspan=\"5\">● {}", escape_comment(comment));
         }

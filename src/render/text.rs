@@ -1,11 +1,12 @@
 //! Renders changes as escaped text, with a gutter before every line of content.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::Range;
 
 use unicode_width::UnicodeWidthChar;
 
-use crate::changes::{ContextHunk, ContextLine, Finding, UnitKind, split_lines, trim_line_ending};
+use crate::changes::{ContextHunk, ContextLine, Finding, UnitKind, replaced_lines, split_lines, trim_line_ending};
 use crate::core::escape;
 use crate::core::escape::{Escaped, EscapedChunk};
 use crate::review::{ReviewFile, describe_unit, finding_line, intraline_diff};
@@ -41,14 +42,12 @@ impl TextRenderer {
     #[must_use]
     pub(crate) fn file_heading(self, file: &ReviewFile<'_>) -> String {
         let change = file.change;
-        let path = Escaped::new(change.path.as_bytes());
-        let from = change.renamed_from.as_ref().map(|from| Escaped::new(from.as_bytes()));
-        let (title, note) = match from {
-            Some(from) if change.is_rename() => (format!("{from} → {path}"), String::new()),
-            Some(from) => (path.to_string(), format!("  (probably renamed from {from})")),
-            None => (path.to_string(), String::new()),
+        let note = match &change.renamed_from {
+            Some(from) if !change.is_rename() => format!("  (probably renamed from {})", Escaped::new(from.as_bytes())),
+            _ => String::new(),
         };
-        let mut out = format!("{}{note}\n", self.colorize_text(BOLD, &format!("{}  {title}", change.kind_label())));
+        let title = format!("{}  {}", file.kind_text(), change.path_label("→"));
+        let mut out = format!("{}{note}\n", self.colorize_text(BOLD, &title));
         for finding in &change.findings {
             out += &self.finding_row(finding);
         }
@@ -113,6 +112,7 @@ impl TextRenderer {
     #[must_use]
     pub(crate) fn hunk_rows(self, hunk: &ContextHunk<'_>, limit: usize) -> String {
         let mut out = self.colorize_text(CYAN, &hunk.header_line()) + "\n";
+        let partners = if self.color { find_partners(&hunk.lines) } else { BTreeMap::new() };
         let mut at = 0;
         while at < hunk.lines.len().min(limit) {
             let line = &hunk.lines[at];
@@ -123,7 +123,7 @@ impl TextRenderer {
                 ContextLine::Added(bytes) => ('+', Some(GREEN), bytes),
             };
             let content = Escaped::from_line(bytes.strip_suffix(b"\n").unwrap_or(bytes));
-            let words = if self.color { changed_words(&hunk.lines, at) } else { Vec::new() };
+            let words = changed_words(&hunk.lines, at, &partners);
             let text = if blank > MAX_BLANK_LINES {
                 // This keeps the following lines visible. No content looks like this, because `Escaped` escapes a `<` that
                 // looks like the start of an escape.
@@ -161,27 +161,40 @@ impl TextRenderer {
     }
 }
 
-/// Returns the words of a removed line that its replacement lacks, or the reverse. The two lines must be adjacent.
-fn changed_words(lines: &[ContextLine<'_>], at: usize) -> Vec<Range<usize>> {
-    let is_removed = |at: usize| matches!(lines.get(at), Some(ContextLine::Removed(_)));
-    let is_added = |at: usize| matches!(lines.get(at), Some(ContextLine::Added(_)));
-    let is_pair = |first: usize| {
-        let is_isolated = (first == 0 || !is_removed(first - 1)) && !is_added(first + 2);
-        is_removed(first) && is_added(first + 1) && is_isolated
+/// Returns for each line that replaces another, or is replaced, the index of the other one.
+fn find_partners(lines: &[ContextLine<'_>]) -> BTreeMap<usize, usize> {
+    let mut partners = BTreeMap::new();
+    let run = |from: usize, is_in: fn(&ContextLine<'_>) -> bool| {
+        from + lines[from..].iter().take_while(|line| is_in(line)).count()
     };
-    let first = if is_pair(at) { at } else { at.wrapping_sub(1) };
-    match (lines.get(first), lines.get(first.wrapping_add(1))) {
-        (Some(ContextLine::Removed(old)), Some(ContextLine::Added(new))) if is_pair(first) => {
-            let (removed_words, added_words) = intraline_diff(trim_line_ending(old), trim_line_ending(new));
-            if first == at { removed_words } else { added_words }
+    let mut at = 0;
+    while at < lines.len() {
+        let removed = at..run(at, |line| matches!(line, ContextLine::Removed(_)));
+        let added = removed.end..run(removed.end, |line| matches!(line, ContextLine::Added(_)));
+        if !removed.is_empty() && !added.is_empty() {
+            let [old, new] =
+                [&removed, &added].map(|range| lines[range.clone()].iter().map(ContextLine::bytes).collect::<Vec<_>>());
+            for (old, new) in replaced_lines(&old, &new) {
+                partners.insert(removed.start + old, added.start + new);
+                partners.insert(added.start + new, removed.start + old);
+            }
         }
-        _ => Vec::new(),
+        at = added.end.max(at + 1);
     }
+    partners
+}
+
+/// Returns the words of a removed line that its replacement lacks, or the reverse.
+fn changed_words(lines: &[ContextLine<'_>], at: usize, partners: &BTreeMap<usize, usize>) -> Vec<Range<usize>> {
+    let Some(other) = partners.get(&at) else { return Vec::new() };
+    let line = |at: usize| trim_line_ending(lines[at].bytes());
+    let (removed, added) = intraline_diff(line(at.min(*other)), line(at.max(*other)));
+    if at < *other { removed } else { added }
 }
 
 fn is_blank(line: &ContextLine<'_>) -> bool {
-    let (ContextLine::Context(bytes) | ContextLine::Removed(bytes) | ContextLine::Added(bytes)) = line;
-    std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(|c| c == '\n' || c == '\r' || escape::is_blank(c)))
+    std::str::from_utf8(line.bytes())
+        .is_ok_and(|text| text.chars().all(|c| c == '\n' || c == '\r' || escape::is_blank(c)))
 }
 
 /// Wraps escaped text into rows that leave one column for the gutter. Tabs become spaces.

@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::{Action, DecisionTarget, FileText, ReviewHost, ReviewModel, ReviewState, UnitDecision};
-use crate::changes::{FileChange, Finding, SelectedContent, UnitKind, apply_selection, is_line_based};
+use crate::changes::{FileChange, Finding, SelectedContent, UnitKind, apply_selection, is_line_based, split_lines};
 use crate::core::path::EntryKind;
 
 /// The result of an edit.
@@ -102,4 +102,28 @@ pub(crate) fn resulting_file(
         }
         _ => None,
     }))
+}
+
+/// The lines of a file that a base does not have, and the number of lines that are gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct NewLines {
+    /// Line indexes, ascending.
+    pub added: Vec<usize>,
+    pub removed: usize,
+}
+
+/// Compares a file with its base by line. Content that is not text has no new lines.
+#[must_use]
+pub(crate) fn find_new_lines(old: &[u8], new: &[u8]) -> NewLines {
+    if !is_line_based(old) || !is_line_based(new) {
+        return NewLines::default();
+    }
+    let (old, new) = (split_lines(old), split_lines(new));
+    let ops = similar::capture_diff_slices(similar::Algorithm::Histogram, &old, &new);
+    let changes = ops.iter().filter(|op| op.tag() != similar::DiffTag::Equal);
+    changes.fold(NewLines::default(), |mut lines, op| {
+        lines.added.extend(op.new_range());
+        lines.removed += op.old_range().len();
+        lines
+    })
 }

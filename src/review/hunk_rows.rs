@@ -70,6 +70,20 @@ impl HunkRows {
         Self { old, new, interleaved_lines }
     }
 
+    /// Returns rows in the order in which they are shown: removed lines first.
+    #[must_use]
+    pub(crate) fn removed_first(&self, rows: Range<usize>) -> Vec<usize> {
+        let is_removed = |row: &usize| matches!(self.row_at(*row), HunkLine::Removed(_));
+        let (removed, added): (Vec<usize>, Vec<usize>) = rows.partition(is_removed);
+        [removed, added].concat()
+    }
+
+    /// Returns whether added lines may come before removed ones.
+    #[must_use]
+    pub(crate) fn is_interleaved(&self) -> bool {
+        self.interleaved_lines.is_some()
+    }
+
     #[must_use]
     pub(crate) fn row_at(&self, at: usize) -> HunkLine {
         match &self.interleaved_lines {
@@ -90,8 +104,8 @@ impl HunkRows {
 
     /// Returns the lines that are decided with rows.
     #[must_use]
-    pub(crate) fn decision_lines(&self, rows: Range<usize>) -> LineSet {
-        let mut lines: Vec<usize> = rows.map(|row| self.decision_line(row)).collect();
+    pub(crate) fn decision_lines(&self, rows: impl IntoIterator<Item = usize>) -> LineSet {
+        let mut lines: Vec<usize> = rows.into_iter().map(|row| self.decision_line(row)).collect();
         lines.sort_unstable();
         LineSet::from_lines(lines)
     }

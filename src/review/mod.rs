@@ -23,7 +23,7 @@ pub use decisions::CommentAnchor;
 pub use decisions::{Decision, Decisions};
 pub(crate) use decisions::{DecisionCounts, ParseDecisionError, UnitDecision};
 pub(crate) use describe::{describe_unit, finding_line, severity_word};
-pub(crate) use edit::{EDITOR_RETURNED_AT_ONCE, EditResult, edit_hunk, resulting_file};
+pub(crate) use edit::{EDITOR_RETURNED_AT_ONCE, EditResult, NewLines, edit_hunk, find_new_lines, resulting_file};
 pub use feedback::Feedback;
 pub(crate) use feedback::{has_unsent, has_unsent_comment, is_comment_sent};
 pub use host::{Preview, PreviewLine, ReviewHost, ReviewOutcome};

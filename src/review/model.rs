@@ -6,7 +6,9 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::collapsed::is_collapsed_by_default;
-use crate::changes::{Changeset, ContentHash, FileChange, Quarantine, Severity, Unit, UnitKind, split_units};
+use crate::changes::{
+    Changeset, ContentHash, FileChange, Quarantine, Severity, Unit, UnitKind, similarity_percent, split_units,
+};
 use crate::core::path::{EntryKind, RepoPath};
 
 /// All files under review.
@@ -27,6 +29,8 @@ pub struct ReviewFile<'a> {
     pub target: Option<Vec<u8>>,
     /// Numbers of added and removed lines, including those of a deleted text.
     pub line_counts: (usize, usize),
+    /// The similarity of the two versions of a renamed file, in percent.
+    pub similarity: Option<u64>,
     /// Whether the file starts collapsed because it was not written by hand, such as a lock file or a generated file.
     pub is_collapsed: bool,
     /// Whether a unit has the same id as another unit, so that a decision on one would be a decision on both.
@@ -45,8 +49,9 @@ impl<'a> ReviewModel<'a> {
             let is_link = change.new.as_ref().is_some_and(|s| s.kind == EntryKind::Symlink);
             let line_counts = count_lines(&units, &old);
             let is_collapsed = is_collapsed_by_default(change, &old, line_counts.0 + line_counts.1);
+            let similarity = change.is_rename().then(|| similarity_percent(&old, &new));
             let target = is_link.then_some(new);
-            Ok(ReviewFile { change, units, line_counts, is_collapsed, target, is_ambiguous: false })
+            Ok(ReviewFile { change, units, line_counts, similarity, is_collapsed, target, is_ambiguous: false })
         };
         let mut files = try_parallel_map(&changes.files, open)?;
         mark_ambiguous(&mut files);
@@ -147,6 +152,16 @@ impl ReviewModel<'_> {
 }
 
 impl ReviewFile<'_> {
+    /// Returns the kind of the change, and of a renamed file with edits its similarity.
+    #[must_use]
+    pub(crate) fn kind_text(&self) -> String {
+        let kind = self.change.kind_label();
+        match self.similarity {
+            Some(percent @ 0..100) => format!("{kind} {percent}%"),
+            _ => kind.to_owned(),
+        }
+    }
+
     /// Returns whether the file requires explicit confirmation.
     #[must_use]
     pub fn is_risky(&self) -> bool {
@@ -212,6 +227,7 @@ mod tests {
             units: vec![Unit { id: id.into(), kind: UnitKind::Delete }],
             target: None,
             line_counts: (0, 0),
+            similarity: None,
             is_collapsed: false,
             is_ambiguous: false,
         };

@@ -221,17 +221,36 @@ impl App<'_> {
             self.message = Some(format!("move to the first line of the second part{again}"));
             return Ok(Effect::Redraw);
         }
-        if self.cursor.row == 0 {
+        let Some(row) = self.split_row() else {
             self.message = Some("the hunk begins here: move to the first line of the second part".into());
             return Ok(Effect::Redraw);
-        }
-        let row = self.layout.as_ref().map_or((None, None), |o| o.row_pair(self.cursor.unit, self.cursor.row));
-        let Some(row) = row.0.or(row.1) else { return Ok(Effect::Redraw) };
+        };
         self.run_action(Action::Split(unit.id.clone(), row), host)?;
-        let is_split = self.unit_parts(self.cursor.unit).iter().any(|part| part.start == self.cursor.row);
+        let is_split = self.state.hunk_parts(unit).iter().any(|part| part.start == row);
+        // The order of the rows depends on the parts.
+        self.update_layout();
+        self.cursor.row = self.layout.as_ref().map_or(0, |o| o.display_row(self.cursor.unit, row));
         self.set_granularity(Granularity::Hunk);
         self.message = Some(if is_split { "split" } else { "joined" }.into());
         Ok(Effect::Redraw)
+    }
+
+    /// Returns the row of the hunk above which the cursor splits or joins it. A line that replaces another is separated from it
+    /// only if the part consists of these two.
+    fn split_row(&self) -> Option<usize> {
+        let (opened, unit) = (self.layout.as_ref()?, self.cursor.unit);
+        let hunk = opened.unit_hunk(unit)?;
+        let pair = opened.row_pair(unit, self.cursor.row);
+        let row = pair.0.or(pair.1)?;
+        let parts = self.state.hunk_parts(self.current_unit()?);
+        let part = parts.into_iter().find(|part| part.contains(&row))?;
+        if self.current_part().start == self.cursor.row {
+            // The first row of a part joins it with the part above.
+            return (part.start > 0).then_some(part.start);
+        }
+        let before = row.checked_sub(1).filter(|before| part.len() > 2 && hunk.paired_row(row) == Some(*before));
+        let row = before.unwrap_or(row);
+        (row > part.start).then_some(row)
     }
 
     pub(crate) fn edit_hunk(&mut self, host: &mut dyn ReviewHost) -> io::Result<Effect> {

@@ -9,15 +9,15 @@ use globset::GlobMatcher;
 use super::counts::ReviewCounts;
 use super::keymap::{Command, Keymap};
 use super::layout::{DisplayOptions, FileLayout};
-use super::style::StyleSheet;
+use super::style::{StyleSheet, Symbol};
 use super::syntax::{FileClasses, HighlightRequest, HighlightedFile, is_small};
 use crate::changes::{Severity as Risk, Unit, UnitKind};
 use crate::core::escape::Escaped;
 use crate::core::on_conflict::OnConflict;
 use crate::core::path::RepoPath;
 use crate::review::{
-    Action, Decision, DecisionTarget, Feedback, Preview, ReviewFile, ReviewHost, ReviewModel, ReviewState, RoundDiff,
-    update_state,
+    Action, Decision, DecisionTarget, Feedback, NewLines, Preview, ReviewFile, ReviewHost, ReviewModel, ReviewState,
+    RoundDiff, update_state,
 };
 
 /// The extent of a move or a decision.
@@ -90,6 +90,7 @@ pub(crate) enum Mode {
     Preview {
         title: String,
         content: Vec<u8>,
+        new_lines: NewLines,
         scroll: usize,
     },
     /// The apply preview. `typed` is set while the word `apply` must be typed, and also holds the handling of conflicts.
@@ -472,6 +473,11 @@ impl<'a> App<'a> {
 
     pub(crate) fn show_message(&mut self, text: &str) {
         self.message = Some(text.to_owned());
+    }
+
+    /// Returns a file's path, or both paths of a rename, escaped for display.
+    pub(crate) fn path_label(&self, file: usize) -> String {
+        self.model.files[file].change.path_label(self.styles.symbol_text(Symbol::Arrow))
     }
 
     /// Returns a file's path, escaped for display.

@@ -6,10 +6,11 @@ use crossterm::event::{KeyCode, KeyEvent};
 
 use super::app::{App, Mode};
 use super::keymap::Command;
-use super::keys::Effect;
+use super::keys::{Effect, PREVIEW_MARGIN};
+use super::style::Symbol;
 use crate::core::escape::Escaped;
 use crate::core::on_conflict::OnConflict;
-use crate::review::{FileText, Preview, PreviewLine, ReviewHost, ReviewOutcome, resulting_file};
+use crate::review::{FileText, Preview, PreviewLine, ReviewHost, ReviewOutcome, find_new_lines, resulting_file};
 
 impl App<'_> {
     pub(crate) fn open_file_preview(&mut self) -> io::Result<Effect> {
@@ -19,8 +20,12 @@ impl App<'_> {
         let selection = self.state.decisions.accepted_selection(&file.units);
         match resulting_file(self.model, file.change, &selection, text) {
             Ok(Some((_, content))) => {
-                let title = format!("{} with accepted changes", self.escaped_path(self.cursor.file));
-                self.mode = Mode::Preview { title, content, scroll: 0 };
+                let new_lines = find_new_lines(text.old.as_bytes(), &content);
+                let minus = self.styles.symbol_text(Symbol::Minus);
+                let counts = format!("+{} {minus}{}", new_lines.added.len(), new_lines.removed);
+                let title = format!("{} with accepted changes, {counts}", self.escaped_path(self.cursor.file));
+                let scroll = new_lines.added.first().map_or(0, |line| line.saturating_sub(PREVIEW_MARGIN));
+                self.mode = Mode::Preview { title, content, new_lines, scroll };
             }
             Ok(None) => self.message = Some("this file has no accepted changes to show".into()),
             Err(error) => self.message = Some(Escaped::new(&error.to_string()).to_string()),

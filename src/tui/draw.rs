@@ -11,6 +11,7 @@ use super::keymap::Command;
 use super::outline::{display_width, draw_box};
 use super::overlay;
 use super::rows::draw_rows;
+use super::scrollbar::{ScrollPosition, draw_scrollbar};
 use super::style::{StyleKind, Symbol};
 use super::text_layout::truncate_text;
 use crate::review::{CommentAnchor, Decision, UnitDecision};
@@ -35,8 +36,9 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>) {
     let (list, changes) = split_panes(app, middle);
     app.hit_areas = super::app::HitAreas::default();
     if let Some(list) = list {
-        let inner = draw_box(app, frame, list, " Files ", app.granularity == Granularity::File);
+        let inner = draw_box(app, frame, list, &files_title(app), app.granularity == Granularity::File);
         draw_files(app, frame, inner);
+        draw_scrollbar(app, frame, list, files_position(app));
     }
     if let Some(changes) = changes {
         let diff_heading = diff_title(app, usize::from(changes.width).saturating_sub(4));
@@ -48,7 +50,13 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>) {
             Mode::Preview { .. } | Mode::Apply { .. } | Mode::Send { .. } | Mode::Help(..) => {
                 app.hit_areas.rows = inner
             }
-            _ => draw_rows(app, frame, inner),
+            _ => {
+                draw_rows(app, frame, inner);
+                draw_scrollbar(app, frame, changes, diff_position(app));
+            }
+        }
+        if let Some(list) = list {
+            draw_scrollbar(app, frame, list, files_position(app));
         }
     }
     overlay::draw(app, frame, middle);
@@ -60,13 +68,33 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>) {
     }
 }
 
+/// Returns the title of the file list, with the position of the open file.
+fn files_title(app: &App<'_>) -> String {
+    let current = app.files.iter().position(|file| *file == app.cursor.file);
+    match current {
+        Some(at) if app.files.len() > 1 => format!(" Files {}/{} ", at + 1, app.files.len()),
+        _ => " Files ".into(),
+    }
+}
+
+fn files_position(app: &App<'_>) -> ScrollPosition {
+    let (area, first) = app.hit_areas.files;
+    ScrollPosition { first, shown: area.height.into(), all: app.files.len() }
+}
+
+/// Returns the position of the diff, in rows of the file. A wrapped row counts as one.
+fn diff_position(app: &App<'_>) -> ScrollPosition {
+    let shown = app.hit_areas.lines.last().map_or(0, |last| last + 1 - app.scroll);
+    ScrollPosition { first: app.scroll, shown, all: app.layout.as_ref().map_or(0, |o| o.row_count()) }
+}
+
 /// Splits the screen into file list and diff. A narrow screen shows only the list at file level, and otherwise only the diff.
 fn split_panes(app: &App<'_>, area: Rect) -> (Option<Rect>, Option<Rect>) {
     let min_width = if app.display.side_by_side { MIN_SIDE_BY_SIDE_WIDTH } else { MIN_TWO_PANE_WIDTH };
     if area.width < min_width {
         return if app.granularity == Granularity::File { (Some(area), None) } else { (None, Some(area)) };
     }
-    let longest = app.files.iter().take(2000).map(|f| display_width(&app.escaped_path(*f))).max().unwrap_or(0);
+    let longest = app.files.iter().take(2000).map(|f| display_width(&app.path_label(*f))).max().unwrap_or(0);
     let preferred_width = u16::try_from(longest + 12).unwrap_or(u16::MAX);
     let width = preferred_width.clamp(24, (area.width * 2 / 5).max(24));
     let [list, changes] = Layout::horizontal([Constraint::Length(width), Constraint::Fill(1)]).areas(area);
@@ -138,8 +166,8 @@ fn diff_title(app: &App<'_>, width: usize) -> String {
         if app.display.folded {
             return format!(
                 " {} {} whole file [{}] ",
-                app.escaped_path(app.cursor.file),
-                file.change.kind_label(),
+                app.path_label(app.cursor.file),
+                file.kind_text(),
                 file_state_text(app)
             );
         }
@@ -170,13 +198,14 @@ fn diff_title(app: &App<'_>, width: usize) -> String {
         position +=
             &format!(" {} {}: {rule}", app.styles.symbol_text(Symbol::Risk), crate::review::severity_word(level));
     }
-    let room = width.saturating_sub(display_width(&position) + 2).max(8);
+    let kind = file.kind_text();
+    let room = width.saturating_sub(display_width(&position) + display_width(&kind) + 3).max(8);
     let path = super::text_layout::truncate_start(
-        &app.escaped_path(app.cursor.file),
+        &app.path_label(app.cursor.file),
         room,
         app.styles.symbol_text(Symbol::Ellipsis),
     );
-    format!(" {path} {}{position} ", file.change.kind_label())
+    format!(" {path} {kind}{position} ")
 }
 
 /// Counts the parts of a unit of the open file without reading its lines.
@@ -269,7 +298,7 @@ fn footer_line(app: &App<'_>, width: usize) -> Line<'static> {
     let pair = |one, other, separator: &str| format!("{}{separator}{}", key(one), key(other));
     let keys: Vec<(String, &str)> = match &app.mode {
         Mode::Help(..) => fixed(&[("type", "to search"), ("↓ ↑", "scroll"), ("Esc", "back")]),
-        Mode::Preview { .. } => fixed(&[("j k", "scroll"), ("Esc", "back")]),
+        Mode::Preview { .. } => fixed(&[("j k", "scroll"), ("[ ]", "changes"), ("Esc", "back")]),
         Mode::Send { .. } => fixed(&[("y", "send"), ("e", "edit"), ("j k", "scroll"), ("Esc", "back")]),
         Mode::Apply { typed: Some(_), .. } => fixed(&[("Enter", "confirm"), ("Esc", "back")]),
         Mode::Apply { preview, .. } if preview.has_git_merge() => {

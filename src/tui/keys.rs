@@ -72,12 +72,14 @@ impl App<'_> {
                 self.mode = Mode::Help(typed, scroll.min(self.max_scroll.get()));
                 Ok(Effect::Redraw)
             }
-            Mode::Preview { title, content, scroll } => {
-                if let KeyCode::Esc | KeyCode::Char('q' | 'p') | KeyCode::Enter = key.code {
-                    return Ok(Effect::Redraw);
-                }
-                let scroll = self.scroll_text(scroll, &content, key.code);
-                self.mode = Mode::Preview { title, content, scroll };
+            Mode::Preview { title, content, new_lines, scroll } => {
+                let scroll = match key.code {
+                    KeyCode::Esc | KeyCode::Char('q' | 'p') | KeyCode::Enter => return Ok(Effect::Redraw),
+                    KeyCode::Char(']') => scroll_to_new(scroll, &new_lines.added, true),
+                    KeyCode::Char('[') => scroll_to_new(scroll, &new_lines.added, false),
+                    code => self.scroll_text(scroll, &content, code),
+                };
+                self.mode = Mode::Preview { title, content, new_lines, scroll };
                 Ok(Effect::Redraw)
             }
             Mode::Apply { preview, scroll, typed } => self.handle_apply_key(preview, scroll, typed, key),
@@ -160,4 +162,15 @@ impl App<'_> {
         }
         Ok(Effect::Redraw)
     }
+}
+
+/// Lines shown above the new line that a file preview is scrolled to.
+pub(super) const PREVIEW_MARGIN: usize = 3;
+
+/// Returns the scroll position of a file preview at the next or previous run of new lines.
+fn scroll_to_new(scroll: usize, added: &[usize], forward: bool) -> usize {
+    let starts = added.iter().enumerate().filter(|(at, line)| *at == 0 || added[at - 1] + 1 != **line);
+    let mut positions = starts.map(|(_, line)| line.saturating_sub(PREVIEW_MARGIN));
+    let found = if forward { positions.find(|to| *to > scroll) } else { positions.filter(|to| *to < scroll).last() };
+    found.unwrap_or(scroll)
 }

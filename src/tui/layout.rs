@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::changes::{HunkLine, Lines, Unit, UnitKind, trim_line_ending};
+use crate::changes::{HunkLine, Lines, Unit, UnitKind};
 use crate::core::escape::is_blank;
 use crate::review::{
     FileText, HunkRows, ReviewFile, ReviewModel, ReviewState, UnitDecision, describe_unit, finding_line,
@@ -58,6 +58,9 @@ pub(crate) enum NoteKind {
     Plain,
 }
 
+/// The rows of a hunk in a display row: the removed row and the added row.
+type RowPair = (Option<usize>, Option<usize>);
+
 /// The layout of an open file.
 #[derive(Debug)]
 pub(crate) struct FileLayout {
@@ -69,9 +72,14 @@ pub(crate) struct FileLayout {
     unit_ranges: Vec<Option<(Range<usize>, Range<usize>)>>,
     hunks: Vec<OnceCell<HunkRows>>,
     /// In side-by-side view, the rows of each hunk: the removed row and the added row.
-    side_by_side_rows: Vec<Vec<(Option<usize>, Option<usize>)>>,
+    side_by_side_rows: Vec<Vec<RowPair>>,
     /// In side-by-side view, the display row of each row of a hunk.
     display_rows: Vec<Vec<usize>>,
+    /// The parts of each split hunk, as ranges of rows.
+    parts: BTreeMap<usize, Vec<Range<usize>>>,
+    /// In the view of one column, the row of a hunk that each display row shows; computed on first use. Empty if they are the
+    /// same.
+    unified_rows: Vec<OnceCell<Vec<usize>>>,
     /// The edited text of each unit that has one.
     pub edited: BTreeMap<usize, Lines<Vec<u8>>>,
     groups: Vec<RowGroup>,
@@ -103,6 +111,8 @@ impl FileLayout {
             hunks,
             side_by_side_rows: Vec::new(),
             display_rows: Vec::new(),
+            parts: BTreeMap::new(),
+            unified_rows: Vec::new(),
             edited: BTreeMap::new(),
             groups: Vec::new(),
             group_ends: Vec::new(),
@@ -117,6 +127,9 @@ impl FileLayout {
         self.edited.clear();
         self.side_by_side_rows.clear();
         self.display_rows.clear();
+        let split_units = file.units.iter().enumerate().filter(|(_, unit)| state.is_split(unit));
+        self.parts = split_units.map(|(at, unit)| (at, state.hunk_parts(unit))).collect();
+        self.unified_rows = vec![OnceCell::new(); file.units.len()];
         if display.side_by_side {
             self.side_by_side_rows = (0..self.unit_ranges.len())
                 .map(|at| self.unit_hunk(at).map(pair_side_by_side).unwrap_or_default())
@@ -282,6 +295,18 @@ impl FileLayout {
         self.groups.get(group).map(|piece| (piece, row - start))
     }
 
+    /// Returns the end of the last omitted lines before others: the lines of the base from there on are shown.
+    #[must_use]
+    pub(crate) fn shown_since(&self, gap: &Range<usize>) -> usize {
+        let at = self.groups.iter().position(|group| matches!(group, RowGroup::Gap(lines) if lines == gap));
+        let before = &self.groups[..at.unwrap_or(0)];
+        let last = before.iter().rev().find_map(|group| match group {
+            RowGroup::Gap(lines) => Some(lines.end),
+            _ => None,
+        });
+        last.unwrap_or(0)
+    }
+
     /// Returns the rows of a unit, or `None` if it is not shown.
     #[must_use]
     pub(crate) fn unit_rows(&self, unit: usize) -> Option<Range<usize>> {
@@ -311,24 +336,59 @@ impl FileLayout {
 
     /// Returns the rows of a hunk, as [`HunkRows`] orders them, in a display row: the removed row and the added row.
     #[must_use]
-    pub(crate) fn row_pair(&self, unit: usize, row: usize) -> (Option<usize>, Option<usize>) {
+    pub(crate) fn row_pair(&self, unit: usize, row: usize) -> RowPair {
         if let Some(rows) = self.side_by_side_rows.get(unit) {
             return rows.get(row).copied().unwrap_or_default();
         }
-        match self.unit_hunk(unit).map(|block| block.row_at(row)) {
-            Some(HunkLine::Removed(_)) => (Some(row), None),
-            Some(HunkLine::Added(_)) => (None, Some(row)),
-            None => (None, None),
+        let Some(hunk) = self.unit_hunk(unit) else { return (None, None) };
+        let row = self.unified_order(unit, hunk).get(row).copied().unwrap_or(row);
+        match hunk.row_at(row) {
+            HunkLine::Removed(_) => (Some(row), None),
+            HunkLine::Added(_) => (None, Some(row)),
         }
     }
 
     /// Returns the display row, within the unit, that shows a row of a hunk.
     #[must_use]
     pub(crate) fn display_row(&self, unit: usize, row: usize) -> usize {
-        match self.display_rows.get(unit) {
-            Some(rows) => rows.get(row).copied().unwrap_or(0),
-            None => row,
+        if let Some(rows) = self.display_rows.get(unit) {
+            return rows.get(row).copied().unwrap_or(0);
         }
+        let Some(hunk) = self.unit_hunk(unit) else { return row };
+        self.unified_order(unit, hunk).iter().position(|shown| *shown == row).unwrap_or(row)
+    }
+
+    /// Returns the parts of a unit with lines as display rows.
+    #[must_use]
+    pub(crate) fn part_rows(&self, unit: usize) -> Vec<Range<usize>> {
+        let size = self.unit_row_count(unit);
+        let mut cuts: Vec<usize> = self.parts.get(&unit).into_iter().flatten().skip(1).map(|part| part.start).collect();
+        if let Some(rows) = self.display_rows.get(unit) {
+            cuts.iter_mut().for_each(|cut| *cut = rows.get(*cut).copied().unwrap_or(0));
+        }
+        cuts.retain(|cut| (1..size).contains(cut));
+        cuts.dedup();
+        let mut from = 0;
+        cuts.into_iter().chain([size]).map(|end| std::mem::replace(&mut from, end)..end).collect()
+    }
+
+    /// Returns the row of a hunk that each display row of the view of one column shows: in each part, removed lines come first.
+    fn unified_order(&self, unit: usize, hunk: &HunkRows) -> &[usize] {
+        let Some(order) = self.unified_rows.get(unit) else { return &[] };
+        order.get_or_init(|| {
+            if !hunk.is_interleaved() {
+                return Vec::new();
+            }
+            let whole = [0..hunk.len()];
+            let parts = self.parts.get(&unit).map_or(&whole[..], Vec::as_slice);
+            parts.iter().flat_map(|part| hunk.removed_first(part.clone())).collect()
+        })
+    }
+
+    /// Returns whether both sides have lines, so that a row has two numbers.
+    #[must_use]
+    pub(crate) fn has_both_sides(&self) -> bool {
+        !self.text.old.is_empty() && !self.text.new.is_empty()
     }
 
     /// Returns the number of digits of the largest line number.
@@ -402,16 +462,4 @@ fn is_blank_change(old: &Range<usize>, new: &Range<usize>, text: &FileText) -> b
     };
     let (old, new) = (text.old.slice_lines(old.clone()), text.new.slice_lines(new.clone()));
     without_blanks(old) == without_blanks(new)
-}
-
-/// Returns the nearest line above a row, within 2,000 lines, that starts with a letter, `_` or `$`: usually the heading of its
-/// function or section, as git finds it.
-#[must_use]
-pub(super) fn find_heading(lines: &Lines<Vec<u8>>, before: usize) -> Option<&[u8]> {
-    const MAX_DISTANCE: usize = 2000;
-    let from = before.saturating_sub(MAX_DISTANCE);
-    (from..before)
-        .rev()
-        .map(|line| trim_line_ending(lines.get(line)))
-        .find(|line| line.first().is_some_and(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'$' | 0x80..)))
 }

@@ -9,9 +9,10 @@ use ratatui::widgets::Paragraph;
 use super::app::{App, Mode};
 use super::keymap::{Command, HELP};
 use super::outline::{display_width, draw_box};
+use super::scrollbar::{ScrollPosition, draw_scrollbar};
 use super::style::{StyleKind, Symbol};
 use super::text_layout::{layout_line, truncate_text, wrap_line, wrap_text};
-use crate::changes::{Lines, UnitKind};
+use crate::changes::{Lines, UnitKind, rename_label};
 use crate::core::escape::Escaped;
 use crate::review::{Preview, PreviewLine, ReviewFile};
 
@@ -20,12 +21,14 @@ pub(super) fn draw(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
     let mode = std::mem::replace(&mut app.mode, Mode::Browse);
     match &mode {
         Mode::Help(typed, scroll) => draw_help(app, frame, area, typed, *scroll),
-        Mode::Preview { title, content, scroll } => draw_preview(app, frame, area, title, content, *scroll),
+        Mode::Preview { title, content, new_lines, scroll } => {
+            draw_text(app, frame, area, title, (content, &new_lines.added), *scroll);
+        }
         Mode::Apply { preview, scroll, typed } => {
             draw_apply(app, frame, area, preview, *scroll, typed.as_ref().map(|(word, _)| word.as_str()));
         }
         Mode::Send { feedback, scroll } => {
-            draw_preview(app, frame, area, "Message to the agent", feedback.text.as_bytes(), *scroll);
+            draw_text(app, frame, area, "Message to the agent", (feedback.text.as_bytes(), &[]), *scroll);
         }
         Mode::Browse | Mode::Input(..) | Mode::Confirm(..) => {}
     }
@@ -94,7 +97,15 @@ fn draw_help(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, typed: &str, scro
     frame.render_widget(Paragraph::new(lines), inner);
 }
 
-fn draw_preview(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect, title: &str, content: &[u8], scroll: usize) {
+/// Draws a text with line numbers, and a sign before each line of `added`.
+fn draw_text(
+    app: &mut App<'_>,
+    frame: &mut Frame<'_>,
+    area: Rect,
+    title: &str,
+    (content, added): (&[u8], &[usize]),
+    scroll: usize,
+) {
     let inner = draw_box(app, frame, area, &format!(" {title} "), true);
     app.hit_areas.rows = inner;
     app.is_truncated.set(false);
@@ -108,21 +119,30 @@ fn draw_preview(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect, title: &st
         }
         let bytes = lines.get(at);
         let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-        let (plain, escape) = (|_| Style::new(), app.styles.role_style(StyleKind::Escape));
+        let is_added = added.binary_search(&at).is_ok();
+        let style = if is_added { app.styles.role_style(StyleKind::Added) } else { Style::new() };
+        let (plain, escape) = (|_| style, app.styles.role_style(StyleKind::Escape));
         let layouts = if app.display.wraps {
             wrap_line(bytes, app.h_scroll, (room, height), plain, escape)
         } else {
             vec![layout_line(bytes, app.h_scroll, room, plain, escape)]
         };
         for (nth, layout) in layouts.into_iter().enumerate() {
-            let number = if nth == 0 { format!("{:>digits$}  ", at + 1) } else { format!("{:>digits$}~ ", "") };
+            let (number, sign) = match (nth, is_added) {
+                (0, true) => (format!("{:>digits$}", at + 1), "+ "),
+                (0, false) => (format!("{:>digits$}", at + 1), "  "),
+                _ => (" ".repeat(digits), "~ "),
+            };
             app.is_truncated.set(app.is_truncated.get() | layout.is_continued);
             let gutter = Span::styled(number, app.styles.role_style(StyleKind::Faint));
-            rows.push(Line::from([vec![gutter], layout.spans].concat()));
+            let sign = Span::styled(sign, app.styles.role_style(StyleKind::Accepted));
+            let pad = Span::styled(" ".repeat(room.saturating_sub(layout.columns)), style);
+            rows.push(Line::from([vec![gutter, sign], layout.spans, vec![pad]].concat()));
         }
     }
     rows.truncate(height);
     frame.render_widget(Paragraph::new(rows), inner);
+    draw_scrollbar(app, frame, area, ScrollPosition { first: scroll, shown: height, all: lines.len() });
 }
 
 fn draw_apply(
@@ -142,8 +162,10 @@ fn draw_apply(
     let lines = apply_lines(app, apply_preview, width);
     let last = lines.len().saturating_sub(usize::from(list.height));
     app.max_scroll.set(last);
-    let shown: Vec<Line<'static>> = lines.into_iter().skip(scroll.min(last)).collect();
+    let position = ScrollPosition { first: scroll.min(last), shown: list.height.into(), all: lines.len() };
+    let shown: Vec<Line<'static>> = lines.into_iter().skip(position.first).collect();
     frame.render_widget(Paragraph::new(shown), list);
+    draw_scrollbar(app, frame, area, position);
     if let Some(typed) = typed {
         let prompt_area = Rect { y: list.y + list.height, height: prompt_height, ..inner };
         let text = format!(" This includes high-risk changes. Type apply to confirm: {}", Escaped::new(typed));
@@ -160,13 +182,9 @@ fn apply_lines(app: &App<'_>, apply_preview: &Preview, width: usize) -> Vec<Line
     let styles = app.styles;
     let ellipsis = styles.symbol_text(Symbol::Ellipsis);
     let mut lines = Vec::new();
-    let arrow = if styles.unicode { "→" } else { "->" };
-    let path_text = |line: &PreviewLine| {
-        let path = Escaped::new(line.path.as_bytes());
-        match &line.renamed_from {
-            Some(from) => format!("{} {arrow} {path}", Escaped::new(from.as_bytes())),
-            None => path.to_string(),
-        }
+    let path_text = |line: &PreviewLine| match &line.renamed_from {
+        Some(from) => rename_label(from, &line.path, styles.symbol_text(Symbol::Arrow)),
+        None => Escaped::new(line.path.as_bytes()).to_string(),
     };
     let path_width = apply_preview.lines.iter().map(|line| display_width(&path_text(line))).max();
     let path_width = path_width.unwrap_or(0).min(40);

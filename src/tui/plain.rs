@@ -390,7 +390,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         let unit = &file.units[question.unit];
         let shown = match HunkRows::from_unit(unit, text) {
             Some(hunk) => {
-                let shown_rows = question.rows.start..question.rows.end.min(question.rows.start + MAX_HUNK_LINES);
+                let shown_rows = hunk.removed_first(question.rows.clone()).into_iter().take(MAX_HUNK_LINES);
                 state.mark_viewed(&unit.id, &hunk.decision_lines(shown_rows));
                 self.renderer.hunk_rows(&context_hunk(&hunk, &question.rows, text), MAX_HUNK_LINES)
             }
@@ -434,7 +434,7 @@ fn context_hunk<'a>(hunk: &HunkRows, rows: &Range<usize>, text: &'a FileText) ->
         lines.extend((old.start - context..old.start).map(|line| ContextLine::Context(text.old.get(line))));
         (old.start, new.start) = (old.start - context, new.start - context);
     }
-    lines.extend(rows.clone().map(|row| match hunk.row_at(row) {
+    lines.extend(hunk.removed_first(rows.clone()).into_iter().map(|row| match hunk.row_at(row) {
         HunkLine::Removed(_) => ContextLine::Removed(hunk.row_content(text, row)),
         HunkLine::Added(_) => ContextLine::Added(hunk.row_content(text, row)),
     }));

@@ -10,8 +10,9 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::app::{App, Granularity, RowPosition};
+use super::heading::find_heading;
 use super::keymap::Command;
-use super::layout::{FileLayout, NoteKind, RowGroup, find_heading, unit_text};
+use super::layout::{FileLayout, NoteKind, RowGroup, unit_text};
 use super::moved_lines::hash_line;
 use super::style::{StyleKind, Symbol};
 use super::syntax::class_at;
@@ -24,6 +25,8 @@ use crate::review::{Decision, ReviewState, UnitDecision, intraline_diff};
 const MARK_WIDTH: usize = 4;
 /// The sign of a display row that continues the line above.
 const CONTINUATION_SIGN: char = '~';
+/// Minimum width of a row that has line numbers of both sides.
+const MIN_TWO_NUMBERS_WIDTH: usize = 40;
 /// Rows kept visible around the cursor if they fit.
 const SCROLL_MARGIN: usize = 3;
 
@@ -88,7 +91,17 @@ pub(super) fn draw_rows(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
 fn content_width(app: &App<'_>, opened: &FileLayout, width: usize) -> usize {
     let room = width.saturating_sub(MARK_WIDTH + 1);
     let half = if app.display.side_by_side { room / 2 } else { room };
-    half.saturating_sub(opened.line_number_width() + 3)
+    half.saturating_sub(numbers_width(app, opened, half) + 3)
+}
+
+/// Returns the width of the line numbers of a row: of both sides, unless one side has no lines, has its own half, or the row is
+/// narrow.
+fn numbers_width(app: &App<'_>, opened: &FileLayout, width: usize) -> usize {
+    let digits = opened.line_number_width();
+    if app.display.side_by_side || !opened.has_both_sides() || width < MIN_TWO_NUMBERS_WIDTH {
+        return digits;
+    }
+    digits * 2 + 1
 }
 
 /// Adjusts the scroll position so that the cursor is visible.
@@ -212,7 +225,7 @@ fn draw_row(
 ) -> Vec<Line<'static>> {
     let styles = app.styles;
     let file = &app.model.files[opened.file];
-    let digits = opened.line_number_width();
+    let digits = numbers_width(app, opened, width.saturating_sub(MARK_WIDTH + 1));
     let indent = " ".repeat(digits + 4);
     let generated = |text: String, role| {
         let text = truncate_text(&format!("{indent}{text}"), width, styles.symbol_text(Symbol::Ellipsis));
@@ -257,8 +270,12 @@ fn draw_row(
             wrapped(&text, digits + 6, StyleKind::Comment)
         }
         RowGroup::Gap(lines) => {
-            let above = find_heading(&opened.text.old, lines.end).map(|line| {
+            // A heading that is on the screen above the gap is not repeated.
+            let heading = find_heading(&opened.text.old, lines.end, &file.change.path);
+            let is_hidden = |line: &usize| *line >= lines.start || *line < opened.shown_since(lines);
+            let above = heading.filter(is_hidden).map(|line| {
                 let room = width.saturating_sub(digits + 24);
+                let line = trim_line_ending(opened.text.old.get(line)).trim_ascii_start();
                 let layout = layout_line(line, 0, room, |_| Style::new(), Style::new());
                 layout.spans.iter().map(|s| s.content.as_ref()).collect::<String>()
             });
@@ -279,13 +296,14 @@ fn draw_row(
             };
             if app.display.side_by_side {
                 let half = (width.saturating_sub(MARK_WIDTH + 1)) / 2;
-                let draw = |line| half_row(app, opened, Some(line), ' ', &content, (half, height));
-                return with_cursor_column(join_halves(app, draw(old), draw(new), half));
+                let draw = |numbers| half_row(app, opened, numbers, ' ', &content, (half, height));
+                let (left, right) = (draw(LineNumbers::of_old(old)), draw(LineNumbers::of_new(new)));
+                return with_cursor_column(join_halves(app, left, right, half));
             }
             with_cursor_column(half_row(
                 app,
                 opened,
-                Some(new),
+                LineNumbers { old: Some(old), new: Some(new) },
                 ' ',
                 &content,
                 (width.saturating_sub(MARK_WIDTH + 1), height),
@@ -303,7 +321,7 @@ fn draw_row(
             with_cursor_column(half_row(
                 app,
                 opened,
-                Some(at),
+                LineNumbers::of_old(at),
                 '-',
                 &content,
                 (width.saturating_sub(MARK_WIDTH + 1), height),
@@ -347,29 +365,56 @@ fn divider_symbol(app: &App<'_>) -> &'static str {
     if app.styles.unicode { "│" } else { "|" }
 }
 
-/// Returns one half of a row, or a whole row: line number, sign and content. Continuation rows begin with a sign in the gutter,
+/// Returns one half of a row, or a whole row: line numbers, sign and content. Continuation rows begin with a sign in the gutter,
 /// which content cannot reach.
 fn half_row(
     app: &App<'_>,
     opened: &FileLayout,
-    number: Option<usize>,
+    numbers: LineNumbers,
     sign: char,
     content: &ContentLine<'_>,
     (width, height): (usize, usize),
 ) -> Vec<Spans> {
     let styles = app.styles;
-    let digits = opened.line_number_width();
-    let gutter = |number: Option<usize>, sign: char| {
-        let number = number.map_or_else(|| " ".repeat(digits), |n| format!("{:>digits$}", n + 1));
+    let (digits, total) = (opened.line_number_width(), numbers_width(app, opened, width));
+    let number_text = |number: Option<usize>| match number {
+        Some(number) => format!("{:>digits$}", number + 1),
+        None => " ".repeat(digits),
+    };
+    let gutter = |numbers: LineNumbers, sign: char| {
+        let text = if total > digits {
+            format!("{} {}", number_text(numbers.old), number_text(numbers.new))
+        } else {
+            number_text(numbers.new.or(numbers.old))
+        };
         vec![
-            Span::styled(number, styles.role_style(StyleKind::Faint)),
+            Span::styled(text, styles.role_style(StyleKind::Faint)),
             Span::styled(format!(" {sign} "), content.base_style.patch(sign_style(app, sign))),
         ]
     };
-    let room = width.saturating_sub(digits + 3);
+    let room = width.saturating_sub(total + 3);
     let rows = content_rows(app, opened, content, (room, height)).into_iter().enumerate();
-    rows.map(|(at, row)| [if at == 0 { gutter(number, sign) } else { gutter(None, CONTINUATION_SIGN) }, row].concat())
-        .collect()
+    let first = |at: usize| if at == 0 { gutter(numbers, sign) } else { gutter(LineNumbers::NONE, CONTINUATION_SIGN) };
+    rows.map(|(at, row)| [first(at), row].concat()).collect()
+}
+
+/// The numbers of a row's line on each side, from 0.
+#[derive(Debug, Clone, Copy)]
+struct LineNumbers {
+    old: Option<usize>,
+    new: Option<usize>,
+}
+
+impl LineNumbers {
+    const NONE: Self = Self { old: None, new: None };
+
+    fn of_old(line: usize) -> Self {
+        Self { old: Some(line), new: None }
+    }
+
+    fn of_new(line: usize) -> Self {
+        Self { old: None, new: Some(line) }
+    }
 }
 
 fn sign_style(app: &App<'_>, sign: char) -> Style {
@@ -403,7 +448,8 @@ fn content_rows(
     let style = |at: usize| {
         let mut style = content.base_style;
         if let Some(sides) = syntax_classes {
-            style = style.patch(styles.token_style(class_at(&sides[content.side], content.line, at)));
+            let class = class_at(&sides[content.side], content.line, at);
+            style = style.patch(styles.token_style(class, content.base_style.bg.is_some()));
         }
         if is_inside(content.changed_words, at) {
             style = style.patch(content.word_style);
@@ -507,7 +553,7 @@ fn hunk_row(
         ),
         _ => Default::default(),
     };
-    let side = |row: usize| -> (ContentLine<'_>, char, usize) {
+    let side = |row: usize| -> (ContentLine<'_>, char, LineNumbers) {
         let bytes = hunk.row_content(&opened.text, row);
         let is_moved =
             app.moved_lines.as_ref().is_some_and(|moved| hash_line(bytes).is_some_and(|key| moved.contains(&key)));
@@ -526,7 +572,7 @@ fn hunk_row(
             word_style: styles.role_style(word),
             changed_words: ranges,
         };
-        (content, sign, line)
+        (content, sign, if side == 0 { LineNumbers::of_old(line) } else { LineNumbers::of_new(line) })
     };
     let room = width.saturating_sub(MARK_WIDTH + 1);
     let spans = if app.display.side_by_side {
@@ -541,16 +587,16 @@ fn hunk_row(
         };
         let draw = |row: Option<usize>| match row {
             Some(row) => {
-                let (content, sign, line) = side(row);
-                half_row(app, opened, Some(line), sign, &content, (half, height))
+                let (content, sign, numbers) = side(row);
+                half_row(app, opened, numbers, sign, &content, (half, height))
             }
-            None => half_row(app, opened, None, ' ', &empty, (half, height)),
+            None => half_row(app, opened, LineNumbers::NONE, ' ', &empty, (half, height)),
         };
         join_halves(app, draw(removed), draw(added), half)
     } else {
         let Some(row) = removed.or(added) else { return vec![Line::default()] };
-        let (content, sign, line) = side(row);
-        half_row(app, opened, Some(line), sign, &content, (room, height))
+        let (content, sign, numbers) = side(row);
+        half_row(app, opened, numbers, sign, &content, (room, height))
     };
     with_cursor_and_mark(app, opened, unit, at, spans, width)
 }
@@ -648,7 +694,7 @@ fn edited_row(
     (width, height): (usize, usize),
 ) -> Vec<Line<'static>> {
     let styles = app.styles;
-    let digits = opened.line_number_width();
+    let digits = numbers_width(app, opened, width.saturating_sub(MARK_WIDTH + 1));
     let Some(line) = at.checked_sub(1) else {
         let text = format!("{} your text instead:", " ".repeat(digits + 3));
         return vec![Line::styled(
@@ -665,8 +711,14 @@ fn edited_row(
         word_style: Style::new(),
         changed_words: &[],
     };
-    let mut rows =
-        with_cursor_column(half_row(app, opened, None, '+', &content, (width.saturating_sub(MARK_WIDTH + 1), height)));
+    let mut rows = with_cursor_column(half_row(
+        app,
+        opened,
+        LineNumbers::NONE,
+        '+',
+        &content,
+        (width.saturating_sub(MARK_WIDTH + 1), height),
+    ));
     rows[0].spans.push(Span::styled(" [+]", styles.role_style(StyleKind::Accepted)));
     rows
 }

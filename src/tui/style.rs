@@ -63,6 +63,19 @@ pub enum StyleKind {
     Found,
 }
 
+/// The background color of changed lines or words, for a dark and for a light terminal.
+#[derive(Debug, Clone, Copy)]
+struct Tint {
+    rgb: [u32; 2],
+    /// Numbers in the palette of 256 colors.
+    indexed: [u8; 2],
+}
+
+const ADDED_TINT: Tint = Tint { rgb: [0x16_2b1c, 0xe6_f6e8], indexed: [22, 194] };
+const REMOVED_TINT: Tint = Tint { rgb: [0x35_1c1f, 0xfd_e8e9], indexed: [52, 224] };
+const ADDED_WORD_TINT: Tint = Tint { rgb: [0x24_5a34, 0xb4_e6bd], indexed: [28, 157] };
+const REMOVED_WORD_TINT: Tint = Tint { rgb: [0x70_2a31, 0xf9_bcc0], indexed: [88, 217] };
+
 impl StyleSheet {
     /// Detects the options from `COLORTERM`, `TERM`, `COLORFGBG` (unless `theme` is set) and the locale. The caller checks
     /// `NO_COLOR`.
@@ -110,6 +123,17 @@ impl StyleSheet {
         }
     }
 
+    /// Returns a background color. Near-black colors of 24 bits have no counterpart among 256 colors, so each tint has its own.
+    fn tint_color(self, tint: Tint) -> Color {
+        let is_light = self.theme == Theme::Light;
+        let [_, r, g, b] = tint.rgb[usize::from(is_light)].to_be_bytes();
+        match self.depth {
+            ColorDepth::True => Color::Rgb(r, g, b),
+            ColorDepth::Indexed => Color::Indexed(tint.indexed[usize::from(is_light)]),
+            ColorDepth::None | ColorDepth::Basic => Color::Reset,
+        }
+    }
+
     /// Returns the style of a role. Without colors, text attributes such as bold, underline and reverse take their place.
     #[must_use]
     pub fn role_style(self, kind: StyleKind) -> Style {
@@ -117,20 +141,20 @@ impl StyleSheet {
         let is_colorless = self.depth == ColorDepth::None;
         let has_backgrounds = matches!(self.depth, ColorDepth::Indexed | ColorDepth::True);
         // A custom background needs a custom foreground, because the terminal's default foreground is unknown.
-        let on = |style: Style, dark, light| {
-            let text = self.pick_color(Color::Reset, [0xd8_dee6, 0x1f_2328, 0xe6_ebf1]);
-            style.fg(text).bg(self.pick_color(Color::Reset, [dark, light, dark]))
+        let on = |style: Style, tint: Tint| {
+            let text = self.pick_color(Color::Reset, [0xe6_edf3, 0x1f_2328, 0xe6_ebf1]);
+            style.fg(text).bg(self.tint_color(tint))
         };
         match kind {
             StyleKind::Context => plain,
             StyleKind::Added if is_colorless => plain,
             StyleKind::Removed if is_colorless => plain,
-            StyleKind::Added if has_backgrounds => on(plain, 0x16_2b1c, 0xe6_f6e8),
-            StyleKind::Removed if has_backgrounds => on(plain, 0x35_1c1f, 0xfd_e8e9),
+            StyleKind::Added if has_backgrounds => on(plain, ADDED_TINT),
+            StyleKind::Removed if has_backgrounds => on(plain, REMOVED_TINT),
             StyleKind::Added => plain.fg(Color::Green),
             StyleKind::Removed => plain.fg(Color::Red),
-            StyleKind::AddedWord if has_backgrounds => on(plain.add_modifier(Modifier::BOLD), 0x24_5a34, 0xb4_e6bd),
-            StyleKind::RemovedWord if has_backgrounds => on(plain.add_modifier(Modifier::BOLD), 0x70_2a31, 0xf9_bcc0),
+            StyleKind::AddedWord if has_backgrounds => on(plain.add_modifier(Modifier::BOLD), ADDED_WORD_TINT),
+            StyleKind::RemovedWord if has_backgrounds => on(plain.add_modifier(Modifier::BOLD), REMOVED_WORD_TINT),
             StyleKind::AddedWord if is_colorless => plain.add_modifier(Modifier::UNDERLINED),
             StyleKind::RemovedWord if is_colorless => plain.add_modifier(Modifier::UNDERLINED),
             StyleKind::AddedWord => plain.fg(Color::Green).add_modifier(Modifier::BOLD | Modifier::UNDERLINED),
@@ -165,23 +189,27 @@ impl StyleSheet {
         }
     }
 
-    /// Returns the color of a token class, to be combined with the style of the line.
+    /// Returns the color of a token class, to be combined with the style of the line, which may have a tint. No class has a hue of the diff: neither red
+    /// nor green.
     #[must_use]
-    pub fn token_style(self, class: TokenClass) -> Style {
+    pub fn token_style(self, class: TokenClass, is_on_tint: bool) -> Style {
         let plain = Style::new();
+        // Tints are dark if the background of the terminal is unknown.
+        let theme = if is_on_tint && self.theme == Theme::Either { Theme::Dark } else { self.theme };
+        let sheet = Self { theme, ..self };
         // With 16 colors, only diff colors are used.
         if !matches!(self.depth, ColorDepth::Indexed | ColorDepth::True) {
             return plain;
         }
-        let color = |themes| plain.fg(self.pick_color(Color::Reset, themes));
+        let color = |themes| plain.fg(sheet.pick_color(Color::Reset, themes));
         match class {
             TokenClass::Plain => plain,
-            TokenClass::Comment => color([0x8b_949e, 0x6a_737d, 0x75_7d87]).add_modifier(Modifier::ITALIC),
+            TokenClass::Comment => color([0xa8_b1bb, 0x6a_737d, 0x75_7d87]).add_modifier(Modifier::ITALIC),
             TokenClass::String => color([0xa5_d6ff, 0x0a_3069, 0x3a_86c8]),
             TokenClass::Number => color([0x79_c0ff, 0x05_50ae, 0x2f_7fd0]),
-            TokenClass::Keyword => color([0xff_9d94, 0xa0_1f2d, 0xd4_4a55]),
+            TokenClass::Keyword => color([0xd2_a8ff, 0x6a_3bb5, 0x95_6ae0]),
             TokenClass::Type => color([0xff_c980, 0x8a_4600, 0xb0_6f1c]),
-            TokenClass::Function => color([0xd2_a8ff, 0x6a_3bb5, 0x95_6ae0]),
+            TokenClass::Function => color([0x76_d9e6, 0x0b_6a78, 0x1f_8a9b]),
         }
     }
 
@@ -207,6 +235,8 @@ impl StyleSheet {
             Symbol::Dot => ("·", "-"),
             Symbol::Minus => ("−", "-"),
             Symbol::Ellipsis => ("…", "~"),
+            Symbol::Arrow => ("→", "->"),
+            Symbol::Thumb => ("┃", "#"),
         };
         if self.unicode { unicode } else { ascii }
     }
@@ -243,6 +273,10 @@ pub enum Symbol {
     /// The sign before a number of removed lines.
     Minus,
     Ellipsis,
+    /// From the old path of a rename to the new one.
+    Arrow,
+    /// The position of a scrolled pane, on its border.
+    Thumb,
 }
 
 /// Returns the nearest of the 240 fixed colors in xterm's 256-color palette (6×6×6 cube and grays).
@@ -313,22 +347,72 @@ mod tests {
         (a.max(b) + 0.05) / (a.min(b) + 0.05)
     }
 
+    /// Returns the values of a color that is not one of the terminal's own.
+    fn rgb(color: Option<Color>) -> Option<[u8; 3]> {
+        let value = |level: u8| if level == 0 { 0 } else { 55 + 40 * level };
+        match color? {
+            Color::Rgb(r, g, b) => Some([r, g, b]),
+            Color::Black => Some([0; 3]),
+            Color::Indexed(gray @ 232..) => Some([8 + 10 * (gray - 232); 3]),
+            Color::Indexed(n @ 16..) => Some([(n - 16) / 36, (n - 16) / 6 % 6, (n - 16) % 6].map(value)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const CLASSES: [TokenClass; 6] = [
+        TokenClass::Comment,
+        TokenClass::String,
+        TokenClass::Number,
+        TokenClass::Keyword,
+        TokenClass::Type,
+        TokenClass::Function,
+    ];
+
+    #[test]
+    fn no_token_has_a_color_of_the_diff() {
+        for theme in [Theme::Dark, Theme::Light, Theme::Either] {
+            for depth in [ColorDepth::Indexed, ColorDepth::True] {
+                let styles = StyleSheet { depth, theme, unicode: true };
+                for class in CLASSES {
+                    let [r, g, b] = rgb(styles.token_style(class, false).fg).expect("a color").map(i32::from);
+                    let is_red = r - g > 60 && r - b > 60 && g - b < 40;
+                    let is_green = g - r > 40 && g - b > 40;
+                    assert!(!is_red && !is_green, "{theme:?} {depth:?} {class:?} {r} {g} {b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tints_of_added_and_removed_lines_are_green_and_red() {
+        for theme in [Theme::Dark, Theme::Light, Theme::Either] {
+            for depth in [ColorDepth::Indexed, ColorDepth::True] {
+                let styles = StyleSheet { depth, theme, unicode: true };
+                let tint = |role| rgb(styles.role_style(role).bg).expect("a color");
+                for role in [StyleKind::Added, StyleKind::AddedWord] {
+                    assert!(tint(role)[1] > tint(role)[0].max(tint(role)[2]), "{theme:?} {depth:?} {role:?}");
+                }
+                for role in [StyleKind::Removed, StyleKind::RemovedWord] {
+                    assert!(tint(role)[0] > tint(role)[1].max(tint(role)[2]), "{theme:?} {depth:?} {role:?}");
+                }
+                assert_ne!(tint(StyleKind::Added), tint(StyleKind::AddedWord));
+                assert_ne!(tint(StyleKind::Removed), tint(StyleKind::RemovedWord));
+            }
+        }
+    }
+
     #[test]
     fn text_is_readable_on_every_background() {
-        let rgb = |color: Option<Color>| match color {
-            Some(Color::Rgb(r, g, b)) => Some([r, g, b]),
-            Some(Color::Black) => Some([0; 3]),
-            None => None,
-            other => panic!("{other:?}"),
-        };
         let backgrounds: [(Theme, &[[u8; 3]]); 3] = [
             (Theme::Dark, &[[0, 0, 0], [0x1e, 0x1e, 0x1e]]),
             (Theme::Light, &[[255, 255, 255], [0xfd, 0xf6, 0xe3]]),
             (Theme::Either, &[[0, 0, 0], [255, 255, 255]]),
         ];
         use StyleKind::*;
-        for (theme, terminals) in backgrounds {
-            let styles = StyleSheet { depth: ColorDepth::True, theme, unicode: true };
+        let depths = [ColorDepth::True, ColorDepth::Indexed];
+        for (depth, (theme, terminals)) in depths.into_iter().flat_map(|depth| backgrounds.map(|theme| (depth, theme)))
+        {
+            let styles = StyleSheet { depth, theme, unicode: true };
             let roles = [
                 Added,
                 AddedWord,
@@ -350,28 +434,18 @@ mod tests {
                     let background = rgb(style.bg).unwrap_or(*terminal);
                     assert!(
                         contrast(foreground, background) >= 3.5,
-                        "{theme:?} {role:?} {:.1}",
+                        "{depth:?} {theme:?} {role:?} {:.1}",
                         contrast(foreground, background)
                     );
                 }
             }
-            let classes = [
-                TokenClass::Comment,
-                TokenClass::String,
-                TokenClass::Number,
-                TokenClass::Keyword,
-                TokenClass::Type,
-                TokenClass::Function,
-            ];
-            for class in classes {
-                let foreground = rgb(styles.token_style(class).fg).expect("a color");
+            for class in CLASSES {
                 let changed = [Added, Removed].map(|role| rgb(styles.role_style(role).bg).expect("a color"));
-                for background in terminals.iter().chain(&changed) {
-                    assert!(
-                        contrast(foreground, *background) >= 3.0,
-                        "{theme:?} {class:?} {:.1}",
-                        contrast(foreground, *background)
-                    );
+                let unchanged = terminals.iter().map(|background| (false, *background));
+                for (is_on_tint, background) in unchanged.chain(changed.map(|background| (true, background))) {
+                    let foreground = rgb(styles.token_style(class, is_on_tint).fg).expect("a color");
+                    let ratio = contrast(foreground, background);
+                    assert!(ratio >= 3.0, "{depth:?} {theme:?} {class:?} {is_on_tint} {ratio:.1}");
                 }
             }
         }

@@ -20,19 +20,7 @@ impl App<'_> {
         if !matches!(review_unit.kind, UnitKind::Hunk { .. }) {
             return std::iter::once(0..1).collect();
         }
-        let size = opened.unit_row_count(unit);
-        let mut cuts: Vec<usize> = self
-            .state
-            .hunk_parts(review_unit)
-            .iter()
-            .skip(1)
-            .map(|part| opened.display_row(unit, part.start))
-            .collect();
-        cuts.retain(|cut| (1..size).contains(cut));
-        cuts.dedup();
-        let ends = cuts.iter().copied().chain([size]);
-        let mut from = 0;
-        ends.map(|end| std::mem::replace(&mut from, end)..end).collect()
+        opened.part_rows(unit)
     }
 
     /// Returns whether a part of a split unit of the open file starts at a display row.

@@ -57,8 +57,8 @@ fn review_applies_lines_over_two_sessions() {
     let repo = sample_repo();
     let mut terminal = Terminal::start(&repo, &["review", "s"]);
     terminal.shows("a.txt modified hunk 1/2");
-    // The second line of the first hunk, and the whole second hunk.
-    terminal.types("ljjvjyh[");
+    // The second line of the first hunk, removed and added, and the whole second hunk.
+    terminal.types("ljyjyh[");
     terminal.shows("a.txt modified hunk 1/2 [in part]");
     terminal.types("q");
     terminal.shows("the decisions are saved");
@@ -324,8 +324,8 @@ fn review_falls_back_to_line_prompts() {
     @@ -1,6 +1,6 @@
      one
     -line two
-    +line 2
     -line three
+    +line 2
     +line 3
      four
      five
@@ -371,8 +371,8 @@ fn diff_uses_pager_on_terminal() {
     @@ -1,11 +1,11 @@
      one
     -line two
-    +line 2
     -line three
+    +line 2
     +line 3
      four
      five

@@ -598,10 +598,10 @@ fn diff_reports_lost_non_utf8_bytes() {
     ! medium: replaces 2 bytes that are not UTF-8 with U+FFFD
     @@ -1,3 +1,3 @@
     -caf<0xE9> one
-    +caf� one
     -old
-    +new
     -na<0xEF>ve
+    +caf� one
+    +new
     +na�ve
     ");
     // A single accepted line keeps the bytes of the other lines.

@@ -342,8 +342,8 @@ fn output_escapes_control_characters() {
     ! high: contains invisible characters (line 1)
     @@ -1,2 +1,2 @@
     -one
-    +a<U+001B>[2Jb
     -two
+    +a<U+001B>[2Jb
     +<U+202E>c<U+000D>
 
     added  n<U+001B>]0;t<U+0007>

@@ -50,7 +50,7 @@ fn first_screen_lists_files_by_risk() {
     let review = ReviewFixture::from_files(&sample_files(), SIZE);
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: risk
-    ┌ Files ───────────────────┬ .envrc added hunk 1/1 [undecided] ! high: directo…┐
+    ┌ Files 1/3 ───────────────┬ .envrc added hunk 1/1 [undecided] ! high: directo…┐
     │▌ ! .envrc             0/1│ ! high: runs when you enter the directory         │
     │    a.rs               0/3│ ! high: sets environment variables of commands    │
     │    b/long name.txt    0/1│▶1 + layout python                              [ ]│
@@ -73,19 +73,19 @@ fn accept_and_reject_move_to_next_undecided() {
     let mut review = open_at_a_rs();
     assert_snapshot!(review.press("y"), @"
      airlock review calm-otter   3 files +6 −4   1/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified hunk 2/3 [undecided] ───────────────┐
-    │  ! .envrc             0/1│  2 -     first(1);                             [+]│
-    │▌◐  a.rs               1/3│  2 +     first(10);                            [+]│
-    │    b/long name.txt    0/1│  3 -     second(2);                            [+]│
-    │                          │  3 +     second(20);                           [+]│
-    │                          │  4   }                                            │
-    │                          │  5                                                │
-    │                          │  6   fn two() {                                   │
-    │                          │  7       third();                                 │
-    │                          │▶ 8 +     fourth();                             [ ]│
-    │                          │  9   }                                            │
-    │                          │ 10                                                │
-    │                          │ 11   fn three() {}                                │
+    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 2/3 [undecided] ───────────────┐
+    │  ! .envrc             0/1│  2    -     first(1);                          [+]┃
+    │▌◐  a.rs               1/3│  3    -     second(2);                         [+]┃
+    │    b/long name.txt    0/1│     2 +     first(10);                         [+]┃
+    │                          │     3 +     second(20);                        [+]┃
+    │                          │  4  4   }                                         ┃
+    │                          │  5  5                                             ┃
+    │                          │  6  6   fn two() {                                ┃
+    │                          │  7  7       third();                              │
+    │                          │▶    8 +     fourth();                          [ ]│
+    │                          │  8  9   }                                         │
+    │                          │  9 10                                             │
+    │                          │ 10 11   fn three() {}                             │
     └──────────────────────────┴───────────────────────────────────────────────────┘
      y accept  n reject  ␣ toggle  a/d rest of file  w apply  q leave  ? help
     ");
@@ -94,9 +94,9 @@ fn accept_and_reject_move_to_next_undecided() {
     review.press("y");
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   3 files +6 −4   3/5 decided   order: path
-    ┌ Files ───────────────────┬ b/long name.txt modified hunk 1/1 [undecided] ────┐
-    │  ! .envrc             0/1│▶1 - x                                          [ ]│
-    │ ◐  a.rs               3/3│▌1 + y                                          [ ]│
+    ┌ Files 3/3 ───────────────┬ b/long name.txt modified hunk 1/1 [undecided] ────┐
+    │  ! .envrc             0/1│▶1   - x                                        [ ]│
+    │ ◐  a.rs               3/3│▌  1 + y                                        [ ]│
     │▌   b/long name.txt    0/1│                                                   │
     │                          │                                                   │
     │                          │                                                   │
@@ -113,7 +113,7 @@ fn accept_and_reject_move_to_next_undecided() {
     review.press("yy");
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   3 files +6 −4   5/5 decided   order: path
-    ┌ Files ───────────────────┬ .envrc added hunk 1/1 [accepted] ! high: director…┐
+    ┌ Files 1/3 ───────────────┬ .envrc added hunk 1/1 [accepted] ! high: director…┐
     │▌✓! .envrc             1/1│ ! high: runs when you enter the directory         │
     │ ◐  a.rs               3/3│ ! high: sets environment variables of commands    │
     │ ✓  b/long name.txt    1/1│▶1 + layout python                              [+]│
@@ -147,57 +147,57 @@ fn lines_and_ranges_are_decided() {
     review.press("l");
     assert_snapshot!(review.press("jj"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified line of hunk 1/3 [undecided] ───────┐
-    │  ! .envrc             0/1│  1   fn one() {                                   │
-    │▌   a.rs               0/3│  2 -     first(1);                             [ ]│
-    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
-    │                          │▶ 3 -     second(2);                            [ ]│
-    │                          │  3 +     second(20);                           [ ]│
-    │                          │  4   }                                            │
-    │                          │  5                                                │
-    │                          │  6   fn two() {                                   │
-    │                          │  7       third();                                 │
-    │                          │  8 +     fourth();                             [ ]│
-    │                          │  9   }                                            │
-    │                          │ 10                                                │
+    ┌ Files 2/3 ───────────────┬ a.rs modified line of hunk 1/3 [undecided] ───────┐
+    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
+    │▌   a.rs               0/3│  2    -     first(1);                          [ ]┃
+    │    b/long name.txt    0/1│  3    -     second(2);                         [ ]┃
+    │                          │▶    2 +     first(10);                         [ ]┃
+    │                          │     3 +     second(20);                        [ ]┃
+    │                          │  4  4   }                                         ┃
+    │                          │  5  5                                             ┃
+    │                          │  6  6   fn two() {                                │
+    │                          │  7  7       third();                              │
+    │                          │     8 +     fourth();                          [ ]│
+    │                          │  8  9   }                                         │
+    │                          │  9 10                                             │
     └──────────────────────────┴───────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     assert_snapshot!(review.press("vj"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified range from hunk 1/3 [undecided] ────┐
-    │  ! .envrc             0/1│  1   fn one() {                                   │
-    │▌   a.rs               0/3│  2 -     first(1);                             [ ]│
-    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
-    │                          │▌ 3 -     second(2);                            [ ]│
-    │                          │▶ 3 +     second(20);                           [ ]│
-    │                          │  4   }                                            │
-    │                          │  5                                                │
-    │                          │  6   fn two() {                                   │
-    │                          │  7       third();                                 │
-    │                          │  8 +     fourth();                             [ ]│
-    │                          │  9   }                                            │
-    │                          │ 10                                                │
+    ┌ Files 2/3 ───────────────┬ a.rs modified range from hunk 1/3 [undecided] ────┐
+    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
+    │▌   a.rs               0/3│  2    -     first(1);                          [ ]┃
+    │    b/long name.txt    0/1│  3    -     second(2);                         [ ]┃
+    │                          │▌    2 +     first(10);                         [ ]┃
+    │                          │▶    3 +     second(20);                        [ ]┃
+    │                          │  4  4   }                                         ┃
+    │                          │  5  5                                             ┃
+    │                          │  6  6   fn two() {                                │
+    │                          │  7  7       third();                              │
+    │                          │     8 +     fourth();                          [ ]│
+    │                          │  8  9   }                                         │
+    │                          │  9 10                                             │
     └──────────────────────────┴───────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     review.press("y");
-    assert_snapshot!(review.decisions().join(" · "), @".envrc - · a.rs .y.y - - · b/long name.txt -");
+    assert_snapshot!(review.decisions().join(" · "), @".envrc - · a.rs 2.2y - - · b/long name.txt -");
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified line of hunk 2/3 [undecided] ───────┐
-    │  ! .envrc             0/1│  2 -     first(1);                             [ ]│
-    │▌◐  a.rs               0/3│  2 +     first(10);                            [ ]│
-    │    b/long name.txt    0/1│  3 -     second(2);                            [+]│
-    │                          │  3 +     second(20);                           [+]│
-    │                          │  4   }                                            │
-    │                          │  5                                                │
-    │                          │  6   fn two() {                                   │
-    │                          │  7       third();                                 │
-    │                          │▶ 8 +     fourth();                             [ ]│
-    │                          │  9   }                                            │
-    │                          │ 10                                                │
-    │                          │ 11   fn three() {}                                │
+    ┌ Files 2/3 ───────────────┬ a.rs modified line of hunk 2/3 [undecided] ───────┐
+    │  ! .envrc             0/1│  2    -     first(1);                          [ ]┃
+    │▌◐  a.rs               0/3│  3    -     second(2);                         [ ]┃
+    │    b/long name.txt    0/1│     2 +     first(10);                         [+]┃
+    │                          │     3 +     second(20);                        [+]┃
+    │                          │  4  4   }                                         ┃
+    │                          │  5  5                                             ┃
+    │                          │  6  6   fn two() {                                ┃
+    │                          │  7  7       third();                              │
+    │                          │▶    8 +     fourth();                          [ ]│
+    │                          │  8  9   }                                         │
+    │                          │  9 10                                             │
+    │                          │ 10 11   fn three() {}                             │
     └──────────────────────────┴───────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
@@ -213,19 +213,19 @@ fn navigation_keys_move_between_levels() {
     let mut review = open_at_a_rs();
     assert_snapshot!(review.press("h"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified all 3 hunks [undecided] ────────────┐
-    │  ! .envrc             0/1│  1   fn one() {                                   │
-    │▶   a.rs               0/3│  2 -     first(1);                             [ ]│
-    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
-    │                          │  3 -     second(2);                            [ ]│
-    │                          │  3 +     second(20);                           [ ]│
-    │                          │  4   }                                            │
-    │                          │  5                                                │
-    │                          │  6   fn two() {                                   │
-    │                          │  7       third();                                 │
-    │                          │  8 +     fourth();                             [ ]│
-    │                          │  9   }                                            │
-    │                          │ 10                                                │
+    ┌ Files 2/3 ───────────────┬ a.rs modified all 3 hunks [undecided] ────────────┐
+    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
+    │▶   a.rs               0/3│  2    -     first(1);                          [ ]┃
+    │    b/long name.txt    0/1│  3    -     second(2);                         [ ]┃
+    │                          │     2 +     first(10);                         [ ]┃
+    │                          │     3 +     second(20);                        [ ]┃
+    │                          │  4  4   }                                         ┃
+    │                          │  5  5                                             ┃
+    │                          │  6  6   fn two() {                                │
+    │                          │  7  7       third();                              │
+    │                          │     8 +     fourth();                          [ ]│
+    │                          │  8  9   }                                         │
+    │                          │  9 10                                             │
     └──────────────────────────┴───────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
@@ -257,9 +257,9 @@ fn bulk_keys_decide_file_and_everything() {
     review.press("n");
     assert_snapshot!(review.press("a"), @"
      airlock review calm-otter   3 files +6 −4   3/5 decided   order: path
-    ┌ Files ───────────────────┬ b/long name.txt modified hunk 1/1 [undecided] ────┐
-    │  ! .envrc             0/1│▶1 - x                                          [ ]│
-    │ ◐  a.rs               3/3│▌1 + y                                          [ ]│
+    ┌ Files 3/3 ───────────────┬ b/long name.txt modified hunk 1/1 [undecided] ────┐
+    │  ! .envrc             0/1│▶1   - x                                        [ ]│
+    │ ◐  a.rs               3/3│▌  1 + y                                        [ ]│
     │▌   b/long name.txt    0/1│                                                   │
     │                          │                                                   │
     │                          │                                                   │
@@ -281,19 +281,19 @@ fn bulk_keys_decide_file_and_everything() {
     review.press("uu");
     assert_snapshot!(review.press("A"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
-    │  ! .envrc             0/1│  1   fn one() {                                   │
-    │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
-    │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
-    │                          │▌ 3 -     second(2);                            [ ]│
-    │                          │▌ 3 +     second(20);                           [ ]│
-    │                          │  4   }                                            │
-    │                          │  5                                                │
-    │                          │  6   fn two() {                                   │
-    │                          │  7       third();                                 │
-    │                          │  8 +     fourth();                             [ ]│
-    │                          │  9   }                                            │
-    │                          │ 10                                                │
+    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
+    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
+    │▌   a.rs               0/3│▶ 2    -     first(1);                          [ ]┃
+    │    b/long name.txt    0/1│▌ 3    -     second(2);                         [ ]┃
+    │                          │▌    2 +     first(10);                         [ ]┃
+    │                          │▌    3 +     second(20);                        [ ]┃
+    │                          │  4  4   }                                         ┃
+    │                          │  5  5                                             ┃
+    │                          │  6  6   fn two() {                                │
+    │                          │  7  7       third();                              │
+    │                          │     8 +     fourth();                          [ ]│
+    │                          │  8  9   }                                         │
+    │                          │  9 10                                             │
     └──────────────────────────┴───────────────────────────────────────────────────┘
      Accept 4 undecided hunks in 2 files, 2 lines unseen? 1 high-risk is sk… [y/n]
     ");
@@ -301,7 +301,7 @@ fn bulk_keys_decide_file_and_everything() {
     assert_eq!(review.decisions(), [".envrc -", "a.rs - - -", "b/long name.txt -"]);
     assert_snapshot!(review.press("Ay"), @"
      airlock review calm-otter   3 files +6 −4   4/5 decided   order: path
-    ┌ Files ───────────────────┬ .envrc added hunk 1/1 [undecided] ! high: directo…┐
+    ┌ Files 1/3 ───────────────┬ .envrc added hunk 1/1 [undecided] ! high: directo…┐
     │▌ ! .envrc             0/1│ ! high: runs when you enter the directory         │
     │ ✓  a.rs               3/3│ ! high: sets environment variables of commands    │
     │ ✓  b/long name.txt    1/1│▶1 + layout python                              [ ]│
@@ -327,7 +327,7 @@ fn high_risk_needs_own_confirmation() {
     let mut review = ReviewFixture::from_files(&sample_files(), SIZE);
     assert_snapshot!(review.press("a"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: risk
-    ┌ Files ───────────────────┬ .envrc added hunk 1/1 [undecided] ! high: directo…┐
+    ┌ Files 1/3 ───────────────┬ .envrc added hunk 1/1 [undecided] ! high: directo…┐
     │▌ ! .envrc             0/1│ ! high: runs when you enter the directory         │
     │    a.rs               0/3│ ! high: sets environment variables of commands    │
     │    b/long name.txt    0/1│▶1 + layout python                              [ ]│
@@ -353,18 +353,18 @@ fn high_risk_needs_own_confirmation() {
     assert_snapshot!(review.press("hy"), @"
      airlock review calm-otter   1 file +2 −2   0/2 decided   order: risk
     ┌ Files ────────────────┬ .envrc modified all 2 hunks [undecided] ! high: dire…┐
-    │▶ ! .envrc          0/2│ ! high: runs when you enter the directory            │
-    │                       │ ! high: sets environment variables of commands       │
-    │                       │  1   line 0                                          │
-    │                       │  2   line 1                                          │
-    │                       │  3   line 2                                          │
-    │                       │  4 - line 3                                       [ ]│
-    │                       │  4 + export A                                     [ ]│
-    │                       │  5   line 4                                          │
-    │                       │  6   line 5                                          │
-    │                       │  7   line 6                                          │
-    │                       │      ⋯ 15 lines   line 21                            │
-    │                       │ 23   line 22                                         │
+    │▶ ! .envrc          0/2│ ! high: runs when you enter the directory            ┃
+    │                       │ ! high: sets environment variables of commands       ┃
+    │                       │  1  1   line 0                                       ┃
+    │                       │  2  2   line 1                                       ┃
+    │                       │  3  3   line 2                                       ┃
+    │                       │  4    - line 3                                    [ ]┃
+    │                       │     4 + export A                                  [ ]┃
+    │                       │  5  5   line 4                                       │
+    │                       │  6  6   line 5                                       │
+    │                       │  7  7   line 6                                       │
+    │                       │         ⋯ 15 lines                                   │
+    │                       │ 23 23   line 22                                      │
     └───────────────────────┴──────────────────────────────────────────────────────┘
      Accept all 2 parts of .envrc? ! high: runs when you enter the directory [y/n]
     ");
@@ -379,7 +379,7 @@ fn refused_files_show_reason() {
     let mut review = ReviewFixture::from_files(&[("refused", None, Some("x\n")), ("a", None, Some("b\n"))], SIZE);
     assert_snapshot!(review.press("{y"), @"
      airlock review calm-otter   2 files +2 −0   0/1 decided   order: risk
-    ┌ Files ────────────────┬ refused added hunk 1/1 [undecided] ! refused: test ──┐
+    ┌ Files 1/2 ────────────┬ refused added hunk 1/1 [undecided] ! refused: test ──┐
     │▌ ⊘ refused     refused│ ! refused: is a device file                          │
     │    a               0/1│▶1 + x                                             [⊘]│
     │                       │                                                      │
@@ -409,22 +409,23 @@ fn refused_files_show_reason() {
 fn split_key_splits_and_joins_hunk() {
     let mut review = open_at_a_rs();
     review.press("s");
-    review.press("jj");
+    assert!(review.press("jjs").contains("the hunk begins here"), "a line stays with the line it replaces");
+    review.press("k");
     assert_snapshot!(review.press("s"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified hunk 2/4 [undecided] ───────────────┐
-    │  ! .envrc             0/1│  1   fn one() {                                   │
-    │▌   a.rs               0/3│  2 -     first(1);                             [ ]│
-    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
-    │                          │▶ 3 -     second(2);                            [ ]│
-    │                          │▌ 3 +     second(20);                           [ ]│
-    │                          │  4   }                                            │
-    │                          │  5                                                │
-    │                          │  6   fn two() {                                   │
-    │                          │  7       third();                                 │
-    │                          │  8 +     fourth();                             [ ]│
-    │                          │  9   }                                            │
-    │                          │ 10                                                │
+    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 2/4 [undecided] ───────────────┐
+    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
+    │▌   a.rs               0/3│  2    -     first(1);                          [ ]┃
+    │    b/long name.txt    0/1│     2 +     first(10);                         [ ]┃
+    │                          │▶ 3    -     second(2);                         [ ]┃
+    │                          │▌    3 +     second(20);                        [ ]┃
+    │                          │  4  4   }                                         ┃
+    │                          │  5  5                                             ┃
+    │                          │  6  6   fn two() {                                │
+    │                          │  7  7       third();                              │
+    │                          │     8 +     fourth();                          [ ]│
+    │                          │  8  9   }                                         │
+    │                          │  9 10                                             │
     └──────────────────────────┴───────────────────────────────────────────────────┘
      split
     ");
@@ -437,7 +438,7 @@ fn split_key_splits_and_joins_hunk() {
     assert!(review.screen().contains("1/3"), "the split is undone: {}", review.screen());
     review.press("<C-r>");
     assert!(review.screen().contains("/4"));
-    review.press("jls");
+    review.press("]ls");
     assert!(review.screen().contains("/3"), "a second press joins the hunk: {}", review.screen());
 }
 
@@ -447,19 +448,19 @@ fn edit_replaces_hunk() {
     review.host.editor_output = Some(b"    mine();\n".to_vec());
     assert_snapshot!(review.press("e"), @"
      airlock review calm-otter   3 files +6 −4   1/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified hunk 1/3 [edited] ──────────────────┐
-    │  ! .envrc             0/1│  1   fn one() {                                   │
-    │▌◐  a.rs               1/3│▶ 2 -     first(1);                             [e]│
-    │    b/long name.txt    0/1│▌ 2 +     first(10);                            [e]│
-    │                          │▌ 3 -     second(2);                            [e]│
-    │                          │▌ 3 +     second(20);                           [e]│
-    │                          │      your text instead:                           │
-    │                          │    +     mine();                               [+]│
-    │                          │  4   }                                            │
-    │                          │  5                                                │
-    │                          │  6   fn two() {                                   │
-    │                          │  7       third();                                 │
-    │                          │  8 +     fourth();                             [ ]│
+    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [edited] ──────────────────┐
+    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
+    │▌◐  a.rs               1/3│▶ 2    -     first(1);                          [e]┃
+    │    b/long name.txt    0/1│▌ 3    -     second(2);                         [e]┃
+    │                          │▌    2 +     first(10);                         [e]┃
+    │                          │▌    3 +     second(20);                        [e]┃
+    │                          │         your text instead:                        ┃
+    │                          │       +     mine();                            [+]│
+    │                          │  4  4   }                                         │
+    │                          │  5  5                                             │
+    │                          │  6  6   fn two() {                                │
+    │                          │  7  7       third();                              │
+    │                          │     8 +     fourth();                          [ ]│
     └──────────────────────────┴───────────────────────────────────────────────────┘
      edited and accepted
     ");
@@ -470,21 +471,21 @@ fn edit_replaces_hunk() {
     assert_eq!(review.effect, Effect::RedrawAll, "an editor had the screen");
     assert_snapshot!(review.press("p"), @"
      airlock review calm-otter   3 files +6 −4   1/5 decided   order: path
-    ┌ a.rs with accepted changes ──────────────────────────────────────────────────┐
-    │ 1  fn one() {                                                                │
-    │ 2      mine();                                                               │
-    │ 3  }                                                                         │
-    │ 4                                                                            │
-    │ 5  fn two() {                                                                │
-    │ 6      third();                                                              │
-    │ 7  }                                                                         │
-    │ 8                                                                            │
-    │ 9  fn three() {}                                                             │
+    ┌ a.rs with accepted changes, +1 −2 ───────────────────────────────────────────┐
+    │ 1  fn one() {                                                                ┃
+    │ 2+     mine();                                                               ┃
+    │ 3  }                                                                         ┃
+    │ 4                                                                            ┃
+    │ 5  fn two() {                                                                ┃
+    │ 6      third();                                                              ┃
+    │ 7  }                                                                         ┃
+    │ 8                                                                            ┃
+    │ 9  fn three() {}                                                             ┃
     │10                                                                            │
     │11                                                                            │
     │12                                                                            │
     └──────────────────────────────────────────────────────────────────────────────┘
-     j k scroll  Esc back
+     j k scroll  [ ] changes  Esc back
     ");
     review.press("<Esc>u");
     assert_eq!(review.decisions()[1], "a.rs - - -");
@@ -523,41 +524,41 @@ fn comments_stay_at_their_lines() {
     let mut review = open_at_a_rs();
     assert_snapshot!(review.press("ckeep the names"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
-    │  ! .envrc             0/1│  1   fn one() {                                   │
-    │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
-    │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
-    │                          │▌ 3 -     second(2);                            [ ]│
-    │                          │▌ 3 +     second(20);                           [ ]│
-    │                          │  4   }                                            │
-    │                          │  5                                                │
-    │                          │  6   fn two() {                                   │
-    │                          │  7       third();                                 │
-    │                          │  8 +     fourth();                             [ ]│
-    │                          │  9   }                                            │
-    │                          │ 10                                                │
+    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
+    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
+    │▌   a.rs               0/3│▶ 2    -     first(1);                          [ ]┃
+    │    b/long name.txt    0/1│▌ 3    -     second(2);                         [ ]┃
+    │                          │▌    2 +     first(10);                         [ ]┃
+    │                          │▌    3 +     second(20);                        [ ]┃
+    │                          │  4  4   }                                         ┃
+    │                          │  5  5                                             ┃
+    │                          │  6  6   fn two() {                                │
+    │                          │  7  7       third();                              │
+    │                          │     8 +     fourth();                          [ ]│
+    │                          │  8  9   }                                         │
+    │                          │  9 10                                             │
     └──────────────────────────┴───────────────────────────────────────────────────┘
      comment on the hunk at a.rs:2: keep the names
     ");
     assert_snapshot!(review.press("<Enter>"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
-    │  ! .envrc             0/1│  1   fn one() {                                   │
-    │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
-    │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
-    │                          │▌ 3 -     second(2);                            [ ]│
-    │                          │▌ 3 +     second(20);                           [ ]│
-    │                          │      ● keep the names                             │
-    │                          │  4   }                                            │
-    │                          │  5                                                │
-    │                          │  6   fn two() {                                   │
-    │                          │  7       third();                                 │
-    │                          │  8 +     fourth();                             [ ]│
-    │                          │  9   }                                            │
+    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
+    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
+    │▌   a.rs               0/3│▶ 2    -     first(1);                          [ ]┃
+    │    b/long name.txt    0/1│▌ 3    -     second(2);                         [ ]┃
+    │                          │▌    2 +     first(10);                         [ ]┃
+    │                          │▌    3 +     second(20);                        [ ]┃
+    │                          │         ● keep the names                          ┃
+    │                          │  4  4   }                                         ┃
+    │                          │  5  5                                             │
+    │                          │  6  6   fn two() {                                │
+    │                          │  7  7       third();                              │
+    │                          │     8 +     fourth();                          [ ]│
+    │                          │  8  9   }                                         │
     └──────────────────────────┴───────────────────────────────────────────────────┘
      y accept  n reject  j k move  R send  w apply  q leave  ? all keys
     ");
-    review.press("ljjcnot this<Backspace><Backspace>at<Enter>");
+    review.press("ljcnot this<Backspace><Backspace>at<Enter>");
     let comments: Vec<_> =
         review.app.state.decisions.all_comments().map(|(anchor, text)| (anchor.line, text.to_owned())).collect();
     assert_eq!(comments, [(None, "keep the names".into()), (Some(1), "not that".into())]);
@@ -569,15 +570,15 @@ fn comments_stay_at_their_lines() {
     assert_snapshot!(review.press("R"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
     ┌ Message to the agent ────────────────────────────────────────────────────────┐
-    │ 1  I have reviewed your changes. What I rejected is not applied to my        │
-    │ 2  repository: please change it here, address my comments, and leave the     │
-    │ 3  rest unchanged.                                                           │
-    │ 4                                                                            │
-    │ 5  ## a.rs                                                                   │
-    │ 6                                                                            │
-    │ 7  Comment on lines 2 to 3:                                                  │
-    │ 8                                                                            │
-    │ 9  ```diff                                                                   │
+    │ 1  I have reviewed your changes. What I rejected is not applied to my        ┃
+    │ 2  repository: please change it here, address my comments, and leave the     ┃
+    │ 3  rest unchanged.                                                           ┃
+    │ 4                                                                            ┃
+    │ 5  ## a.rs                                                                   ┃
+    │ 6                                                                            ┃
+    │ 7  Comment on lines 2 to 3:                                                  ┃
+    │ 8                                                                            ┃
+    │ 9  ```diff                                                                   ┃
     │10  -    first(1);                                                            │
     │11  +    first(10);                                                           │
     │12  -    second(2);                                                           │
@@ -611,19 +612,19 @@ fn search_wraps_around() {
     let mut review = open_at_a_rs();
     assert_snapshot!(review.press("/END"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
-    │  ! .envrc             0/1│  1   fn one() {                                   │
-    │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
-    │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
-    │                          │▌ 3 -     second(2);                            [ ]│
-    │                          │▌ 3 +     second(20);                           [ ]│
-    │                          │  4   }                                            │
-    │                          │  5                                                │
-    │                          │  6   fn two() {                                   │
-    │                          │  7       third();                                 │
-    │                          │  8 +     fourth();                             [ ]│
-    │                          │  9   }                                            │
-    │                          │ 10                                                │
+    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
+    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
+    │▌   a.rs               0/3│▶ 2    -     first(1);                          [ ]┃
+    │    b/long name.txt    0/1│▌ 3    -     second(2);                         [ ]┃
+    │                          │▌    2 +     first(10);                         [ ]┃
+    │                          │▌    3 +     second(20);                        [ ]┃
+    │                          │  4  4   }                                         ┃
+    │                          │  5  5                                             ┃
+    │                          │  6  6   fn two() {                                │
+    │                          │  7  7       third();                              │
+    │                          │     8 +     fourth();                          [ ]│
+    │                          │  8  9   }                                         │
+    │                          │  9 10                                             │
     └──────────────────────────┴───────────────────────────────────────────────────┘
      search: END
     ");
@@ -648,19 +649,19 @@ fn filters_and_orders_change_file_list() {
     let mut review = open_at_a_rs();
     assert_snapshot!(review.press("f"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
-    │  ! .envrc             0/1│  1   fn one() {                                   │
-    │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
-    │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
-    │                          │▌ 3 -     second(2);                            [ ]│
-    │                          │▌ 3 +     second(20);                           [ ]│
-    │                          │  4   }                                            │
-    │                          │  5                                                │
-    │                          │  6   fn two() {                                   │
-    │                          │  7       third();                                 │
-    │                          │  8 +     fourth();                             [ ]│
-    │                          │  9   }                                            │
-    │                          │ 10                                                │
+    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
+    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
+    │▌   a.rs               0/3│▶ 2    -     first(1);                          [ ]┃
+    │    b/long name.txt    0/1│▌ 3    -     second(2);                         [ ]┃
+    │                          │▌    2 +     first(10);                         [ ]┃
+    │                          │▌    3 +     second(20);                        [ ]┃
+    │                          │  4  4   }                                         ┃
+    │                          │  5  5                                             ┃
+    │                          │  6  6   fn two() {                                │
+    │                          │  7  7       third();                              │
+    │                          │     8 +     fourth();                          [ ]│
+    │                          │  8  9   }                                         │
+    │                          │  9 10                                             │
     └──────────────────────────┴───────────────────────────────────────────────────┘
      show only (undecided risky conflict commented new, a glob; empty: all):
     ");
@@ -714,17 +715,17 @@ fn hidden_hunks_are_not_accepted() {
     assert_snapshot!(review.press("b"), @"
      airlock review calm-otter   1 file +2 −2   0/2 decided   order: risk   whitesp…
     ┌ Files ────────────────┬ t modified hunk 1/2 [undecided] ─────────────────────┐
-    │▌   t               0/2│  1   a                                               │
-    │                       │▶      ⋯ 2 rows that change only whitespace (b shows t│
-    │                       │  3                                                   │
-    │                       │  4                                                   │
-    │                       │  5                                                   │
-    │                       │  6                                                   │
-    │                       │  7                                                   │
-    │                       │  8                                                   │
-    │                       │  9                                                   │
-    │                       │ 10 - c                                            [ ]│
-    │                       │ 10 + d                                            [ ]│
+    │▌   t               0/2│  1  1   a                                            │
+    │                       │▶         ⋯ 2 rows that change only whitespace (b show│
+    │                       │  3  3                                                │
+    │                       │  4  4                                                │
+    │                       │  5  5                                                │
+    │                       │  6  6                                                │
+    │                       │  7  7                                                │
+    │                       │  8  8                                                │
+    │                       │  9  9                                                │
+    │                       │ 10    - c                                         [ ]│
+    │                       │    10 + d                                         [ ]│
     │                       │                                                      │
     └───────────────────────┴──────────────────────────────────────────────────────┘
      whitespace-only hunks are hidden and cannot be accepted
@@ -752,9 +753,9 @@ fn fold_hides_lines_but_no_finding() {
         ReviewFixture::from_files(&[("Cargo.lock", Some(&old), Some(&new)), ("z", None, Some("z\n"))], SIZE);
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   2 files +38 −0   0/2 decided   order: risk
-    ┌ Files ────────────────┬ Cargo.lock modified whole file [undecided] ──────────┐
+    ┌ Files 1/2 ────────────┬ Cargo.lock modified whole file [undecided] ──────────┐
     │▌ ? Cargo.lock      0/1│ ! medium: changes without its Cargo.toml             │
-    │    z               0/1│      folded: +37 -0 lines (z unfolds it)             │
+    │    z               0/1│         folded: +37 -0 lines (z unfolds it)          │
     │                       │                                                      │
     │                       │                                                      │
     │                       │                                                      │
@@ -781,18 +782,18 @@ fn side_by_side_view_shows_both_versions() {
     assert_snapshot!(review.press("|"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
     ┌ a.rs modified hunk 1/3 [undecided] ──────────────────────────────────────────┐
-    │  1   fn one() {                     │ 1   fn one() {                         │
-    │▶ 2 -     first(1);                  │ 2 +     first(10);                  [ ]│
-    │▌ 3 -     second(2);                 │ 3 +     second(20);                 [ ]│
-    │  4   }                              │ 4   }                                  │
-    │  5                                  │ 5                                      │
-    │  6   fn two() {                     │ 6   fn two() {                         │
-    │  7       third();                   │ 7       third();                       │
-    │                                     │ 8 +     fourth();                   [ ]│
-    │  8   }                              │ 9   }                                  │
+    │  1   fn one() {                     │ 1   fn one() {                         ┃
+    │▶ 2 -     first(1);                  │ 2 +     first(10);                  [ ]┃
+    │▌ 3 -     second(2);                 │ 3 +     second(20);                 [ ]┃
+    │  4   }                              │ 4   }                                  ┃
+    │  5                                  │ 5                                      ┃
+    │  6   fn two() {                     │ 6   fn two() {                         ┃
+    │  7       third();                   │ 7       third();                       ┃
+    │                                     │ 8 +     fourth();                   [ ]┃
+    │  8   }                              │ 9   }                                  ┃
     │  9                                  │10                                      │
     │ 10   fn three() {}                  │11   fn three() {}                      │
-    │      ⋯ 2 lines   fn three() {}                                               │
+    │      ⋯ 2 lines                                                               │
     └──────────────────────────────────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
@@ -809,17 +810,17 @@ fn context_keys_change_line_count() {
     assert!(review.screen().contains("1 lines of context"), "{}", review.screen());
     assert_snapshot!(review.press("-"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
-    │  ! .envrc             0/1│  1   fn one() {                                   │
-    │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
-    │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
-    │                          │▌ 3 -     second(2);                            [ ]│
-    │                          │▌ 3 +     second(20);                           [ ]│
-    │                          │      ⋯ 4 lines   fn two() {                       │
-    │                          │  8 +     fourth();                             [ ]│
-    │                          │      ⋯ 8 lines   fn three() {}                    │
-    │                          │ 16 - end                                       [ ]│
-    │                          │ 17 + the end                                   [ ]│
+    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
+    │  ! .envrc             0/1│  1  1   fn one() {                                │
+    │▌   a.rs               0/3│▶ 2    -     first(1);                          [ ]│
+    │    b/long name.txt    0/1│▌ 3    -     second(2);                         [ ]│
+    │                          │▌    2 +     first(10);                         [ ]│
+    │                          │▌    3 +     second(20);                        [ ]│
+    │                          │         ⋯ 4 lines   fn two() {                    │
+    │                          │     8 +     fourth();                          [ ]│
+    │                          │         ⋯ 8 lines   fn three() {}                 │
+    │                          │ 16    - end                                    [ ]│
+    │                          │    17 + the end                                [ ]│
     │                          │                                                   │
     │                          │                                                   │
     └──────────────────────────┴───────────────────────────────────────────────────┘
@@ -932,18 +933,18 @@ fn rename_to_a_risky_path_shows_all_content() {
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   1 file +0 −0   0/1 decided   order: risk
     ┌ Files ────────────────┬ .envrc renamed hunk 1/1 [undecided] ! high: director…┐
-    │▌ ! → .envrc        0/1│ ! high: runs when you enter the directory            │
-    │                       │ ! high: sets environment variables of commands       │
-    │                       │▶     renamed from run.txt                         [ ]│
-    │                       │  1   line 1                                          │
-    │                       │  2   line 2                                          │
-    │                       │  3   line 3                                          │
-    │                       │  4   line 4                                          │
-    │                       │  5   line 5                                          │
-    │                       │  6   line 6                                          │
-    │                       │  7   line 7                                          │
-    │                       │  8   line 8                                          │
-    │                       │  9   line 9                                          │
+    │▌ ! → .envrc        0/1│ ! high: runs when you enter the directory            ┃
+    │                       │ ! high: sets environment variables of commands       ┃
+    │                       │▶        renamed from run.txt                      [ ]┃
+    │                       │  1  1   line 1                                       ┃
+    │                       │  2  2   line 2                                       ┃
+    │                       │  3  3   line 3                                       ┃
+    │                       │  4  4   line 4                                       ┃
+    │                       │  5  5   line 5                                       ┃
+    │                       │  6  6   line 6                                       ┃
+    │                       │  7  7   line 7                                       │
+    │                       │  8  8   line 8                                       │
+    │                       │  9  9   line 9                                       │
     └───────────────────────┴──────────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
@@ -962,16 +963,16 @@ fn rename_is_one_entry_until_split() {
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   1 file +1 −1   0/2 decided   order: risk
     ┌ Files ────────────────┬ src/app.rs renamed hunk 1/2 [undecided] ─────────────┐
-    │▌   → src/app.rs    0/2│▶     renamed from src/main.rs                     [ ]│
-    │                       │  1   line 1                                          │
-    │                       │  2   line 2                                          │
-    │                       │  3   line 3                                          │
-    │                       │  4 - line 4                                       [ ]│
-    │                       │  4 + four                                         [ ]│
-    │                       │  5   line 5                                          │
-    │                       │  6   line 6                                          │
-    │                       │  7   line 7                                          │
-    │                       │      ⋯ 5 lines   line 12                             │
+    │▌   → src/app.rs    0/2│▶        renamed from src/main.rs                  [ ]│
+    │                       │  1  1   line 1                                       │
+    │                       │  2  2   line 2                                       │
+    │                       │  3  3   line 3                                       │
+    │                       │  4    - line 4                                    [ ]│
+    │                       │     4 + four                                      [ ]│
+    │                       │  5  5   line 5                                       │
+    │                       │  6  6   line 6                                       │
+    │                       │  7  7   line 7                                       │
+    │                       │         ⋯ 5 lines                                    │
     │                       │                                                      │
     │                       │                                                      │
     └───────────────────────┴──────────────────────────────────────────────────────┘
@@ -984,19 +985,19 @@ fn rename_is_one_entry_until_split() {
     let mut review = ReviewFixture::open(separate, state, SIZE, PLAIN);
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   2 files +12 −12   0/2 decided   order: risk
-    ┌ Files ────────────────┬ src/app.rs added hunk 1/1 [undecided] ───────────────┐
+    ┌ Files 1/2 ────────────┬ src/app.rs added hunk 1/1 [undecided] ───────────────┐
     │▌   src/app.rs      0/1│▶ 1 + line 1                                       [ ]│
-    │    src/main.rs     0/1│▌ 2 + line 2                                       [ ]│
-    │                       │▌ 3 + line 3                                       [ ]│
-    │                       │▌ 4 + four                                         [ ]│
-    │                       │▌ 5 + line 5                                       [ ]│
-    │                       │▌ 6 + line 6                                       [ ]│
-    │                       │▌ 7 + line 7                                       [ ]│
-    │                       │▌ 8 + line 8                                       [ ]│
-    │                       │▌ 9 + line 9                                       [ ]│
-    │                       │▌10 + line 10                                      [ ]│
-    │                       │▌11 + line 11                                      [ ]│
-    │                       │▌12 + line 12                                      [ ]│
+    │    src/main.rs     0/1│▌ 2 + line 2                                       [ ]┃
+    │                       │▌ 3 + line 3                                       [ ]┃
+    │                       │▌ 4 + four                                         [ ]┃
+    │                       │▌ 5 + line 5                                       [ ]┃
+    │                       │▌ 6 + line 6                                       [ ]┃
+    │                       │▌ 7 + line 7                                       [ ]┃
+    │                       │▌ 8 + line 8                                       [ ]┃
+    │                       │▌ 9 + line 9                                       [ ]┃
+    │                       │▌10 + line 10                                      [ ]┃
+    │                       │▌11 + line 11                                      [ ]┃
+    │                       │▌12 + line 12                                      [ ]┃
     └───────────────────────┴──────────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
@@ -1140,10 +1141,10 @@ fn small_screens_show_one_pane() {
     assert_snapshot!(review.resize(40, 10), @"
      airlock review calm-otter   3 files +6…
     ┌ a.rs modified hunk 1/3 [undecided] ──┐
-    │  1   fn one() {                      │
+    │  1   fn one() {                      ┃
     │▶ 2 -     first(1);                [ ]│
-    │▌ 2 +     first(10);               [ ]│
     │▌ 3 -     second(2);               [ ]│
+    │▌ 2 +     first(10);               [ ]│
     │▌ 3 +     second(20);              [ ]│
     │  4   }                               │
     └──────────────────────────────────────┘
@@ -1151,7 +1152,7 @@ fn small_screens_show_one_pane() {
     ");
     assert_snapshot!(review.press("h"), @"
      airlock review calm-otter   3 files +6…
-    ┌ Files ───────────────────────────────┐
+    ┌ Files 2/3 ───────────────────────────┐
     │  ! .envrc                         0/1│
     │▶   a.rs                           0/3│
     │    b/long name.txt                0/1│
@@ -1175,14 +1176,14 @@ fn long_and_wide_lines_wrap_or_scroll() {
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   1 file +2 −1   0/1 decided   order: risk
     ┌ Files ────────────────┬ w.txt modified hunk 1/1 [undecided] ─────────────────┐
-    │▌   w.txt           0/1│▶1 - a       b                                     [ ]│
-    │                       │▌1 + a       c                                     [ ]│
-    │                       │▌2 + 日本語 and xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx [ ]│
-    │                       │▌  ~ xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx    │
-    │                       │▌  ~ xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx    │
-    │                       │▌  ~ xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx    │
-    │                       │▌  ~ xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx the end          │
-    │                       │                                                      │
+    │▌   w.txt           0/1│▶1   - a       b                                   [ ]│
+    │                       │▌  1 + a       c                                   [ ]│
+    │                       │▌  2 + 日本語 and xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx [ ]│
+    │                       │▌    ~ xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx    │
+    │                       │▌    ~ xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx    │
+    │                       │▌    ~ xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx    │
+    │                       │▌    ~ xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx the    │
+    │                       │▌    ~  end                                           │
     │                       │                                                      │
     │                       │                                                      │
     │                       │                                                      │
@@ -1193,9 +1194,9 @@ fn long_and_wide_lines_wrap_or_scroll() {
     assert_snapshot!(review.press("W"), @"
      airlock review calm-otter   1 file +2 −1   0/1 decided   order: risk
     ┌ Files ────────────────┬ w.txt modified hunk 1/1 [undecided] ─────────────────┐
-    │▌   w.txt           0/1│▶1 - a       b                                     [ ]│
-    │                       │▌1 + a       c                                     [ ]│
-    │                       │▌2 + 日本語 and xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx› [ ]│
+    │▌   w.txt           0/1│▶1   - a       b                                   [ ]│
+    │                       │▌  1 + a       c                                   [ ]│
+    │                       │▌  2 + 日本語 and xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx› [ ]│
     │                       │                                                      │
     │                       │                                                      │
     │                       │                                                      │
@@ -1211,9 +1212,9 @@ fn long_and_wide_lines_wrap_or_scroll() {
     assert_snapshot!(review.press(">>"), @"
      airlock review calm-otter   1 file +2 −1   0/1 decided   order: risk
     ┌ Files ────────────────┬ w.txt modified hunk 1/1 [undecided] ─────────────────┐
-    │▌   w.txt           0/1│▶1 -                                               [ ]│
-    │                       │▌1 +                                               [ ]│
-    │                       │▌2 + xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx› [ ]│
+    │▌   w.txt           0/1│▶1   -                                             [ ]│
+    │                       │▌  1 +                                             [ ]│
+    │                       │▌  2 + xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx› [ ]│
     │                       │                                                      │
     │                       │                                                      │
     │                       │                                                      │
@@ -1321,18 +1322,18 @@ fn second_round_shows_new_hunks() {
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   3 files +6 −4   1/5 decided   only changed since y…
     ┌ Files ────────────────┬ a.rs modified hunk 2/3 [undecided] new ──────────────┐
-    │▌◐  a.rs            1/3│  2 -     first(1);                                [+]│
-    │                       │  2 +     first(10);                               [+]│
-    │                       │  3 -     second(2);                               [+]│
-    │                       │  3 +     second(20);                              [+]│
-    │                       │  4   }                                               │
-    │                       │  5                                                   │
-    │                       │  6   fn two() {                                      │
-    │                       │  7       third();                                    │
-    │                       │▶ 8 +     fourth();                                [ ]│
-    │                       │  9   }                                               │
-    │                       │ 10                                                   │
-    │                       │ 11   fn three() {}                                   │
+    │▌◐  a.rs            1/3│  2    -     first(1);                             [+]┃
+    │                       │  3    -     second(2);                            [+]┃
+    │                       │     2 +     first(10);                            [+]┃
+    │                       │     3 +     second(20);                           [+]┃
+    │                       │  4  4   }                                            ┃
+    │                       │  5  5                                                ┃
+    │                       │  6  6   fn two() {                                   ┃
+    │                       │  7  7       third();                                 │
+    │                       │▶    8 +     fourth();                             [ ]│
+    │                       │  8  9   }                                            │
+    │                       │  9 10                                                │
+    │                       │ 10 11   fn three() {}                                │
     └───────────────────────┴──────────────────────────────────────────────────────┘
      1 hunk new since you decided, 3 older undecided · f, Enter shows all
     ");
@@ -1476,37 +1477,41 @@ fn search_steps_within_hunk_and_counts() {
     let new = "a\nfind 1\nx\nfind 2\ny\nfind 3\n";
     let mut review = ReviewFixture::from_files(&[("f.txt", Some(old), Some(new))], SIZE);
     assert!(review.press("/find<Enter>").contains("1 of 3 in this file"), "{}", review.screen());
-    assert!(review.screen().contains("▶2 + find 1"), "{}", review.screen());
-    assert!(review.press("<C-n>").contains("▶4 + find 2") && review.screen().contains("2 of 3"), "{}", review.screen());
-    assert!(review.press("<C-n><C-n>").contains("▶2 + find 1"), "round again");
-    assert!(review.press("<C-p>").contains("▶6 + find 3"), "{}", review.screen());
+    assert!(review.screen().contains("▶  2 + find 1"), "{}", review.screen());
+    assert!(
+        review.press("<C-n>").contains("▶  4 + find 2") && review.screen().contains("2 of 3"),
+        "{}",
+        review.screen()
+    );
+    assert!(review.press("<C-n><C-n>").contains("▶  2 + find 1"), "round again");
+    assert!(review.press("<C-p>").contains("▶  6 + find 3"), "{}", review.screen());
 }
 
 #[test]
 fn split_hunk_parts_are_marked() {
     let mut review = open_at_a_rs();
-    review.press("ljjs");
+    review.press("ljs");
     assert_snapshot!(review.press("["), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified hunk 1/4 [undecided] ───────────────┐
-    │  ! .envrc             0/1│  1   fn one() {                                   │
-    │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
-    │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
-    │                          │┄ 3 -     second(2);                            [ ]│
-    │                          │  3 +     second(20);                           [ ]│
-    │                          │  4   }                                            │
-    │                          │  5                                                │
-    │                          │  6   fn two() {                                   │
-    │                          │  7       third();                                 │
-    │                          │  8 +     fourth();                             [ ]│
-    │                          │  9   }                                            │
-    │                          │ 10                                                │
+    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/4 [undecided] ───────────────┐
+    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
+    │▌   a.rs               0/3│▶ 2    -     first(1);                          [ ]┃
+    │    b/long name.txt    0/1│▌    2 +     first(10);                         [ ]┃
+    │                          │┄ 3    -     second(2);                         [ ]┃
+    │                          │     3 +     second(20);                        [ ]┃
+    │                          │  4  4   }                                         ┃
+    │                          │  5  5                                             ┃
+    │                          │  6  6   fn two() {                                │
+    │                          │  7  7       third();                              │
+    │                          │     8 +     fourth();                          [ ]│
+    │                          │  8  9   }                                         │
+    │                          │  9 10                                             │
     └──────────────────────────┴───────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     let screen = review.press("]");
-    assert!(screen.contains("│▶ 3 -     second(2)") && screen.contains("│▌ 3 +     second(20)"), "{screen}");
-    assert!(screen.contains("│  2 -     first(1)"), "{screen}");
+    assert!(screen.contains("│▶ 3    -     second(2)") && screen.contains("│▌    3 +     second(20)"), "{screen}");
+    assert!(screen.contains("│  2    -     first(1)"), "{screen}");
 }
 
 #[test]
@@ -1565,7 +1570,7 @@ fn deleted_file_shows_old_content() {
 fn edit_of_split_hunk_covers_whole_hunk() {
     let mut review = open_at_a_rs();
     review.host.editor_output = Some(b"    mine();\n".to_vec());
-    review.press("ljjs[ne");
+    review.press("ljs[ne");
     assert!(review.screen().contains("hunk 1/3 [edited]"), "{}", review.screen());
     assert!(review.press("n").contains("[x]"), "it can be decided on: {}", review.screen());
 }

@@ -129,6 +129,20 @@ impl Terminal {
         }
     }
 
+    /// Waits until the program ends.
+    #[track_caller]
+    pub fn ends(&mut self) -> portable_pty::ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        let mut parser = self.screen.0.lock().expect("no panic");
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                return status;
+            }
+            assert!(Instant::now() < end, "it does not end:\n{}", parser.screen().contents());
+            parser = self.screen.1.wait_timeout(parser, Duration::from_millis(20)).expect("no panic").0;
+        }
+    }
+
     /// Waits until the program has written these bytes.
     #[track_caller]
     pub fn receives(&self, bytes: &[u8]) {

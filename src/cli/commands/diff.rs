@@ -147,9 +147,7 @@ fn format_stat(model: &ReviewModel<'_>) -> String {
         .map(|f| {
             let level =
                 f.change.max_severity().map(|l| format!("  {}", crate::review::severity_word(l))).unwrap_or_default();
-            let path = Escaped::new(f.change.path.as_bytes()).to_string();
-            let from = f.change.old_path().map(|from| format!("{} → ", Escaped::new(from.as_bytes())));
-            (from.unwrap_or_default() + &path, format!("{}{level}", format_counts(f)))
+            (f.change.path_label("→"), format!("{}{level}", format_counts(f)))
         })
         .collect();
     let width = shown.iter().map(|(path, _)| path.chars().count()).max().unwrap_or(0);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use crate::apply::{BlobStore, Conflict, ConflictHunk, ConflictKind, ConflictSides, EntryContent, HARD_LINK_REASON};
-use crate::changes::{is_line_based, split_lines};
+use crate::changes::{is_line_based, rename_label, split_lines};
 use crate::cli::shell_word::quote_shell_word;
 use crate::core::escape::Escaped;
 use crate::core::path::EntryKind;
@@ -27,10 +27,9 @@ pub(crate) fn format_conflicts(conflicts: &[Conflict], labels: MarkerLabels, blo
     let mut text = String::new();
     for conflict in conflicts {
         let Some(conflict_sides) = &conflict.sides else { continue };
-        let path = Escaped::new(conflict.path.as_bytes());
         let path = match &conflict.renamed_from {
-            Some(from) => format!("{} → {path}", Escaped::new(from.as_bytes())),
-            None => path.to_string(),
+            Some(from) => rename_label(from, &conflict.path, "→"),
+            None => Escaped::new(conflict.path.as_bytes()).to_string(),
         };
         let _ = writeln!(text, "\n{path}: {}", Escaped::new(&conflict.reason));
         format_sides(&mut text, conflict_sides, labels, blobs);
