@@ -26,13 +26,6 @@ pub(super) fn edit_text(path: &RepoPath, text: &[u8]) -> io::Result<(tempfile::T
     Ok((dir, edited))
 }
 
-/// Shows a text in the user's editor, and returns the directory of the file.
-pub(super) fn view_text(path: &RepoPath, text: &[u8]) -> io::Result<tempfile::TempDir> {
-    let (dir, file) = write_temp_file(path, text)?;
-    run_editor(&file)?;
-    Ok(dir)
-}
-
 /// Writes a text to a directory that no other user can enter. The file name has an extension from which an editor can tell
 /// the language.
 fn write_temp_file(path: &RepoPath, text: &[u8]) -> io::Result<(tempfile::TempDir, PathBuf)> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::state::Event;
-use super::{Decision, Decisions, ReviewModel, UnitDecision};
+use super::{CommentAnchor, Decision, Decisions, ReviewModel, UnitDecision};
 use crate::changes::UnitKind;
 use crate::core::escape::{Escaped, escape_lossy};
 
@@ -59,6 +59,9 @@ pub struct HunkComment {
     /// The line of the hunk, from 0, with removed lines first. `None` is the whole hunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
+    /// The rows of a part of a split hunk: the first, and the one after the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<[usize; 2]>,
     pub text: String,
 }
 
@@ -129,7 +132,9 @@ impl DecisionFile {
                     _ => None,
                 };
                 let comments = decisions.comments_on(&unit.id);
-                let comments = comments.map(|(line, text)| HunkComment { line, text: text.to_owned() }).collect();
+                let comments = comments
+                    .map(|(at, text)| HunkComment { line: at.line(), part: at.part(), text: text.to_owned() })
+                    .collect();
                 hunks.push(HunkDecision { id: unit.id.clone(), at, decision, text, comments });
             }
             files.push(FileDecisions { path: escape_lossy(file.change.path.as_bytes()), hunks });
@@ -213,14 +218,16 @@ impl DecisionFile {
                 }
             }
             events.push(Event::Decision { unit: hunk.id.clone(), is: unit_decision });
-            let before = decisions.comments_on(&hunk.id).map(|(line, _)| line).collect::<Vec<_>>();
-            events.extend(before.into_iter().map(|line| Event::Comment { unit: hunk.id.clone(), line, text: None }));
+            events.extend(decisions.comments_on(&hunk.id).map(|(anchor, _)| Event::comment(anchor, None)));
             for comment in &hunk.comments {
-                if comment.line.is_some_and(|line| line >= unit.line_count()) {
+                let is_part_missing = |[from, to]: [usize; 2]| from >= to || to > unit.line_count();
+                if comment.line.is_some_and(|line| line >= unit.line_count())
+                    || comment.part.is_some_and(is_part_missing)
+                {
                     return Err(wrong("a comment refers to a line that it does not have".into()));
                 }
                 let text = Some(comment.text.clone());
-                events.push(Event::Comment { unit: hunk.id.clone(), line: comment.line, text });
+                events.push(Event::comment(&CommentAnchor::new(&hunk.id, comment.line, comment.part), text));
             }
         }
         Ok(events)

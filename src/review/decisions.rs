@@ -72,13 +72,55 @@ impl DecisionCounts {
     }
 }
 
-/// The anchor of a comment: a unit, or one of its lines.
+/// The part of a unit that a comment is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CommentScope {
+    Unit,
+    /// The part of a split hunk with these rows, as [`super::ReviewState::hunk_parts`] returns them.
+    Part {
+        from: usize,
+        to: usize,
+    },
+    Line(usize),
+}
+
+/// The anchor of a comment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CommentAnchor {
     /// The ID of the unit.
     pub unit: String,
-    /// The line, or `None` for the whole unit.
-    pub line: Option<usize>,
+    pub scope: CommentScope,
+}
+
+impl CommentAnchor {
+    /// Creates the anchor of a saved comment. A line counts more than a part.
+    #[must_use]
+    pub fn new(unit: &str, line: Option<usize>, part: Option<[usize; 2]>) -> Self {
+        let scope = match (line, part) {
+            (Some(line), _) => CommentScope::Line(line),
+            (None, Some([from, to])) => CommentScope::Part { from, to },
+            (None, None) => CommentScope::Unit,
+        };
+        Self { unit: unit.to_owned(), scope }
+    }
+
+    /// Returns the line, if the comment is about one.
+    #[must_use]
+    pub fn line(&self) -> Option<usize> {
+        match self.scope {
+            CommentScope::Line(line) => Some(line),
+            CommentScope::Unit | CommentScope::Part { .. } => None,
+        }
+    }
+
+    /// Returns the rows of the part, if the comment is about one.
+    #[must_use]
+    pub fn part(&self) -> Option<[usize; 2]> {
+        match self.scope {
+            CommentScope::Part { from, to } => Some([from, to]),
+            CommentScope::Unit | CommentScope::Line(_) => None,
+        }
+    }
 }
 
 /// All decisions and comments on a changeset.
@@ -210,11 +252,11 @@ impl Decisions {
     }
 
     /// Returns the comments on a unit. Those on the whole unit come first.
-    pub fn comments_on<'a>(&'a self, id: &str) -> impl Iterator<Item = (Option<usize>, &'a str)> + use<'a> {
-        let from = CommentAnchor { unit: id.to_owned(), line: None };
+    pub fn comments_on(&self, id: &str) -> impl Iterator<Item = (&CommentAnchor, &str)> {
+        let from = CommentAnchor { unit: id.to_owned(), scope: CommentScope::Unit };
         let id = id.to_owned();
         let found = self.comments.range(from..).take_while(move |(anchor, _)| anchor.unit == id);
-        found.map(|(anchor, text)| (anchor.line, text.as_str()))
+        found.map(|(anchor, text)| (anchor, text.as_str()))
     }
 }
 

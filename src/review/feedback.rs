@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
-use super::decisions::{Decision, UnitDecision};
+use super::decisions::{CommentAnchor, CommentScope, Decision, UnitDecision};
 use super::{FileText, HunkRows, ReviewFile, ReviewModel, ReviewState};
 use crate::changes::{HunkLine, Unit};
 use crate::core::escape::Escaped;
@@ -143,9 +143,9 @@ fn collect_items(file: &ReviewFile<'_>, unit: &Unit, text: &FileText, state: &Re
         None => describe_unit(&unit.kind, file),
     };
     let quote = |rows: &[usize]| hunk.as_ref().map_or_else(String::new, |hunk| quote_rows(hunk, text, rows));
-    let mut add_item = |is_comment, line: Option<usize>, content: &str, location: String, text: String| {
+    let mut add_item = |is_comment, scope, content: &str, location: String, text: String| {
         items.push(FeedbackItem {
-            id: item_id(unit, line, content),
+            id: item_id(unit, scope, content),
             is_comment,
             location: format!("{path}: {location}"),
             text,
@@ -164,7 +164,6 @@ fn collect_items(file: &ReviewFile<'_>, unit: &Unit, text: &FileText, state: &Re
         None => Vec::new(),
     };
     rejected.sort_unstable();
-    let whole: Vec<&str> = decisions.comments_on(&unit.id).filter(|(line, _)| line.is_none()).map(|c| c.1).collect();
     if let Some(unit_decision) = decisions.get(&unit.id).filter(|unit_decision| has_rejection(unit_decision)) {
         let (rows, word) = match unit_decision {
             UnitDecision::Lines(_) => (&rejected, "Rejected in part"),
@@ -172,23 +171,24 @@ fn collect_items(file: &ReviewFile<'_>, unit: &Unit, text: &FileText, state: &Re
         };
         let at = where_of(rows);
         let text = format!("\n{word}, {at}:\n{}", quote(rows));
-        add_item(false, None, &unit_decision.to_string(), format!("rejected, {at}"), text);
+        add_item(false, CommentScope::Unit, &unit_decision.to_string(), format!("rejected, {at}"), text);
     }
-    for comment in whole {
-        let at = where_of(&all);
+    for (anchor, comment) in decisions.comments_on(&unit.id) {
+        let rows: Vec<usize> = match anchor.scope {
+            CommentScope::Unit => all.clone(),
+            CommentScope::Part { from, to } => (from..to.min(all.len())).collect(),
+            CommentScope::Line(line) => rows_of.get(&line).copied().into_iter().collect(),
+        };
+        let at = where_of(&rows);
         // After the quotation of its rejection, the hunk is not quoted again.
-        let is_rejected = decisions.get(&unit.id).filter(|_| rejected.len() == all.len() && !all.is_empty());
-        let is_quoted =
-            is_rejected.is_some_and(|unit_decision| !state.is_sent(&item_id(unit, None, &unit_decision.to_string())));
-        let code = if is_quoted { String::new() } else { format!("\nComment on {at}:\n{}", quote(&all)) };
+        let is_whole = anchor.scope == CommentScope::Unit;
+        let rejection = decisions.get(&unit.id).filter(|_| is_whole && rejected.len() == all.len() && !all.is_empty());
+        let is_quoted = rejection.is_some_and(|unit_decision| {
+            !state.is_sent(&item_id(unit, CommentScope::Unit, &unit_decision.to_string()))
+        });
+        let code = if is_quoted { String::new() } else { format!("\nComment on {at}:\n{}", quote(&rows)) };
         let text = format!("{code}\n{}", quote_text(comment));
-        add_item(true, None, comment, format!("{at}: {}", first_line(comment)), text);
-    }
-    for (line, comment) in decisions.comments_on(&unit.id).filter_map(|(line, said)| Some((line?, said))) {
-        let row: Vec<usize> = rows_of.get(&line).copied().into_iter().collect();
-        let at = where_of(&row);
-        let text = format!("\nComment on {at}:\n{}\n{}", quote(&row), quote_text(comment));
-        add_item(true, Some(line), comment, format!("{at}: {}", first_line(comment)), text);
+        add_item(true, anchor.scope, comment, format!("{at}: {}", first_line(comment)), text);
     }
     items
 }
@@ -209,9 +209,8 @@ fn has_rejection(unit_decision: &UnitDecision) -> bool {
 
 /// Returns whether a comment, which is meant for the agent, has not been sent yet.
 pub(crate) fn has_unsent_comment<'a>(units: impl IntoIterator<Item = &'a Unit>, state: &ReviewState) -> bool {
-    let is_unsent = |unit: &Unit| {
-        state.decisions.comments_on(&unit.id).any(|(line, said)| !is_comment_sent(unit, line, said, state))
-    };
+    let is_unsent =
+        |unit: &Unit| state.decisions.comments_on(&unit.id).any(|(anchor, said)| !is_comment_sent(anchor, said, state));
     units.into_iter().any(is_unsent)
 }
 
@@ -219,20 +218,29 @@ pub(crate) fn has_unsent_comment<'a>(units: impl IntoIterator<Item = &'a Unit>, 
 pub(crate) fn has_unsent<'a>(units: impl IntoIterator<Item = &'a Unit> + Clone, state: &ReviewState) -> bool {
     let is_unsent = |unit: &Unit| {
         let unit_decision = state.decisions.get(&unit.id).filter(|unit_decision| has_rejection(unit_decision));
-        unit_decision.is_some_and(|unit_decision| !state.is_sent(&item_id(unit, None, &unit_decision.to_string())))
+        unit_decision
+            .is_some_and(|unit_decision| !state.is_sent(&item_id(unit, CommentScope::Unit, &unit_decision.to_string())))
     };
     units.clone().into_iter().any(is_unsent) || has_unsent_comment(units, state)
 }
 
 /// Returns whether a comment was sent with this text.
-pub(crate) fn is_comment_sent(unit: &Unit, line: Option<usize>, text: &str, state: &ReviewState) -> bool {
-    state.is_sent(&item_id(unit, line, text))
+pub(crate) fn is_comment_sent(anchor: &CommentAnchor, text: &str, state: &ReviewState) -> bool {
+    state.is_sent(&scoped_id(&anchor.unit, anchor.scope, text))
 }
 
 /// Returns the id of a rejection or comment: a hash of its location and text.
-fn item_id(unit: &Unit, line: Option<usize>, text: &str) -> String {
-    let line_text = line.map_or_else(String::new, |line| line.to_string());
-    let hash = Sha256::new().chain_update(format!("{}\0{line_text}\0", unit.id)).chain_update(text).finalize();
+fn item_id(unit: &Unit, scope: CommentScope, text: &str) -> String {
+    scoped_id(&unit.id, scope, text)
+}
+
+fn scoped_id(unit: &str, scope: CommentScope, text: &str) -> String {
+    let scope = match scope {
+        CommentScope::Unit => String::new(),
+        CommentScope::Part { from, to } => format!("{from}-{to}"),
+        CommentScope::Line(line) => line.to_string(),
+    };
+    let hash = Sha256::new().chain_update(format!("{unit}\0{scope}\0")).chain_update(text).finalize();
     to_hex(&hash[..16])
 }
 
@@ -260,7 +268,9 @@ fn describe_lines(hunk: &HunkRows, rows: &[usize]) -> String {
 /// Quotes rows as a diff, in a fence that no row can close.
 fn quote_rows(hunk: &HunkRows, text: &FileText, rows: &[usize]) -> String {
     let mut quoted = String::new();
-    for row in rows.iter().take(MAX_QUOTED_ROWS) {
+    let (removed, added): (Vec<usize>, Vec<usize>) =
+        rows.iter().partition(|row| matches!(hunk.row_at(**row), HunkLine::Removed(_)));
+    for row in removed.iter().chain(&added).take(MAX_QUOTED_ROWS) {
         let sign = if matches!(hunk.row_at(*row), HunkLine::Added(_)) { '+' } else { '-' };
         let content = hunk.row_content(text, *row);
         let line = Escaped::from_line(content.strip_suffix(b"\r\n").or(content.strip_suffix(b"\n")).unwrap_or(content))

@@ -21,11 +21,11 @@ pub trait ReviewHost {
     /// The editor did not start, or failed.
     fn edit_text(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>>;
 
-    /// Shows a text in the user's editor. Changes to it are ignored.
+    /// Shows a text in the user's editor, and returns whether the user changed it. The changes are ignored.
     ///
     /// # Errors
     /// As [`ReviewHost::edit_text`].
-    fn view_text(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<()>;
+    fn view_text(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<bool>;
 
     /// Returns the findings for a file with this content.
     fn find_risks(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding>;

@@ -19,7 +19,7 @@ pub use decision_file::DecisionFile;
 pub(crate) use decision_file::DecisionFileError;
 pub use decision_log::read_draft;
 pub(crate) use decision_log::{DecisionLog, DecisionLogError};
-pub use decisions::CommentAnchor;
+pub use decisions::{CommentAnchor, CommentScope};
 pub use decisions::{Decision, Decisions};
 pub(crate) use decisions::{DecisionCounts, ParseDecisionError, UnitDecision};
 pub(crate) use describe::{describe_unit, finding_line, severity_word};

@@ -76,6 +76,9 @@ pub enum Event {
         /// The line. `None` is the whole unit.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         line: Option<usize>,
+        /// The rows of a part of a split hunk.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        part: Option<[usize; 2]>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         text: Option<String>,
     },
@@ -92,6 +95,14 @@ pub enum Event {
         /// The items, each as a hash of its location and text.
         items: Vec<String>,
     },
+}
+
+impl Event {
+    /// Returns the event of a comment, or of its removal.
+    #[must_use]
+    pub(super) fn comment(anchor: &CommentAnchor, text: Option<String>) -> Self {
+        Self::Comment { unit: anchor.unit.clone(), line: anchor.line(), part: anchor.part(), text }
+    }
 }
 
 /// The state of a review.
@@ -134,8 +145,8 @@ impl ReviewState {
             Event::Decision { unit, is } => {
                 self.decisions.set_decision(&unit, is);
             }
-            Event::Comment { unit, line, text } => {
-                self.decisions.set_comment(CommentAnchor { unit, line }, text);
+            Event::Comment { unit, line, part, text } => {
+                self.decisions.set_comment(CommentAnchor::new(&unit, line, part), text);
             }
             Event::Split { unit, row, is } => self.set_split(&unit, row, is),
             Event::SeparateRename { path, is: true } => {
@@ -161,11 +172,8 @@ impl ReviewState {
         let unit_decisions = self.decisions.unit_decisions();
         let unit_decisions = unit_decisions
             .map(|(unit, unit_decision)| Event::Decision { unit: unit.to_owned(), is: Some(unit_decision.clone()) });
-        let comments = self.decisions.all_comments().map(|(CommentAnchor { unit, line }, text)| Event::Comment {
-            unit: unit.clone(),
-            line: *line,
-            text: Some(text.to_owned()),
-        });
+        let comments =
+            self.decisions.all_comments().map(|(anchor, text)| Event::comment(anchor, Some(text.to_owned())));
         let splits = self.splits.iter().flat_map(|(unit, rows)| {
             rows.iter().map(move |row| Event::Split { unit: unit.clone(), row: *row, is: true })
         });
@@ -306,9 +314,7 @@ impl ReviewState {
         for change in changes {
             let event = match change.clone() {
                 Change::Decision { unit, after, .. } => Event::Decision { unit, is: after },
-                Change::Comment { anchor: CommentAnchor { unit, line }, after, .. } => {
-                    Event::Comment { unit, line, text: after }
-                }
+                Change::Comment { anchor, after, .. } => Event::comment(&anchor, after),
                 Change::Split { unit, row, is_split: is_there } => Event::Split { unit, row, is: is_there },
             };
             self.apply_event(event.clone());
@@ -364,7 +370,7 @@ impl ReviewState {
         unit_decisions.into_iter().filter_map(|(unit, after)| self.decision_change(unit, after)).collect()
     }
 
-    fn undo_or_redo(&mut self, back: bool) {
+    fn undo_or_redo(&mut self, model: &ReviewModel<'_>, back: bool) {
         let (from, to, word) = if back {
             (&mut self.undo_stack, &mut self.redo_stack, "undo")
         } else {
@@ -378,6 +384,10 @@ impl ReviewState {
         to.push(other_way.clone());
         self.touched = changes.iter().map(|change| change.unit_id().to_owned()).collect();
         self.apply_changes(&other_way);
+        self.message = Some(match back {
+            true => format!("undone: {}", describe_changes(model, &changes)),
+            false => format!("redone: {}", describe_changes(model, &other_way)),
+        });
     }
 }
 
@@ -396,6 +406,32 @@ impl Change {
             Self::Comment { anchor, .. } => &anchor.unit,
         }
     }
+}
+
+/// Describes changes in a few words, such as `2 hunks of a.rs accepted`.
+fn describe_changes(model: &ReviewModel<'_>, changes: &[Change]) -> String {
+    let units: BTreeSet<&str> = changes.iter().map(Change::unit_id).collect();
+    let has_unit = |file: &&ReviewFile<'_>| file.units.iter().any(|unit| units.contains(unit.id.as_str()));
+    let files: Vec<&ReviewFile<'_>> = model.files.iter().filter(has_unit).collect();
+    let place = match files[..] {
+        [file] => Escaped::new(file.change.path.as_bytes()).to_string(),
+        _ => format!("{} files", files.len()),
+    };
+    let word = |change: &Change| match change {
+        Change::Decision { after: Some(UnitDecision::All(Decision::Accepted)), .. } => "accepted",
+        Change::Decision { after: Some(UnitDecision::All(Decision::Rejected)), .. } => "rejected",
+        Change::Decision { after: Some(UnitDecision::Edited(_)), .. } => "edited",
+        Change::Decision { after: Some(UnitDecision::Lines(_)), .. } => "decided in part",
+        Change::Decision { after: None, .. } => "set to undecided",
+        Change::Comment { after: None, .. } => "comment removed",
+        Change::Comment { before: None, .. } => "commented",
+        Change::Comment { .. } => "comment changed",
+        Change::Split { is_split: true, .. } => "split",
+        Change::Split { is_split: false, .. } => "joined",
+    };
+    let words: BTreeSet<&str> = changes.iter().map(word).collect();
+    let hunks = if units.len() == 1 { "1 hunk".to_owned() } else { format!("{} hunks", units.len()) };
+    format!("{hunks} of {place} {}", words.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 fn target_unit<'a>(model: &'a ReviewModel<'_>, item: &DecisionTarget) -> Option<&'a Unit> {
@@ -489,8 +525,8 @@ pub fn update_state(mut state: ReviewState, model: &ReviewModel<'_>, action: Act
             let is_split = !state.splits.get(&unit).is_some_and(|rows| rows.contains(&row));
             state.perform_changes(vec![Change::Split { unit, row, is_split }]);
         }
-        Action::Undo => state.undo_or_redo(true),
-        Action::Redo => state.undo_or_redo(false),
+        Action::Undo => state.undo_or_redo(model, true),
+        Action::Redo => state.undo_or_redo(model, false),
     }
     state
 }

@@ -7,10 +7,14 @@ use super::keymap::Command;
 use super::keys::Effect;
 use crate::changes::{HunkLine, Severity as Risk, UnitKind};
 use crate::core::escape::Escaped;
+use crate::core::path::RepoPath;
 use crate::review::{
-    Action, CommentAnchor, Decision, DecisionTarget, EDITOR_RETURNED_AT_ONCE, EditResult, FileText, ReviewHost,
-    ReviewOutcome, UnitDecision, edit_hunk, finding_line, is_comment_sent, refusal_message,
+    Action, CommentAnchor, CommentScope, Decision, DecisionTarget, EDITOR_RETURNED_AT_ONCE, EditResult, FileText,
+    ReviewHost, ReviewOutcome, UnitDecision, edit_hunk, finding_line, is_comment_sent, refusal_message,
 };
+
+/// Maximum size of a comment that is written in an editor, in bytes.
+const MAX_COMMENT_BYTES: usize = 32 << 10;
 
 impl App<'_> {
     pub(crate) fn toggled_decision(&self) -> Option<Decision> {
@@ -53,6 +57,7 @@ impl App<'_> {
         }
         let hidden = if self.granularity == Granularity::File { file.units.len() - items.len() } else { 0 };
         let note = if is_many { self.reversal_message(&items, decision) } else { None };
+        let note = note.or_else(|| self.dropped_edit_message(&items, decision));
         let note = note.or_else(|| (hidden > 0).then(|| format!("{hidden} hidden by this view skipped")));
         self.run_action(Action::Decide(items, decision), host)?;
         if self.message.is_none() && advance {
@@ -63,6 +68,16 @@ impl App<'_> {
         }
         self.finish_decision();
         Ok(Effect::Redraw)
+    }
+
+    /// Returns a message if a decision replaces the user's own text.
+    fn dropped_edit_message(&self, items: &[DecisionTarget], decision: Option<Decision>) -> Option<String> {
+        let is_edited = |item: &DecisionTarget| {
+            let unit = self.model.files[item.file].units.get(item.unit);
+            unit.is_some_and(|unit| matches!(self.state.decisions.get(&unit.id), Some(UnitDecision::Edited(_))))
+        };
+        let is_dropped = decision != Some(Decision::Accepted) && items.iter().any(is_edited);
+        is_dropped.then(|| format!("your edit is dropped{}", self.key_note(Command::Undo, "brings it back")))
     }
 
     /// Returns a message if a decision on many units reverses earlier decisions.
@@ -104,46 +119,7 @@ impl App<'_> {
     }
 
     pub(crate) fn ask_to_decide_rest(&mut self, decision: Decision) {
-        let (mut units, mut files, mut risky, mut not_shown) = (0, 0, 0, 0);
-        for file in &self.files {
-            let (items, _) = self.undecided_targets(*file);
-            if decision == Decision::Accepted && self.model.files[*file].is_risky() {
-                risky += items.len();
-            } else if !items.is_empty() {
-                units += items.len();
-                files += 1;
-                let lines = |item: &DecisionTarget| {
-                    let unit = &self.model.files[item.file].units[item.unit];
-                    self.state.count_unseen(unit, item.lines.as_ref())
-                };
-                not_shown += items.iter().map(lines).sum::<usize>();
-            }
-        }
-        if decision == Decision::Rejected {
-            not_shown = 0;
-        }
-        let word = if decision == Decision::Accepted { "Accept" } else { "Reject" };
-        let remaining = match risky {
-            0 => String::new(),
-            1 => " 1 high-risk is skipped.".into(),
-            n => format!(" {n} high-risk are skipped."),
-        };
-        if units == 0 {
-            self.message = Some(format!("no undecided hunk can be {}ed.{remaining}", word.to_lowercase()));
-            return;
-        }
-        let hunks = if units == 1 { "hunk" } else { "hunks" };
-        let in_files = if files == 1 { "file" } else { "files" };
-        let shown = if matches!(self.filter, Filter::All) { "" } else { " shown" };
-        // The number includes folded lines.
-        let unseen_note = match not_shown {
-            0 => String::new(),
-            1 => ", 1 line unseen".into(),
-            n => format!(", {n} lines unseen"),
-        };
-        let question =
-            format!("{word} {units} undecided {hunks} in {files} {in_files}{shown}{unseen_note}?{remaining}");
-        self.mode = Mode::Confirm(question, ConfirmAction::All(decision));
+        self.ask_to_decide(self.files.clone(), decision, "");
     }
 
     pub(crate) fn run_confirmed_action(
@@ -157,10 +133,10 @@ impl App<'_> {
                 self.run_action(Action::Decide(items, Some(Decision::Accepted)), host)?;
                 self.go_to_next_undecided();
             }
-            ConfirmAction::All(decision) => {
+            ConfirmAction::Files { files, decision, overrides } => {
                 let (mut targets, mut hidden) = (Vec::new(), 0);
-                for file in &self.files {
-                    let (items, unseen) = self.undecided_targets(*file);
+                for file in &files {
+                    let (items, unseen) = self.bulk_targets(*file, decision, overrides);
                     targets.extend(items);
                     hidden += unseen;
                 }
@@ -290,7 +266,10 @@ impl App<'_> {
             }
         };
         match host.view_text(&file.change.path, &new) {
-            Ok(()) => self.message = Some("that was a copy of the agent's file; edits to it are discarded".into()),
+            Ok(false) => {}
+            Ok(true) => {
+                self.message = Some("that was a copy of the agent's file; your changes to it are discarded".into())
+            }
             Err(error) => self.message = Some(format!("the editor failed: {}", Escaped::new(&error.to_string()))),
         }
         Ok(Effect::RedrawAll)
@@ -310,20 +289,76 @@ impl App<'_> {
         row.map_or(path.clone(), |row| format!("{path}:{row}"))
     }
 
-    pub(crate) fn open_comment_prompt(&mut self) {
-        let Some(unit) = self.current_unit() else { return };
-        let line = match self.granularity {
+    pub(crate) fn open_comment_prompt(&mut self, host: &mut dyn ReviewHost) -> io::Result<Effect> {
+        let Some(unit) = self.current_unit() else { return Ok(Effect::Redraw) };
+        let scope = match self.granularity {
             Granularity::Line => self
                 .lines_in_rows(self.cursor.unit, self.cursor.row..self.cursor.row + 1)
-                .and_then(|lines| lines.iter().next()),
-            Granularity::File | Granularity::Hunk => None,
+                .and_then(|lines| lines.iter().next())
+                .map_or(CommentScope::Unit, CommentScope::Line),
+            Granularity::Hunk => self.part_scope(),
+            Granularity::File => CommentScope::Unit,
         };
-        let anchor = CommentAnchor { unit: unit.id.clone(), line };
+        let anchor = CommentAnchor { unit: unit.id.clone(), scope };
         let before = self.state.decisions.all_comments().find(|(at, _)| **at == anchor);
         // A comment that was already sent is not offered for editing: the agent would get it a second time.
-        let before = before.filter(|(_, said)| !is_comment_sent(unit, line, said, &self.state));
+        let before = before.filter(|(_, said)| !is_comment_sent(&anchor, said, &self.state));
         let before = before.map(|(_, text)| text.to_owned()).unwrap_or_default();
+        if before.contains('\n') {
+            return self.edit_comment(anchor, &before, host);
+        }
         let place = self.cursor_location();
         self.mode = Mode::Input(PromptKind::Comment(anchor, place), before);
+        Ok(Effect::Redraw)
+    }
+
+    /// Returns the part of a split hunk at the cursor, or the whole unit.
+    fn part_scope(&self) -> CommentScope {
+        let parts = self.current_unit().map(|unit| self.state.hunk_parts(unit)).unwrap_or_default();
+        let row = self.layout.as_ref().map(|opened| opened.row_pair(self.cursor.unit, self.cursor.row));
+        let row = row.and_then(|(removed, added)| removed.or(added));
+        match parts.iter().find(|part| row.is_some_and(|row| part.contains(&row))) {
+            Some(part) if parts.len() > 1 => CommentScope::Part { from: part.start, to: part.end },
+            _ => CommentScope::Unit,
+        }
+    }
+
+    /// Lets the user write a comment of several lines in an editor.
+    pub(super) fn edit_comment(
+        &mut self,
+        anchor: CommentAnchor,
+        text: &str,
+        host: &mut dyn ReviewHost,
+    ) -> io::Result<Effect> {
+        let path = RepoPath::from_bytes(b"comment.md").map_err(io::Error::other)?;
+        match host.edit_text(&path, text.as_bytes()) {
+            Ok(edited) if edited.len() > MAX_COMMENT_BYTES => {
+                self.message =
+                    Some(format!("the comment has more than {} KiB and is not saved", MAX_COMMENT_BYTES >> 10));
+            }
+            Ok(edited) => {
+                let text = String::from_utf8_lossy(&edited).trim().to_owned();
+                self.save_comment(anchor, &text, host)?;
+            }
+            Err(error) => self.message = Some(format!("the editor failed: {}", Escaped::new(&error.to_string()))),
+        }
+        Ok(Effect::RedrawAll)
+    }
+
+    /// Saves a comment; an empty one removes it.
+    pub(super) fn save_comment(
+        &mut self,
+        anchor: CommentAnchor,
+        text: &str,
+        host: &mut dyn ReviewHost,
+    ) -> io::Result<()> {
+        let has_comment = self.state.decisions.all_comments().any(|(at, _)| *at == anchor);
+        self.run_action(Action::Comment(anchor, Some(text.to_owned())), host)?;
+        if has_comment && text.is_empty() {
+            self.message = Some("comment removed".into());
+        }
+        self.update_layout();
+        self.clamp_cursor();
+        Ok(())
     }
 }

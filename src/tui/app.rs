@@ -1,16 +1,20 @@
 //! State of the full-screen review: the content on the screen and the cursor. It neither reads keys nor draws.
 
 use std::cell::Cell;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 
 use globset::GlobMatcher;
 
 use super::counts::ReviewCounts;
+use super::folders::MIN_TREE_FILES;
 use super::keymap::{Command, Keymap};
 use super::layout::{DisplayOptions, FileLayout};
+use super::menu::Menu;
 use super::style::{StyleSheet, Symbol};
 use super::syntax::{FileClasses, HighlightRequest, HighlightedFile, is_small};
+use super::tree::{ListRow, TreeFile, sort_as_tree};
 use crate::changes::{Severity as Risk, Unit, UnitKind};
 use crate::core::escape::Escaped;
 use crate::core::on_conflict::OnConflict;
@@ -63,7 +67,8 @@ pub(crate) struct Cursor {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PromptKind {
     Search,
-    Filter,
+    /// A path or glob that selects files.
+    Pattern,
     /// A comment: its anchor, and its position as shown in the prompt.
     Comment(crate::review::CommentAnchor, String),
 }
@@ -71,8 +76,12 @@ pub(crate) enum PromptKind {
 /// The action that requires confirmation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ConfirmAction {
-    /// Decides all undecided units.
-    All(Decision),
+    /// Decides what is undecided in some files, or with `overrides` what is decided.
+    Files {
+        files: Vec<usize>,
+        decision: Decision,
+        overrides: bool,
+    },
     File(Vec<DecisionTarget>),
     /// Discards the draft.
     Discard,
@@ -84,6 +93,11 @@ pub(crate) enum Mode {
     Browse,
     Input(PromptKind, String),
     Confirm(String, ConfirmAction),
+    /// A menu, and its selected entry.
+    Menu {
+        menu: Menu,
+        selected: usize,
+    },
     /// The keys that match a search text, and the scroll position.
     Help(String, usize),
     /// The resulting file.
@@ -138,6 +152,13 @@ pub struct App<'a> {
     pub(crate) filter: Filter,
     /// The files that are shown, in display order.
     pub(crate) files: Vec<usize>,
+    /// Whether the file list is a tree of folders.
+    pub(crate) is_tree: bool,
+    pub(crate) collapsed_folders: BTreeSet<Vec<u8>>,
+    /// The rows of the file list.
+    pub(crate) list: Vec<ListRow>,
+    /// The folder at the cursor, if it is at one.
+    pub(crate) folder: Option<Vec<u8>>,
     pub(crate) display: DisplayOptions,
     pub(crate) folded_files: BTreeSet<usize>,
     pub(crate) moved_lines: Option<HashSet<u64>>,
@@ -160,6 +181,8 @@ pub struct App<'a> {
     pub(crate) highlighted: BTreeMap<usize, [FileClasses; 2]>,
     highlight_requested: BTreeSet<usize>,
     input_guard: InputGuard,
+    /// Keys without an effect that the user was told of.
+    pub(crate) noted_keys: BTreeSet<String>,
     /// Whether the open file has a unit that changes all line endings.
     has_line_ending_unit: bool,
     highlight_request: Option<HighlightRequest>,
@@ -237,6 +260,10 @@ impl<'a> App<'a> {
             order: Order::Risk,
             filter: if is_first { Filter::All } else { Filter::New },
             files: Vec::new(),
+            is_tree: model.files.len() >= MIN_TREE_FILES,
+            collapsed_folders: BTreeSet::new(),
+            list: Vec::new(),
+            folder: None,
             display: DisplayOptions {
                 context: 3,
                 hides_blanks: false,
@@ -261,6 +288,7 @@ impl<'a> App<'a> {
             highlighted: BTreeMap::new(),
             highlight_requested: BTreeSet::new(),
             input_guard: InputGuard::None,
+            noted_keys: BTreeSet::new(),
             has_line_ending_unit: false,
             highlight_request: None,
             hit_areas: HitAreas::default(),
@@ -319,42 +347,52 @@ impl<'a> App<'a> {
         self.current_file()?.units.get(self.cursor.unit)
     }
 
+    /// Returns whether a filter shows a file.
+    pub(crate) fn matches_filter(&self, filter: &Filter, at: usize) -> bool {
+        let file = &self.model.files[at];
+        match filter {
+            Filter::All => true,
+            Filter::Undecided => !file.is_refused() && self.counts.file_counts(at).decided < file.units.len(),
+            Filter::Risky => file.change.max_severity() > Some(Risk::Note),
+            Filter::Conflict(files) => files.contains(&at),
+            Filter::Commented | Filter::New => file.units.iter().any(|unit| self.is_unit_selected(filter, unit)),
+            Filter::Glob(_, glob) => (file.change.affected_paths())
+                .any(|path| glob.is_match(String::from_utf8_lossy(path.as_bytes()).as_ref())),
+        }
+    }
+
+    /// Returns whether a unit is a reason why a filter shows its file.
+    pub(crate) fn is_unit_selected(&self, filter: &Filter, unit: &Unit) -> bool {
+        match filter {
+            Filter::Commented => self.state.decisions.comments_on(&unit.id).next().is_some(),
+            Filter::New => self.round_diff.as_ref().is_some_and(|since| since.new.contains(&unit.id)),
+            _ => false,
+        }
+    }
+
     /// Selects and sorts the files to show.
     pub(crate) fn select_files(&mut self) {
-        let commented: BTreeSet<&str> =
-            self.state.decisions.all_comments().map(|(anchor, _)| anchor.unit.as_str()).collect();
-        let is_shown = |at: &usize| {
-            let file = &self.model.files[*at];
-            match &self.filter {
-                Filter::All => true,
-                Filter::Undecided => !file.is_refused() && self.counts.file_counts(*at).decided < file.units.len(),
-                Filter::Risky => file.change.max_severity() > Some(Risk::Note),
-                Filter::Conflict(files) => files.contains(at),
-                Filter::Commented => file.units.iter().any(|u| commented.contains(u.id.as_str())),
-                Filter::New => {
-                    self.round_diff.as_ref().is_some_and(|s| file.units.iter().any(|u| s.new.contains(&u.id)))
-                }
-                Filter::Glob(_, glob) => (file.change.affected_paths())
-                    .any(|path| glob.is_match(String::from_utf8_lossy(path.as_bytes()).as_ref())),
+        let mut files: Vec<usize> =
+            (0..self.model.files.len()).filter(|at| self.matches_filter(&self.filter, *at)).collect();
+        let path = |at: &usize| &self.model.files[*at].change.path;
+        let key = |at: &usize| {
+            let ReviewFile { change, line_counts, .. } = &self.model.files[*at];
+            match self.order {
+                Order::Path => Reverse((None, 0)),
+                Order::Risk => Reverse((change.max_severity(), 0)),
+                Order::Size => Reverse((None, line_counts.0 + line_counts.1)),
             }
         };
-        let mut files: Vec<usize> = (0..self.model.files.len()).filter(is_shown).collect();
-        let path = |at: &usize| &self.model.files[*at].change.path;
-        match self.order {
-            Order::Path => files.sort_by(|a, b| path(a).cmp(path(b))),
-            Order::Risk => files.sort_by(|a, b| {
-                let severity = |at: &usize| self.model.files[*at].change.max_severity();
-                severity(b).cmp(&severity(a)).then_with(|| path(a).cmp(path(b)))
-            }),
-            Order::Size => files.sort_by(|a, b| {
-                let lines = |at: &usize| {
-                    let (added, removed) = self.model.files[*at].line_counts;
-                    added + removed
-                };
-                lines(b).cmp(&lines(a)).then_with(|| path(a).cmp(path(b)))
-            }),
+        if self.is_tree {
+            let mut sorted: Vec<_> =
+                files.iter().map(|at| TreeFile { file: *at, path: path(at), key: key(at) }).collect();
+            sort_as_tree(&mut sorted);
+            files = sorted.into_iter().map(|file| file.file).collect();
+        } else {
+            files.sort_by(|a, b| key(a).cmp(&key(b)).then_with(|| path(a).cmp(path(b))));
         }
         self.files = files;
+        self.update_list();
         if !self.files.contains(&self.cursor.file)
             && let Some(first) = self.files.first()
         {

@@ -5,16 +5,19 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
-use super::app::{App, Filter, Granularity, Mode, Order, PromptKind};
-use super::files::draw_files;
+use super::app::{App, Filter, Granularity, Mode, Order};
+use super::files::{draw_files, folder_sum};
 use super::keymap::Command;
 use super::outline::{display_width, draw_box};
 use super::overlay;
+use super::prompt::{prompt_cursor, prompt_rows};
 use super::rows::draw_rows;
 use super::scrollbar::{ScrollPosition, draw_scrollbar};
 use super::style::{StyleKind, Symbol};
-use super::text_layout::truncate_text;
-use crate::review::{CommentAnchor, Decision, UnitDecision};
+use super::text_layout::{truncate_start, truncate_text, wrap_text};
+use super::tree::ListRow;
+use crate::core::escape::Escaped;
+use crate::review::{Decision, UnitDecision};
 
 /// Minimum width in columns for the file list beside the diff.
 const MIN_TWO_PANE_WIDTH: u16 = 72;
@@ -30,8 +33,10 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>) {
         frame.render_widget(Paragraph::new("too small"), area);
         return;
     }
+    let prompt = prompt_rows(app, area);
+    let bottom_height = u16::try_from(prompt.len()).unwrap_or(1).max(1);
     let [top, middle, bottom] =
-        Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)]).areas(area);
+        Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(bottom_height)]).areas(area);
     frame.render_widget(title_line(app, usize::from(top.width)), top);
     let (list, changes) = split_panes(app, middle);
     app.hit_areas = super::app::HitAreas::default();
@@ -50,6 +55,7 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>) {
             Mode::Preview { .. } | Mode::Apply { .. } | Mode::Send { .. } | Mode::Help(..) => {
                 app.hit_areas.rows = inner
             }
+            _ if app.current_folder().is_some() => draw_folder(app, frame, inner),
             _ => {
                 draw_rows(app, frame, inner);
                 draw_scrollbar(app, frame, changes, diff_position(app));
@@ -60,11 +66,13 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>) {
         }
     }
     overlay::draw(app, frame, middle);
-    frame.render_widget(footer_line(app, usize::from(bottom.width)), bottom);
-    if let Mode::Input(prompt, text) = &app.mode {
-        let column = display_width(&prompt_label(prompt)) + display_width(text) + 1;
-        let column = u16::try_from(column).unwrap_or(u16::MAX).min(bottom.width.saturating_sub(1));
-        frame.set_cursor_position((bottom.x + column, bottom.y));
+    if prompt.is_empty() {
+        frame.render_widget(footer_line(app, usize::from(bottom.width)), bottom);
+    } else {
+        frame.render_widget(Paragraph::new(prompt), bottom);
+    }
+    if let Some(column) = prompt_cursor(app, bottom.width) {
+        frame.set_cursor_position((bottom.x + column, bottom.y + 1));
     }
 }
 
@@ -79,7 +87,7 @@ fn files_title(app: &App<'_>) -> String {
 
 fn files_position(app: &App<'_>) -> ScrollPosition {
     let (area, first) = app.hit_areas.files;
-    ScrollPosition { first, shown: area.height.into(), all: app.files.len() }
+    ScrollPosition { first, shown: area.height.into(), all: app.list.len() }
 }
 
 /// Returns the position of the diff, in rows of the file. A wrapped row counts as one.
@@ -94,12 +102,24 @@ fn split_panes(app: &App<'_>, area: Rect) -> (Option<Rect>, Option<Rect>) {
     if area.width < min_width {
         return if app.granularity == Granularity::File { (Some(area), None) } else { (None, Some(area)) };
     }
-    let longest = app.files.iter().take(2000).map(|f| display_width(&app.path_label(*f))).max().unwrap_or(0);
+    let longest = app.list.iter().take(2000).map(|row| row_width(app, row)).max().unwrap_or(0);
     let preferred_width = u16::try_from(longest + 12).unwrap_or(u16::MAX);
     let width = preferred_width.clamp(24, (area.width * 2 / 5).max(24));
     let [list, changes] = Layout::horizontal([Constraint::Length(width), Constraint::Fill(1)]).areas(area);
     // The panes share a border column.
     (Some(Rect { width: list.width + 1, ..list }), Some(changes))
+}
+
+/// Returns the columns of the text of a row in the file list.
+fn row_width(app: &App<'_>, row: &ListRow) -> usize {
+    let escaped = |bytes: &[u8]| display_width(&Escaped::new(bytes).to_string());
+    match row {
+        ListRow::File { file, depth } if app.is_tree => {
+            escaped(app.model.files[*file].change.path.file_name()) + 2 * depth
+        }
+        ListRow::File { file, .. } => display_width(&app.path_label(*file)),
+        ListRow::Folder(folder) => escaped(&folder.path[folder.parent_len..]) + 2 * folder.depth + 2,
+    }
 }
 
 /// Joins the border of the diff with the border of the file list.
@@ -153,12 +173,19 @@ fn filter_text(app: &App<'_>) -> Option<String> {
         Filter::Conflict(_) => "in conflict".into(),
         Filter::Commented => "commented".into(),
         Filter::New => "changed since you decided".into(),
-        Filter::Glob(glob, _) => crate::core::escape::Escaped::new(glob).to_string(),
+        Filter::Glob(glob, _) => Escaped::new(glob).to_string(),
     })
 }
 
 /// Returns the title of the diff pane: path, cursor position, state and risk.
 fn diff_title(app: &App<'_>, width: usize) -> String {
+    if let Some(folder) = app.current_folder() {
+        let name = Escaped::new(&folder.path).to_string();
+        return format!(
+            " {} folder ",
+            truncate_start(&name, width.saturating_sub(9), app.styles.symbol_text(Symbol::Ellipsis))
+        );
+    }
     let Some(file) = app.current_file() else { return " no file ".into() };
     let mut position = String::new();
     if !file.units.is_empty() {
@@ -194,17 +221,13 @@ fn diff_title(app: &App<'_>, width: usize) -> String {
     let risk = file.change.max_severity().filter(|l| *l > crate::changes::Severity::Note);
     if let Some(level) = risk {
         let rule = file.change.findings.first().map_or("", |f| f.rule.as_str());
-        let rule = crate::core::escape::Escaped::new(rule).to_string();
+        let rule = Escaped::new(rule).to_string();
         position +=
             &format!(" {} {}: {rule}", app.styles.symbol_text(Symbol::Risk), crate::review::severity_word(level));
     }
     let kind = file.kind_text();
     let room = width.saturating_sub(display_width(&position) + display_width(&kind) + 3).max(8);
-    let path = super::text_layout::truncate_start(
-        &app.path_label(app.cursor.file),
-        room,
-        app.styles.symbol_text(Symbol::Ellipsis),
-    );
+    let path = truncate_start(&app.path_label(app.cursor.file), room, app.styles.symbol_text(Symbol::Ellipsis));
     format!(" {path} {kind}{position} ")
 }
 
@@ -253,39 +276,41 @@ fn cursor_state_text(app: &App<'_>) -> &'static str {
     }
 }
 
-fn prompt_label(prompt: &PromptKind) -> String {
-    match prompt {
-        PromptKind::Search => "search: ".into(),
-        PromptKind::Filter => "show only (undecided risky conflict commented new, a glob; empty: all): ".into(),
-        PromptKind::Comment(CommentAnchor { line: None, .. }, place) => format!("comment on the hunk at {place}: "),
-        PromptKind::Comment(_, place) => format!("comment on {place}: "),
+/// Draws what a folder contains: the sums of its decisions, and its findings.
+fn draw_folder(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
+    app.hit_areas.rows = area;
+    let Some(folder) = app.current_folder() else { return };
+    let files = folder.files.clone();
+    let sum = folder_sum(app, files.clone());
+    let (width, styles) = (usize::from(area.width), app.styles);
+    let minus = styles.symbol_text(Symbol::Minus);
+    let count = |n: usize, noun: &str| if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") };
+    let mut lines = vec![
+        Line::raw(format!(" {}, +{} {minus}{} lines", count(files.len(), "file"), sum.added, sum.removed)),
+        Line::raw(format!(
+            " {} of {} decided; lines: {} accepted, {} rejected, {} undecided",
+            sum.decided,
+            count(sum.all, "hunk"),
+            sum.lines.accepted,
+            sum.lines.rejected,
+            sum.lines.undecided
+        )),
+        Line::default(),
+    ];
+    let risky = app.files[files].iter().map(|at| (*at, &app.model.files[*at])).filter(|(_, file)| file.is_risky());
+    for (at, file) in risky {
+        for finding in file.change.findings.iter().take(1) {
+            let text = format!(" {}: {}", app.escaped_path(at), crate::review::finding_line(finding));
+            let rows = wrap_text(&text, width, 3).into_iter();
+            lines.extend(rows.map(|row| Line::styled(row, styles.role_style(StyleKind::Risk))));
+        }
     }
+    frame.render_widget(Paragraph::new(lines), area);
 }
 
-/// Returns the last row: a prompt, a message or the most useful keys.
+/// Returns the last row: a message or the most useful keys.
 fn footer_line(app: &App<'_>, width: usize) -> Line<'static> {
     let ellipsis = app.styles.symbol_text(Symbol::Ellipsis);
-    match &app.mode {
-        Mode::Input(prompt, text) => {
-            let label = prompt_label(prompt);
-            // Show the end of a long input.
-            let room = width.saturating_sub(display_width(&label) + 2);
-            let typed = super::text_layout::truncate_start(
-                &crate::core::escape::Escaped::new(text).to_string(),
-                room,
-                ellipsis,
-            );
-            return Line::from(vec![
-                Span::styled(format!(" {label}"), app.styles.role_style(StyleKind::Strong)),
-                Span::raw(typed),
-            ]);
-        }
-        Mode::Confirm(question, _) => {
-            let text = truncate_text(question, width.saturating_sub(9), ellipsis);
-            return Line::styled(format!(" {text} [y/n]"), app.styles.role_style(StyleKind::Strong));
-        }
-        _ => {}
-    }
     if let Some(message) = &app.message {
         return Line::styled(
             truncate_text(&format!(" {message}"), width, ellipsis),
@@ -297,6 +322,7 @@ fn footer_line(app: &App<'_>, width: usize) -> Line<'static> {
     let fixed = |keys: &[(&str, &'static str)]| keys.iter().map(|(key, word)| ((*key).to_owned(), *word)).collect();
     let pair = |one, other, separator: &str| format!("{}{separator}{}", key(one), key(other));
     let keys: Vec<(String, &str)> = match &app.mode {
+        Mode::Menu { .. } => fixed(&[("letter", "choose"), ("j k", "move"), ("Enter", "choose"), ("Esc", "back")]),
         Mode::Help(..) => fixed(&[("type", "to search"), ("↓ ↑", "scroll"), ("Esc", "back")]),
         Mode::Preview { .. } => fixed(&[("j k", "scroll"), ("[ ]", "changes"), ("Esc", "back")]),
         Mode::Send { .. } => fixed(&[("y", "send"), ("e", "edit"), ("j k", "scroll"), ("Esc", "back")]),
@@ -308,6 +334,13 @@ fn footer_line(app: &App<'_>, width: usize) -> Line<'static> {
             fixed(&[("s", "apply, skip conflicts"), ("m", "apply with markers"), ("Esc", "back")])
         }
         Mode::Apply { .. } => fixed(&[("y", "apply"), ("Esc", "back")]),
+        Mode::Browse if app.current_folder().is_some() => vec![
+            command(Command::Accept, "accept folder"),
+            command(Command::Reject, "reject folder"),
+            command(Command::Inward, "open"),
+            command(Command::Fold, "collapse"),
+            command(Command::Undo, "undo"),
+        ],
         _ if app.counts.total_counts().decided == 0 && app.message.is_none() => vec![
             command(Command::Accept, "accept"),
             command(Command::Reject, "reject"),

@@ -6,10 +6,10 @@ use std::io;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use globset::Glob;
 
-use super::app::{App, Filter, Mode, PromptKind};
+use super::app::{App, Cursor, Filter, Mode, PromptKind};
 use super::keys::Effect;
 use crate::core::escape::Escaped;
-use crate::review::{Action, Decision, Decisions, ReviewHost, UnitDecision};
+use crate::review::{Decision, Decisions, ReviewHost, UnitDecision};
 
 /// Maximum length of an input line: in bytes while typing, and in characters for each paste.
 const MAX_INPUT: usize = 2000;
@@ -26,6 +26,11 @@ impl App<'_> {
             KeyCode::Esc => return Ok(Effect::Redraw),
             KeyCode::Enter => return self.submit_input(prompt, &text, host),
             KeyCode::Backspace => drop(text.pop()),
+            KeyCode::Char('e') if key.modifiers.contains(KeyModifiers::CONTROL) => {
+                if let PromptKind::Comment(anchor, _) = prompt {
+                    return self.edit_comment(anchor, &text, host);
+                }
+            }
             KeyCode::Char('u') if key.modifiers.contains(KeyModifiers::CONTROL) => text.clear(),
             KeyCode::Char('w') if key.modifiers.contains(KeyModifiers::CONTROL) => {
                 let kept = text.trim_end().rfind(' ').map_or(0, |at| at + 1);
@@ -65,54 +70,42 @@ impl App<'_> {
                 }
             }
             PromptKind::Comment(anchor, _) => {
-                let has_comment = self.state.decisions.all_comments().any(|(at, _)| *at == anchor);
-                self.run_action(Action::Comment(anchor, Some(text.trim().to_owned())), host)?;
-                if has_comment && text.trim().is_empty() {
-                    self.message = Some("comment removed".into());
-                }
-                self.update_layout();
-                self.clamp_cursor();
+                self.save_comment(anchor, text.trim(), host)?;
             }
-            PromptKind::Filter => self.set_filter(text.trim(), host),
+            PromptKind::Pattern => self.filter_by_pattern(text.trim()),
         }
         Ok(Effect::Redraw)
     }
 
-    pub(crate) fn set_filter(&mut self, text: &str, host: &mut dyn ReviewHost) {
-        let previous_filter = self.filter.clone();
-        self.filter = match text {
-            "" | "all" => Filter::All,
-            "u" | "undecided" => Filter::Undecided,
-            "r" | "risky" => Filter::Risky,
-            "c" | "commented" => Filter::Commented,
-            "n" | "new" if self.round_diff.is_none() => {
-                self.message = Some("this is the first round: everything is new".into());
-                return;
+    /// Shows only the files whose path matches a glob, or contains a text.
+    pub(crate) fn filter_by_pattern(&mut self, text: &str) {
+        if text.is_empty() {
+            return self.set_filter(Filter::All);
+        }
+        // A word without glob characters matches any part of a path.
+        let pattern = if text.contains(['*', '?', '[', '{']) { text.to_owned() } else { format!("*{text}*") };
+        match Glob::new(&pattern) {
+            Ok(matcher) => self.set_filter(Filter::Glob(text.to_owned(), matcher.compile_matcher())),
+            Err(error) => self.message = Some(format!("{} is not a glob: {}", Escaped::new(text), error.kind())),
+        }
+    }
+
+    /// Shows only the files that would conflict with the working tree if everything were applied.
+    pub(crate) fn show_conflicts(&mut self, host: &mut dyn ReviewHost) {
+        match host.preview_apply(&self.with_all_accepted()) {
+            Ok(preview) => {
+                let paths: BTreeSet<_> = preview.lines.iter().filter(|l| l.is_conflict).map(|l| &l.path).collect();
+                let files = self.model.files.iter().enumerate();
+                let files = files.filter(|(_, f)| paths.contains(&f.change.path)).map(|(at, _)| at).collect();
+                self.set_filter(Filter::Conflict(files));
             }
-            "n" | "new" => Filter::New,
-            "x" | "conflict" => match host.preview_apply(&self.with_all_accepted()) {
-                Ok(preview) => {
-                    let paths: BTreeSet<_> = preview.lines.iter().filter(|l| l.is_conflict).map(|l| &l.path).collect();
-                    let files = self.model.files.iter().enumerate();
-                    Filter::Conflict(files.filter(|(_, f)| paths.contains(&f.change.path)).map(|(at, _)| at).collect())
-                }
-                Err(error) => {
-                    self.message = Some(error);
-                    return;
-                }
-            },
-            glob => {
-                // A word without glob characters matches any part of a path.
-                let pattern = if glob.contains(['*', '?', '[', '{']) { glob.to_owned() } else { format!("*{glob}*") };
-                match Glob::new(&pattern) {
-                    Ok(matcher) => Filter::Glob(glob.to_owned(), matcher.compile_matcher()),
-                    Err(error) => {
-                        self.message = Some(format!("{} is not a glob: {}", Escaped::new(glob), error.kind()));
-                        return;
-                    }
-                }
-            }
-        };
+            Err(error) => self.message = Some(error),
+        }
+    }
+
+    /// Changes the filter, and goes to the first unit that is a reason why its file is shown.
+    pub(crate) fn set_filter(&mut self, filter: Filter) {
+        let previous_filter = std::mem::replace(&mut self.filter, filter);
         self.select_files();
         if self.files.is_empty() {
             self.filter = previous_filter;
@@ -122,6 +115,15 @@ impl App<'_> {
                 self.select_files();
             }
             self.message = Some("no file matches: the filter is unchanged".into());
+        }
+        if matches!(self.filter, Filter::Commented | Filter::New) {
+            let unit_of = |file: &usize| {
+                let mut units = self.model.files[*file].units.iter();
+                Some((*file, units.position(|unit| self.is_unit_selected(&self.filter, unit))?))
+            };
+            if let Some((file, unit)) = self.files.iter().find_map(unit_of) {
+                return self.move_cursor(Cursor { file, unit, row: 0 });
+            }
         }
         self.open_current_file();
     }

@@ -46,6 +46,8 @@ pub enum Command {
     PreviousMatch,
     Filter,
     Order,
+    Tree,
+    ViewMenu,
     Fold,
     HideBlanks,
     SideBySide,
@@ -64,7 +66,7 @@ pub enum Command {
 type HelpRow = (&'static [Command], &'static str);
 
 /// Each command with its name in the configuration and its default keys.
-const COMMANDS: [(Command, &str, &[&str]); 46] = [
+const COMMANDS: [(Command, &str, &[&str]); 48] = [
     (Command::Accept, "accept", &["y"]),
     (Command::Reject, "reject", &["n"]),
     (Command::Toggle, "toggle", &["Space"]),
@@ -99,6 +101,8 @@ const COMMANDS: [(Command, &str, &[&str]); 46] = [
     (Command::PreviousMatch, "previous-match", &["Ctrl-p"]),
     (Command::Filter, "filter", &["f"]),
     (Command::Order, "order", &["o"]),
+    (Command::Tree, "tree", &["`"]),
+    (Command::ViewMenu, "view-menu", &["V"]),
     (Command::Fold, "fold", &["z"]),
     (Command::HideBlanks, "hide-blanks", &["b"]),
     (Command::SideBySide, "side-by-side", &["|"]),
@@ -154,14 +158,16 @@ pub(super) const HELP: [(&str, &[HelpRow]); 6] = [
         &[
             (&[Command::Search], "search in changed lines and paths"),
             (&[Command::NextMatch, Command::PreviousMatch], "next, previous"),
-            (&[Command::Filter], "show only: undecided, risky, conflict, commented, new, a glob"),
-            (&[Command::Order], "order: risk, path, size"),
+            (&[Command::Filter], "show only: undecided, risky, conflict, commented, new, a glob (menu)"),
+            (&[Command::Order], "order: risk, path, size (menu)"),
         ],
     ),
     (
         "Show",
         &[
-            (&[Command::Fold], "fold, unfold the file"),
+            (&[Command::ViewMenu], "all of these as a menu"),
+            (&[Command::Tree], "files as a tree of folders, or as a list"),
+            (&[Command::Fold], "fold, unfold the file or folder"),
             (&[Command::HideBlanks], "hide whitespace-only hunks"),
             (&[Command::SideBySide], "old and new side by side"),
             (&[Command::Wrap], "wrap or truncate long lines"),
@@ -278,6 +284,13 @@ impl Key {
         };
         format!("{}{}{name}", if self.control { "Ctrl-" } else { "" }, if self.shift { "Shift-" } else { "" })
     }
+}
+
+/// Returns the name of the key of an event.
+#[must_use]
+pub(super) fn key_name(event: KeyEvent, unicode: bool) -> String {
+    let name = Key::from_event(event).display_name(unicode);
+    Escaped::new(&name).to_string()
 }
 
 /// Returns whether a character is visible by itself, and shown as it is.

@@ -5,7 +5,8 @@ use std::io;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::app::{App, ConfirmAction, Cursor, Granularity, Mode, PromptKind};
-use super::keymap::Command;
+use super::keymap::{Command, key_name};
+use super::menu::Menu;
 use crate::review::{Action, Decision, ReviewHost, ReviewOutcome};
 
 /// The effect of a key or mouse event.
@@ -41,8 +42,14 @@ impl App<'_> {
         match key.code {
             KeyCode::Char('z') if control => return Ok(Effect::Suspend),
             KeyCode::Char('l') if control => return Ok(Effect::RedrawAll),
-            // Decisions are already saved.
-            KeyCode::Char('c') if control => return Ok(Effect::Exit(ReviewOutcome::Quit)),
+            // Decisions are already saved. In a dialog, the same key only closes it.
+            KeyCode::Char('c') if control && matches!(self.mode, Mode::Browse) => {
+                return Ok(Effect::Exit(ReviewOutcome::Quit));
+            }
+            KeyCode::Char('c') if control => {
+                self.mode = Mode::Browse;
+                return Ok(Effect::Redraw);
+            }
             _ => {}
         }
         match std::mem::replace(&mut self.mode, Mode::Browse) {
@@ -56,6 +63,7 @@ impl App<'_> {
                     Ok(Effect::Redraw)
                 }
             },
+            Mode::Menu { menu, selected } => self.handle_menu_key(menu, selected, key, host),
             Mode::Help(mut typed, mut scroll) => {
                 let page = usize::from(self.hit_areas.rows.height).max(1);
                 match key.code {
@@ -89,16 +97,35 @@ impl App<'_> {
 
     fn handle_browse_key(&mut self, key: KeyEvent, host: &mut dyn ReviewHost) -> io::Result<Effect> {
         self.message = None;
-        let page = usize::from(self.hit_areas.rows.height).max(1);
-        let page_of_files = isize::try_from(page).unwrap_or(1);
-        let is_at_file = self.granularity == Granularity::File;
         let Some(command) = self.keymap.command_of(key) else {
             if key.code == KeyCode::Esc {
                 self.anchor = None;
                 self.search.clear();
+            } else {
+                self.note_unknown_key(key);
             }
             return Ok(Effect::Redraw);
         };
+        self.run_command(command, host)
+    }
+
+    /// Says once that a key has no effect.
+    fn note_unknown_key(&mut self, key: KeyEvent) {
+        let name = key_name(key, self.styles.unicode);
+        if self.noted_keys.insert(name.clone()) {
+            let help = self.key_note(Command::Help, "lists the keys");
+            self.message = Some(format!("{name} has no effect here{help}"));
+        }
+    }
+
+    /// Runs a command of the review.
+    pub(super) fn run_command(&mut self, command: Command, host: &mut dyn ReviewHost) -> io::Result<Effect> {
+        let page = usize::from(self.hit_areas.rows.height).max(1);
+        let page_of_files = isize::try_from(page).unwrap_or(1);
+        let is_at_file = self.granularity == Granularity::File;
+        if self.run_folder_command(command) {
+            return Ok(Effect::Redraw);
+        }
         match command {
             Command::Accept => return self.decide_targets(Some(Decision::Accepted), true, host),
             Command::Reject => return self.decide_targets(Some(Decision::Rejected), true, host),
@@ -113,8 +140,9 @@ impl App<'_> {
             Command::Split => return self.split_or_join_hunk(host),
             Command::Edit => return self.edit_hunk(host),
             Command::View => return self.view_file(host),
-            Command::Comment => self.open_comment_prompt(),
+            Command::Comment => return self.open_comment_prompt(host),
             Command::Send => self.open_feedback_dialog(),
+            Command::Outward if is_at_file => self.move_to_parent_folder(),
             Command::Outward => self.set_granularity(match self.granularity {
                 Granularity::Line => Granularity::Hunk,
                 _ => Granularity::File,
@@ -129,10 +157,10 @@ impl App<'_> {
             Command::PreviousHunk => self.move_hunk(false),
             Command::NextFile => self.move_file(1),
             Command::PreviousFile => self.move_file(-1),
-            Command::PageDown if is_at_file => self.move_file(page_of_files),
-            Command::PageUp if is_at_file => self.move_file(-page_of_files),
-            Command::First if is_at_file => self.move_file(isize::MIN),
-            Command::Last if is_at_file => self.move_file(isize::MAX),
+            Command::PageDown if is_at_file => self.move_list_row(page_of_files),
+            Command::PageUp if is_at_file => self.move_list_row(-page_of_files),
+            Command::First if is_at_file => self.move_list_row(isize::MIN),
+            Command::Last if is_at_file => self.move_list_row(isize::MAX),
             Command::PageDown => self.scroll_page(page, true),
             Command::PageUp => self.scroll_page(page, false),
             Command::First => self.move_cursor(Cursor { unit: 0, row: 0, ..self.cursor }),
@@ -142,8 +170,10 @@ impl App<'_> {
             Command::Search => self.mode = Mode::Input(PromptKind::Search, String::new()),
             Command::NextMatch => self.find_match(true),
             Command::PreviousMatch => self.find_match(false),
-            Command::Filter => self.mode = Mode::Input(PromptKind::Filter, String::new()),
-            Command::Order => self.cycle_order(),
+            Command::Filter => self.open_menu(Menu::Filter),
+            Command::Order => self.open_menu(Menu::Order),
+            Command::ViewMenu => self.open_menu(Menu::View),
+            Command::Tree => self.toggle_tree(),
             Command::Fold => self.toggle_fold(),
             Command::HideBlanks => self.toggle_blanks(),
             Command::SideBySide => self.toggle_side_by_side(),

@@ -7,7 +7,7 @@ use std::ops::Range;
 use crate::changes::{HunkLine, Lines, Unit, UnitKind};
 use crate::core::escape::is_blank;
 use crate::review::{
-    FileText, HunkRows, ReviewFile, ReviewModel, ReviewState, UnitDecision, describe_unit, finding_line,
+    CommentScope, FileText, HunkRows, ReviewFile, ReviewModel, ReviewState, UnitDecision, describe_unit, finding_line,
 };
 
 /// Display options of a file.
@@ -45,8 +45,8 @@ pub(crate) enum RowGroup {
     Hunk(usize),
     /// The edited text that replaces a hunk.
     Edited(usize),
-    /// A comment on a unit or on one of its lines.
-    Comment(usize, Option<usize>, String),
+    /// A comment on a unit, on a part or on a line of it.
+    Comment(usize, CommentScope, String),
 }
 
 /// Style of a generated row.
@@ -219,8 +219,8 @@ impl FileLayout {
     }
 
     fn add_comments(&mut self, at: usize, id: &str, state: &ReviewState) {
-        for (line, text) in state.decisions.comments_on(id) {
-            self.groups.push(RowGroup::Comment(at, line, text.to_owned()));
+        for (anchor, text) in state.decisions.comments_on(id) {
+            self.groups.push(RowGroup::Comment(at, anchor.scope, text.to_owned()));
         }
     }
 

@@ -7,6 +7,7 @@ use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 use super::app::{App, Cursor, Granularity, Mode};
 use super::keys::{Effect, H_SCROLL_STEP};
 use super::layout::RowGroup;
+use super::tree::ListRow;
 use crate::review::ReviewHost;
 
 /// Rows per step of the mouse wheel.
@@ -32,7 +33,7 @@ impl App<'_> {
                             scroll.saturating_sub(ROWS_PER_WHEEL_STEP)
                         };
                     }
-                    Mode::Browse if files.contains(position) => self.move_file(if down { 1 } else { -1 }),
+                    Mode::Browse if files.contains(position) => self.move_list_row(if down { 1 } else { -1 }),
                     Mode::Browse => {
                         let last = self.layout.as_ref().map_or(0, |o| o.row_count().saturating_sub(1));
                         self.scroll = if down {
@@ -50,8 +51,15 @@ impl App<'_> {
             MouseEventKind::Down(MouseButton::Left) if matches!(self.mode, Mode::Browse) => {
                 self.message = None;
                 if files.contains(position) {
-                    if let Some(file) = self.files.get(first + usize::from(mouse.row - files.y)) {
-                        self.move_cursor(Cursor { file: *file, unit: 0, row: 0 });
+                    let row = first + usize::from(mouse.row - files.y);
+                    match self.list.get(row) {
+                        Some(ListRow::File { file, .. }) => self.move_cursor(Cursor { file: *file, unit: 0, row: 0 }),
+                        // A second click collapses or expands the folder.
+                        Some(ListRow::Folder(folder)) if self.folder.as_ref() == Some(&folder.path) => {
+                            self.toggle_folder();
+                        }
+                        Some(ListRow::Folder(_)) => self.go_to_list_row(row),
+                        None => {}
                     }
                 } else if rows.contains(position) {
                     let row = self.hit_areas.lines.get(usize::from(mouse.row - rows.y)).copied();

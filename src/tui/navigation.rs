@@ -69,6 +69,7 @@ impl App<'_> {
     /// Moves the cursor.
     pub(crate) fn move_cursor(&mut self, at: Cursor) {
         self.cursor = at;
+        self.show_open_file_in_list();
         self.open_current_file();
         self.clamp_cursor();
     }
@@ -90,6 +91,11 @@ impl App<'_> {
         self.anchor = None;
         match self.next_undecided() {
             Some(at) => {
+                // Single lines end with their hunk.
+                let is_other_hunk = (at.file, at.unit) != (self.cursor.file, self.cursor.unit);
+                if self.granularity == Granularity::Line && is_other_hunk {
+                    self.granularity = Granularity::Hunk;
+                }
                 self.move_cursor(at);
                 // In a partly decided unit, move to the first undecided row.
                 if self.granularity != Granularity::File
@@ -194,13 +200,13 @@ impl App<'_> {
 
     pub(crate) fn set_granularity(&mut self, granularity: Granularity) {
         self.granularity = granularity;
-        self.anchor = None;
+        (self.anchor, self.folder) = (None, None);
         self.clamp_cursor();
     }
 
     pub(crate) fn step_cursor(&mut self, forward: bool) {
         match self.granularity {
-            Granularity::File => self.move_file(if forward { 1 } else { -1 }),
+            Granularity::File => self.move_list_row(if forward { 1 } else { -1 }),
             Granularity::Hunk => self.move_hunk(forward),
             Granularity::Line => self.move_line(forward),
         }

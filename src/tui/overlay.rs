@@ -8,6 +8,7 @@ use ratatui::widgets::Paragraph;
 
 use super::app::{App, Mode};
 use super::keymap::{Command, HELP};
+use super::menu::draw_menu;
 use super::outline::{display_width, draw_box};
 use super::scrollbar::{ScrollPosition, draw_scrollbar};
 use super::style::{StyleKind, Symbol};
@@ -30,6 +31,7 @@ pub(super) fn draw(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
         Mode::Send { feedback, scroll } => {
             draw_text(app, frame, area, "Message to the agent", (feedback.text.as_bytes(), &[]), *scroll);
         }
+        Mode::Menu { menu, selected } => draw_menu(app, frame, area, *menu, *selected),
         Mode::Browse | Mode::Input(..) | Mode::Confirm(..) => {}
     }
     app.mode = mode;

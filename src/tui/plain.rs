@@ -268,10 +268,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                     self.input.read_line(&mut comment)?;
                 }
                 let comment = comment.trim().to_owned();
-                self.run_action(
-                    state,
-                    Action::Comment(CommentAnchor { unit: unit.id.clone(), line: None }, Some(comment)),
-                )?;
+                self.run_action(state, Action::Comment(comment_anchor(unit, &question.rows), Some(comment)))?;
                 Ok(AnswerEffect::RepeatPrompt)
             }
             "u" => {
@@ -412,12 +409,24 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
             }
         };
         self.output.write_all(shown.as_bytes())?;
-        for (_, comment) in state.decisions.comments_on(&unit.id) {
-            let note = self.renderer.note_row(&format!("● {}", Escaped::new(comment)));
-            self.output.write_all(note.as_bytes())?;
+        for (anchor, comment) in state.decisions.comments_on(&unit.id) {
+            // A comment on another part is shown with that part.
+            if anchor.part().is_some_and(|[from, to]| from >= question.rows.end || to <= question.rows.start) {
+                continue;
+            }
+            for line in comment.lines() {
+                let note = self.renderer.note_row(&format!("● {}", Escaped::new(line)));
+                self.output.write_all(note.as_bytes())?;
+            }
         }
         Ok(())
     }
+}
+
+/// Returns the anchor of a comment on some rows of a unit.
+fn comment_anchor(unit: &Unit, rows: &Range<usize>) -> CommentAnchor {
+    let part = (rows.len() < unit.line_count()).then_some([rows.start, rows.end]);
+    CommentAnchor::new(&unit.id, None, part)
 }
 
 /// Returns some rows of a hunk as a hunk, with context at the ends of the original hunk.

@@ -19,7 +19,7 @@ use super::syntax::class_at;
 use super::text_layout::{LAST_COLUMN, LineLayout, layout_line, truncate_text, wrap_line, wrap_text};
 use crate::changes::{HunkLine, LineSet, Unit, trim_line_ending};
 use crate::core::escape::Escaped;
-use crate::review::{Decision, ReviewState, UnitDecision, intraline_diff};
+use crate::review::{CommentScope, Decision, HunkRows, ReviewState, UnitDecision, intraline_diff};
 
 /// Columns of a decision mark with the blank before it.
 const MARK_WIDTH: usize = 4;
@@ -256,18 +256,15 @@ fn draw_row(
             }
             line
         }
-        RowGroup::Comment(unit, line, text) => {
-            let line_note = match (line, opened.unit_hunk(*unit)) {
-                (Some(line), Some(block)) if *line < block.old.len() => {
-                    format!("(on old line {}) ", block.old.start + line + 1)
-                }
-                (Some(line), Some(block)) => {
-                    format!("(on line {}) ", block.new.start + line - block.old.len() + 1)
-                }
-                _ => String::new(),
-            };
-            let text = format!("{indent}{} {line_note}{}", styles.symbol_text(Symbol::Comment), Escaped::new(text));
-            wrapped(&text, digits + 6, StyleKind::Comment)
+        RowGroup::Comment(unit, scope, text) => {
+            let note = opened.unit_hunk(*unit).map_or_else(String::new, |hunk| scope_note(*scope, hunk));
+            let mark = styles.symbol_text(Symbol::Comment);
+            let rows = text.lines().enumerate().flat_map(|(at, line)| {
+                let line = Escaped::from_line(line);
+                let start = if at == 0 { format!("{mark} {note}") } else { "  ".into() };
+                wrapped(&format!("{indent}{start}{line}"), digits + 6, StyleKind::Comment)
+            });
+            rows.take(height.max(1)).collect()
         }
         RowGroup::Gap(lines) => {
             // A heading that is on the screen above the gap is not repeated.
@@ -342,6 +339,24 @@ fn draw_row(
         }
         RowGroup::Edited(unit) => edited_row(app, opened, *unit, at, (width, height)),
         RowGroup::Hunk(unit) => hunk_row(app, opened, *unit, at, (width, height)),
+    }
+}
+
+/// Returns what a comment is about, unless it is the whole hunk.
+fn scope_note(scope: CommentScope, hunk: &HunkRows) -> String {
+    let number = |row: usize| match hunk.row_at(row) {
+        HunkLine::Removed(line) => ("old line", hunk.old.start + line + 1),
+        HunkLine::Added(line) => ("line", hunk.new.start + line + 1),
+    };
+    match scope {
+        CommentScope::Unit => String::new(),
+        CommentScope::Line(line) if line < hunk.old.len() => format!("(on old line {}) ", hunk.old.start + line + 1),
+        CommentScope::Line(line) => format!("(on line {}) ", hunk.new.start + line - hunk.old.len() + 1),
+        CommentScope::Part { from, .. } if from >= hunk.len() => String::new(),
+        CommentScope::Part { from, .. } => {
+            let (side, line) = number(from);
+            format!("(on the part at {side} {line}) ")
+        }
     }
 }
 

@@ -227,6 +227,7 @@ impl StyleSheet {
             Symbol::Bar => ("▌", "|"),
             Symbol::Cut => ("┄", "~"),
             Symbol::Folded => ("▸", "+"),
+            Symbol::Unfolded => ("▾", "-"),
             Symbol::Moved => ("⇄", "="),
             Symbol::Comment => ("●", "*"),
             Symbol::Gap => ("⋯", "..."),
@@ -261,6 +262,8 @@ pub enum Symbol {
     /// The start of a part of a split hunk.
     Cut,
     Folded,
+    /// A folder whose content is shown.
+    Unfolded,
     Moved,
     Comment,
     /// Omitted lines.

@@ -374,7 +374,7 @@ impl ReviewHost for SuspendedHost<'_> {
         self.run_with_editor(|host| host.edit_text(path, text))
     }
 
-    fn view_text(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<()> {
+    fn view_text(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<bool> {
         self.run_with_editor(|host| host.view_text(path, text))
     }
 

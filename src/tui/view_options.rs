@@ -1,6 +1,6 @@
 //! View options: order, folding, blanks, side-by-side view, wrapping, context and moved lines.
 
-use super::app::{App, Order};
+use super::app::App;
 use super::keymap::Command;
 use super::moved_lines::moved_lines;
 
@@ -17,15 +17,6 @@ impl App<'_> {
             Some(_) => "moved lines are dimmed".into(),
         };
         self.message = Some(text);
-    }
-
-    pub(crate) fn cycle_order(&mut self) {
-        self.order = match self.order {
-            Order::Risk => Order::Path,
-            Order::Path => Order::Size,
-            Order::Size => Order::Risk,
-        };
-        self.select_files();
     }
 
     pub(crate) fn toggle_fold(&mut self) {

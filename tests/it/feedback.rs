@@ -23,7 +23,7 @@ fn comment_on_unit(
     line: Option<usize>,
     text: &str,
 ) -> ReviewState {
-    let anchor = CommentAnchor { unit: sheet.files[file].units[unit].id.clone(), line };
+    let anchor = CommentAnchor::new(&sheet.files[file].units[unit].id, line, None);
     update_state(state, sheet, Action::Comment(anchor, Some(text.into())))
 }
 

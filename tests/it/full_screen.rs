@@ -58,7 +58,7 @@ fn review_applies_lines_over_two_sessions() {
     let mut terminal = Terminal::start(&repo, &["review", "s"]);
     terminal.shows("a.txt modified hunk 1/2");
     // The second line of the first hunk, removed and added, and the whole second hunk.
-    terminal.types("ljyjyh[");
+    terminal.types("ljyjy[");
     terminal.shows("a.txt modified hunk 1/2 [in part]");
     terminal.types("q");
     terminal.shows("the decisions are saved");

@@ -68,7 +68,7 @@ fn render_hostile_page() -> String {
     let mut state = ReviewState::default();
     for (line, attack) in ATTACKS.iter().enumerate() {
         for line in [None, Some(line)] {
-            let anchor = CommentAnchor { unit: sheet.files[0].units[0].id.clone(), line };
+            let anchor = CommentAnchor::new(&sheet.files[0].units[0].id, line, None);
             state = update_state(state, sheet, Action::Comment(anchor, Some(format!("{attack}\n{attack}"))));
         }
     }

@@ -33,7 +33,7 @@ fn sample_files() -> Vec<FileCase<'static>> {
 fn open_by_path() -> ReviewFixture {
     let mut review = ReviewFixture::from_files(&sample_files(), SIZE);
     // Orders by path, and moves past the risky file to `a.rs`.
-    review.press("o");
+    review.press("op");
     review.press("]");
     review
 }
@@ -145,13 +145,13 @@ fn space_toggles_decision_in_place() {
 fn lines_and_ranges_are_decided() {
     let mut review = open_at_a_rs();
     review.press("l");
-    assert_snapshot!(review.press("jj"), @"
+    assert_snapshot!(review.press("j"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
     ┌ Files 2/3 ───────────────┬ a.rs modified line of hunk 1/3 [undecided] ───────┐
     │  ! .envrc             0/1│  1  1   fn one() {                                ┃
     │▌   a.rs               0/3│  2    -     first(1);                          [ ]┃
-    │    b/long name.txt    0/1│  3    -     second(2);                         [ ]┃
-    │                          │▶    2 +     first(10);                         [ ]┃
+    │    b/long name.txt    0/1│▶ 3    -     second(2);                         [ ]┃
+    │                          │     2 +     first(10);                         [ ]┃
     │                          │     3 +     second(20);                        [ ]┃
     │                          │  4  4   }                                         ┃
     │                          │  5  5                                             ┃
@@ -168,9 +168,9 @@ fn lines_and_ranges_are_decided() {
     ┌ Files 2/3 ───────────────┬ a.rs modified range from hunk 1/3 [undecided] ────┐
     │  ! .envrc             0/1│  1  1   fn one() {                                ┃
     │▌   a.rs               0/3│  2    -     first(1);                          [ ]┃
-    │    b/long name.txt    0/1│  3    -     second(2);                         [ ]┃
-    │                          │▌    2 +     first(10);                         [ ]┃
-    │                          │▶    3 +     second(20);                        [ ]┃
+    │    b/long name.txt    0/1│▌ 3    -     second(2);                         [ ]┃
+    │                          │▶    2 +     first(10);                         [ ]┃
+    │                          │     3 +     second(20);                        [ ]┃
     │                          │  4  4   }                                         ┃
     │                          │  5  5                                             ┃
     │                          │  6  6   fn two() {                                │
@@ -182,22 +182,22 @@ fn lines_and_ranges_are_decided() {
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     review.press("y");
-    assert_snapshot!(review.decisions().join(" · "), @".envrc - · a.rs 2.2y - - · b/long name.txt -");
+    assert_snapshot!(review.decisions().join(" · "), @".envrc - · a.rs .2y. - - · b/long name.txt -");
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files 2/3 ───────────────┬ a.rs modified line of hunk 2/3 [undecided] ───────┐
-    │  ! .envrc             0/1│  2    -     first(1);                          [ ]┃
-    │▌◐  a.rs               0/3│  3    -     second(2);                         [ ]┃
-    │    b/long name.txt    0/1│     2 +     first(10);                         [+]┃
-    │                          │     3 +     second(20);                        [+]┃
+    ┌ Files 2/3 ───────────────┬ a.rs modified line of hunk 1/3 [undecided] ───────┐
+    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
+    │▌◐  a.rs               0/3│  2    -     first(1);                          [ ]┃
+    │    b/long name.txt    0/1│  3    -     second(2);                         [+]┃
+    │                          │     2 +     first(10);                         [+]┃
+    │                          │▶    3 +     second(20);                        [ ]┃
     │                          │  4  4   }                                         ┃
     │                          │  5  5                                             ┃
-    │                          │  6  6   fn two() {                                ┃
+    │                          │  6  6   fn two() {                                │
     │                          │  7  7       third();                              │
-    │                          │▶    8 +     fourth();                          [ ]│
+    │                          │     8 +     fourth();                          [ ]│
     │                          │  8  9   }                                         │
     │                          │  9 10                                             │
-    │                          │ 10 11   fn three() {}                             │
     └──────────────────────────┴───────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
@@ -288,14 +288,14 @@ fn bulk_keys_decide_file_and_everything() {
     │                          │▌    2 +     first(10);                         [ ]┃
     │                          │▌    3 +     second(20);                        [ ]┃
     │                          │  4  4   }                                         ┃
-    │                          │  5  5                                             ┃
+    │                          │  5  5                                             │
     │                          │  6  6   fn two() {                                │
     │                          │  7  7       third();                              │
     │                          │     8 +     fourth();                          [ ]│
     │                          │  8  9   }                                         │
-    │                          │  9 10                                             │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     Accept 4 undecided hunks in 2 files, 2 lines unseen? 1 high-risk is sk… [y/n]
+     Accept 4 undecided hunks in 2 files, 2 lines unseen? 1 high-risk is skipped.
+     [y/n]
     ");
     review.press("n");
     assert_eq!(review.decisions(), [".envrc -", "a.rs - - -", "b/long name.txt -"]);
@@ -530,15 +530,15 @@ fn comments_stay_at_their_lines() {
     │    b/long name.txt    0/1│▌ 3    -     second(2);                         [ ]┃
     │                          │▌    2 +     first(10);                         [ ]┃
     │                          │▌    3 +     second(20);                        [ ]┃
-    │                          │  4  4   }                                         ┃
-    │                          │  5  5                                             ┃
+    │                          │  4  4   }                                         │
+    │                          │  5  5                                             │
     │                          │  6  6   fn two() {                                │
     │                          │  7  7       third();                              │
     │                          │     8 +     fourth();                          [ ]│
-    │                          │  8  9   }                                         │
-    │                          │  9 10                                             │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     comment on the hunk at a.rs:2: keep the names
+     Comment on the hunk at a.rs:2
+     > keep the names
+     Enter save   Ctrl-e in your editor   Esc back   empty: remove
     ");
     assert_snapshot!(review.press("<Enter>"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
@@ -560,7 +560,7 @@ fn comments_stay_at_their_lines() {
     ");
     review.press("ljcnot this<Backspace><Backspace>at<Enter>");
     let comments: Vec<_> =
-        review.app.state.decisions.all_comments().map(|(anchor, text)| (anchor.line, text.to_owned())).collect();
+        review.app.state.decisions.all_comments().map(|(anchor, text)| (anchor.line(), text.to_owned())).collect();
     assert_eq!(comments, [(None, "keep the names".into()), (Some(1), "not that".into())]);
     assert!(review.screen().contains("(on old line 3) not that"), "{}", review.screen());
     review.press("c<C-u><Enter>");
@@ -580,8 +580,8 @@ fn comments_stay_at_their_lines() {
     │ 8                                                                            ┃
     │ 9  ```diff                                                                   ┃
     │10  -    first(1);                                                            │
-    │11  +    first(10);                                                           │
-    │12  -    second(2);                                                           │
+    │11  -    second(2);                                                           │
+    │12  +    first(10);                                                           │
     └──────────────────────────────────────────────────────────────────────────────┘
      y send  e edit  j k scroll  Esc back
     ");
@@ -618,15 +618,15 @@ fn search_wraps_around() {
     │    b/long name.txt    0/1│▌ 3    -     second(2);                         [ ]┃
     │                          │▌    2 +     first(10);                         [ ]┃
     │                          │▌    3 +     second(20);                        [ ]┃
-    │                          │  4  4   }                                         ┃
-    │                          │  5  5                                             ┃
+    │                          │  4  4   }                                         │
+    │                          │  5  5                                             │
     │                          │  6  6   fn two() {                                │
     │                          │  7  7       third();                              │
     │                          │     8 +     fourth();                          [ ]│
-    │                          │  8  9   }                                         │
-    │                          │  9 10                                             │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     search: END
+     Search in changed lines and paths
+     > END
+     Enter search   Esc back
     ");
     review.press("<Enter>");
     assert!(review.screen().contains("was not found in changed lines"), "capitals count");
@@ -655,17 +655,17 @@ fn filters_and_orders_change_file_list() {
     │    b/long name.txt    0/1│▌ 3    -     second(2);                         [ ]┃
     │                          │▌    2 +     first(10);                         [ ]┃
     │                          │▌    3 +     second(20);                        [ ]┃
-    │                          │  4  4   }                                         ┃
-    │                          │  5  5                                             ┃
-    │                          │  6  6   fn two() {                                │
-    │                          │  7  7       third();                              │
-    │                          │     8 +     fourth();                          [ ]│
-    │                          │  8  9   }                                         │
-    │                          │  9 10                                             │
-    └──────────────────────────┴───────────────────────────────────────────────────┘
-     show only (undecided risky conflict commented new, a glob; empty: all):
+    ┌ Show only ─────────────────────────────┐                                     ┃
+    │ a ✓ all files (3)                      │                                     ┃
+    │ u   undecided (3)                      │o() {                                │
+    │ r   risky (1)                          │hird();                              │
+    │ x   in conflict with the working tree  │ourth();                          [ ]│
+    │ c   commented (0)                      │                                     │
+    │ g   a path or glob …                   │                                     │
+    └────────────────────────────────────────┘─────────────────────────────────────┘
+     letter choose  j k move  Enter choose  Esc back
     ");
-    assert_snapshot!(review.press("r<Enter>"), @"
+    assert_snapshot!(review.press("r"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   only risky: 1   orde…
     ┌ Files ────────────────┬ .envrc added hunk 1/1 [undecided] ! high: directory-…┐
     │▌ ! .envrc          0/1│ ! high: runs when you enter the directory            │
@@ -683,29 +683,30 @@ fn filters_and_orders_change_file_list() {
     └───────────────────────┴──────────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
-    review.press("f<Enter>");
+    review.press("fa");
     assert!(review.screen().contains("b/long name.txt"));
-    review.press("flong<Enter>");
+    review.press("fglong<Enter>");
     assert!(review.screen().contains("only long: 1"), "{}", review.screen());
-    review.press("f*.rs<Enter>");
+    review.press("fg*.rs<Enter>");
     assert!(review.screen().contains("a.rs modified"));
-    review.press("yyyfundecided<Enter>");
+    review.press("yyyfu");
     assert!(!review.screen().contains("a.rs "), "{}", review.screen());
-    review.press("fnothing-like-it<Enter>");
+    review.press("fgnothing-like-it<Enter>");
     assert!(review.screen().contains("no file matches"));
-    review.press("fc<Enter>");
+    review.press("fc");
     assert!(review.screen().contains("no file matches"));
-    review.press("cwhy<Enter>fc<Enter>");
+    review.press("cwhy<Enter>fc");
     assert!(review.screen().contains("only commented: 1"), "{}", review.screen());
     review.host.conflicts = vec!["a.rs".into()];
-    review.press("fx<Enter>");
+    review.press("fx");
     assert!(review.screen().contains("only in conflict: 1"), "{}", review.screen());
-    review.press("fn<Enter>");
-    assert!(review.screen().contains("this is the first round"));
-    review.press("fall<Enter>o");
+    assert!(!review.press("f").contains("new since you decided"), "this is the first round");
+    assert!(!review.press("<C-c>").contains("Show only"), "Ctrl-C closes the menu only");
+    assert_eq!(review.effect, Effect::Redraw);
+    review.press("faos");
     assert!(review.screen().contains("order: size"));
-    review.press("o");
-    assert!(review.screen().contains("order: risk"));
+    review.press("okk<Enter>");
+    assert!(review.screen().contains("order: risk"), "{}", review.screen());
 }
 
 #[test]
@@ -918,10 +919,10 @@ fn conflicts_block_plain_apply() {
 fn filter_that_matches_nothing_keeps_the_filter_of_conflicts() {
     let mut review = open_at_a_rs();
     review.host.conflicts = vec!["a.rs".into()];
-    assert!(review.press("fx<Enter>").contains("only in conflict: 1"));
-    let screen = review.press("fnothing<Enter>");
+    assert!(review.press("fx").contains("only in conflict: 1"));
+    let screen = review.press("fgnothing<Enter>");
     assert!(screen.contains("the filter is unchanged") && screen.contains("only in conflict: 1"), "{screen}");
-    assert!(review.press("o").contains("only in conflict: 1"));
+    assert!(review.press("os").contains("only in conflict: 1"));
 }
 
 #[test]
@@ -932,20 +933,20 @@ fn rename_to_a_risky_path_shows_all_content() {
         ReviewFixture::from_files(&[("run.txt", Some(&content), None), (".envrc", None, Some(&content))], SIZE);
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   1 file +0 −0   0/1 decided   order: risk
-    ┌ Files ────────────────┬ .envrc renamed hunk 1/1 [undecided] ! high: director…┐
-    │▌ ! → .envrc        0/1│ ! high: runs when you enter the directory            ┃
-    │                       │ ! high: sets environment variables of commands       ┃
-    │                       │▶        renamed from run.txt                      [ ]┃
-    │                       │  1  1   line 1                                       ┃
-    │                       │  2  2   line 2                                       ┃
-    │                       │  3  3   line 3                                       ┃
-    │                       │  4  4   line 4                                       ┃
-    │                       │  5  5   line 5                                       ┃
-    │                       │  6  6   line 6                                       ┃
-    │                       │  7  7   line 7                                       │
-    │                       │  8  8   line 8                                       │
-    │                       │  9  9   line 9                                       │
-    └───────────────────────┴──────────────────────────────────────────────────────┘
+    ┌ Files ────────────────────┬ … .envrc renamed hunk 1/1 [undecided] ! high: di…┐
+    │▌ ! run.txt → .envrc    0/1│ ! high: runs when you enter the directory        ┃
+    │                           │ ! high: sets environment variables of commands   ┃
+    │                           │▶        renamed from run.txt                  [ ]┃
+    │                           │  1  1   line 1                                   ┃
+    │                           │  2  2   line 2                                   ┃
+    │                           │  3  3   line 3                                   ┃
+    │                           │  4  4   line 4                                   ┃
+    │                           │  5  5   line 5                                   ┃
+    │                           │  6  6   line 6                                   ┃
+    │                           │  7  7   line 7                                   │
+    │                           │  8  8   line 8                                   │
+    │                           │  9  9   line 9                                   │
+    └───────────────────────────┴──────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     let review = ReviewFixture::from_files(&[("run.txt", Some(&content), None), (".envrc", None, Some(&edited))], SIZE);
@@ -962,20 +963,20 @@ fn rename_is_one_entry_until_split() {
     let mut review = ReviewFixture::from_files(&files, SIZE);
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   1 file +1 −1   0/2 decided   order: risk
-    ┌ Files ────────────────┬ src/app.rs renamed hunk 1/2 [undecided] ─────────────┐
-    │▌   → src/app.rs    0/2│▶        renamed from src/main.rs                  [ ]│
-    │                       │  1  1   line 1                                       │
-    │                       │  2  2   line 2                                       │
-    │                       │  3  3   line 3                                       │
-    │                       │  4    - line 4                                    [ ]│
-    │                       │     4 + four                                      [ ]│
-    │                       │  5  5   line 5                                       │
-    │                       │  6  6   line 6                                       │
-    │                       │  7  7   line 7                                       │
-    │                       │         ⋯ 5 lines                                    │
-    │                       │                                                      │
-    │                       │                                                      │
-    └───────────────────────┴──────────────────────────────────────────────────────┘
+    ┌ Files ────────────────────────┬ … app.rs} renamed 91% hunk 1/2 [undecided] ──┐
+    │▌   src/{main.rs → app.rs}  0/2│▶        renamed from src/main.rs          [ ]│
+    │                               │  1  1   line 1                               │
+    │                               │  2  2   line 2                               │
+    │                               │  3  3   line 3                               │
+    │                               │  4    - line 4                            [ ]│
+    │                               │     4 + four                              [ ]│
+    │                               │  5  5   line 5                               │
+    │                               │  6  6   line 6                               │
+    │                               │  7  7   line 7                               │
+    │                               │         ⋯ 5 lines                            │
+    │                               │                                              │
+    │                               │                                              │
+    └───────────────────────────────┴──────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     review.press("s");
@@ -1071,7 +1072,7 @@ fn help_filters_by_typed_word() {
     │ Edit and comment                                                             │
     │  s             split the hunk above the line, or a rename; again: join it    │
     │  e             edit the hunk's result in your editor                         │
-    │ 29 more below; or type a word to search                                      │
+    │ 31 more below; or type a word to search                                      │
     └──────────────────────────────────────────────────────────────────────────────┘
      type to search  ↓ ↑ scroll  Esc back
     ");
@@ -1286,7 +1287,7 @@ fn colors_add_no_information() {
     for (depth, theme) in all {
         let look = StyleSheet { depth, theme, unicode: true };
         let mut review = ReviewFixture::open(sheet(&sample_files(), &[]), ReviewState::default(), SIZE, look);
-        review.press("o]");
+        review.press("op]");
         assert_eq!(review.press("ynlv"), plain, "{depth:?}");
         let buffer = review.terminal.backend().buffer();
         assert!(buffer.content.iter().any(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset));
@@ -1384,7 +1385,7 @@ fn failed_draft_write_ends_review() {
 #[test]
 fn empty_changeset_handles_every_key() {
     let mut review = ReviewFixture::from_files(&[], SIZE);
-    review.press("yn<Space>vadADsecRu/x<Enter>fu<Enter>ozb|m+-pwjkhl[]{}gG<PgDn><PgUp>");
+    review.press("yn<Space>vadADsecRu/x<Enter>fuos`V<Esc>zb|m+-pwjkhl[]{}gG<PgDn><PgUp>");
     assert_eq!(review.effect, Effect::Redraw);
 }
 
@@ -1414,11 +1415,11 @@ fn random_keys_never_panic_and_undo_fully() {
     use proptest::prelude::*;
     use proptest::test_runner::{Config, TestRunner};
 
-    const KEYS: [&str; 58] = [
+    const KEYS: [&str; 60] = [
         "y", "y", "n", "n", "<Space>", "<Space>", "v", "a", "d", "A", "D", "s", "s", "e", "E", "c", "R", "u", "u",
         "<C-r>", "/", "<C-n>", "<C-p>", "f", "o", "z", "b", "|", "m", "+", "-", "p", "w", "Q", "?", "h", "l", "l", "j",
         "j", "k", "<Down>", "<Up>", "<Left>", "<Right>", "[", "]", "{", "}", "g", "G", "<PgUp>", "<PgDn>", "<Esc>",
-        "<Enter>", "x", "<", ">",
+        "<Enter>", "x", "<", ">", "`", "V",
     ];
     let lock = |n: u32| (0..n).map(|n| format!("[[package]] {n}\n")).collect::<String>();
     let (old, new) = (lock(30), lock(50).replace(" 7\n", " 7x\n"));
@@ -1639,4 +1640,233 @@ fn keys_can_be_rebound() {
     assert!(review.press("?").contains("│  x "), "{}", review.screen());
     review.press("<Esc>xyn");
     assert_eq!(describe_decisions(model, &review.app.state), ["a accepted", "b rejected"]);
+}
+
+/// Returns 30 files in folders, one of them of high risk.
+fn files_in_folders() -> Vec<FileCase<'static>> {
+    let mut files: Vec<FileCase<'static>> = vec![(".envrc", None, Some("layout python\n"))];
+    for folder in ["src/core", "src/web/pages", "docs"] {
+        for n in 0..9 {
+            files.push((format!("{folder}/f{n}.txt").leak(), Some("one\n"), Some("two\n")));
+        }
+    }
+    files.extend([("docs/Makefile", None, Some("all:\n")), ("z.txt", Some("a\n"), Some("b\n"))]);
+    files
+}
+
+#[test]
+fn folders_are_decided_as_one() {
+    let mut review = ReviewFixture::from_files(&files_in_folders(), (100, 24));
+    assert_snapshot!(review.press("h"), @"
+     airlock review calm-otter   30 files +30 −28   0/30 decided   order: risk
+    ┌ Files 1/30 ─────────────┬ .envrc added 1 hunk [undecided] ! high: directory-hook ────────────────┐
+    │▶ ! .envrc            0/1┃ ! high: runs when you enter the directory                              │
+    │  ? ▾ docs/          0/10┃ ! high: sets environment variables of commands                         │
+    │  ?   Makefile        0/1┃ 1 + layout python                                                   [ ]│
+    │      f0.txt          0/1┃                                                                        │
+    │      f1.txt          0/1┃                                                                        │
+    │      f2.txt          0/1┃                                                                        │
+    │      f3.txt          0/1┃                                                                        │
+    │      f4.txt          0/1┃                                                                        │
+    │      f5.txt          0/1┃                                                                        │
+    │      f6.txt          0/1┃                                                                        │
+    │      f7.txt          0/1┃                                                                        │
+    │      f8.txt          0/1│                                                                        │
+    │    ▾ src/           0/18│                                                                        │
+    │      ▾ core/         0/9│                                                                        │
+    │        f0.txt        0/1│                                                                        │
+    │        f1.txt        0/1│                                                                        │
+    │        f2.txt        0/1│                                                                        │
+    │        f3.txt        0/1│                                                                        │
+    │        f4.txt        0/1│                                                                        │
+    │        f5.txt        0/1│                                                                        │
+    └─────────────────────────┴────────────────────────────────────────────────────────────────────────┘
+     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
+    ");
+    // The folder that contains a file of some risk comes before the others.
+    assert_snapshot!(review.press("j"), @"
+     airlock review calm-otter   30 files +30 −28   0/30 decided   order: risk
+    ┌ Files 2/30 ─────────────┬ docs/ folder ──────────────────────────────────────────────────────────┐
+    │  ! .envrc            0/1┃ 10 files, +10 −9 lines                                                 │
+    │▶ ? ▾ docs/          0/10┃ 0 of 10 hunks decided; lines: 0 accepted, 0 rejected, 19 undecided     │
+    │  ?   Makefile        0/1┃                                                                        │
+    │      f0.txt          0/1┃                                                                        │
+    │      f1.txt          0/1┃                                                                        │
+    │      f2.txt          0/1┃                                                                        │
+    │      f3.txt          0/1┃                                                                        │
+    │      f4.txt          0/1┃                                                                        │
+    │      f5.txt          0/1┃                                                                        │
+    │      f6.txt          0/1┃                                                                        │
+    │      f7.txt          0/1┃                                                                        │
+    │      f8.txt          0/1│                                                                        │
+    │    ▾ src/           0/18│                                                                        │
+    │      ▾ core/         0/9│                                                                        │
+    │        f0.txt        0/1│                                                                        │
+    │        f1.txt        0/1│                                                                        │
+    │        f2.txt        0/1│                                                                        │
+    │        f3.txt        0/1│                                                                        │
+    │        f4.txt        0/1│                                                                        │
+    │        f5.txt        0/1│                                                                        │
+    └─────────────────────────┴────────────────────────────────────────────────────────────────────────┘
+     y accept folder  n reject folder  → open  z collapse  u undo  w apply  q leave  ? all keys
+    ");
+    assert_snapshot!(review.press("y"), @"
+     airlock review calm-otter   30 files +30 −28   0/30 decided   order: risk
+    ┌ Files 2/30 ─────────────┬ docs/ folder ──────────────────────────────────────────────────────────┐
+    │  ! .envrc            0/1┃ 10 files, +10 −9 lines                                                 │
+    │▶ ? ▾ docs/          0/10┃ 0 of 10 hunks decided; lines: 0 accepted, 0 rejected, 19 undecided     │
+    │  ?   Makefile        0/1┃                                                                        │
+    │      f0.txt          0/1┃                                                                        │
+    │      f1.txt          0/1┃                                                                        │
+    │      f2.txt          0/1┃                                                                        │
+    │      f3.txt          0/1┃                                                                        │
+    │      f4.txt          0/1┃                                                                        │
+    │      f5.txt          0/1┃                                                                        │
+    │      f6.txt          0/1┃                                                                        │
+    │      f7.txt          0/1┃                                                                        │
+    │      f8.txt          0/1│                                                                        │
+    │    ▾ src/           0/18│                                                                        │
+    │      ▾ core/         0/9│                                                                        │
+    │        f0.txt        0/1│                                                                        │
+    │        f1.txt        0/1│                                                                        │
+    │        f2.txt        0/1│                                                                        │
+    │        f3.txt        0/1│                                                                        │
+    │        f4.txt        0/1│                                                                        │
+    │        f5.txt        0/1│                                                                        │
+    └─────────────────────────┴────────────────────────────────────────────────────────────────────────┘
+     Accept 10 undecided hunks in 10 files of docs/, 19 lines unseen? [y/n]
+    ");
+    review.press("y");
+    let decided = |review: &ReviewFixture, folder: &str| {
+        let rows = review.decisions().into_iter().filter(|row| row.starts_with(folder));
+        rows.map(|row| row.rsplit(' ').next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(decided(&review, "docs/"), vec!["accepted"; 10]);
+    assert_eq!(decided(&review, "src/"), vec!["-"; 18]);
+    // When nothing of it is undecided, all of it is decided again.
+    review.press("h");
+    while !review.screen().contains("docs/ folder") {
+        review.press("k");
+    }
+    assert!(review.press("n").contains("Reject 10 decided hunks in 10 files of docs/? [y/n]"), "{}", review.screen());
+    review.press("y");
+    assert_eq!(decided(&review, "docs/"), vec!["rejected"; 10]);
+    assert!(review.press("u").contains("undone: 10 hunks of 10 files rejected"), "{}", review.screen());
+    assert_eq!(decided(&review, "docs/"), vec!["accepted"; 10]);
+    review.press("u");
+    assert!(review.decisions().iter().all(|row| row.ends_with(" -")));
+}
+
+#[test]
+fn high_risk_in_a_folder_is_never_accepted_with_it() {
+    let mut files = files_in_folders();
+    files[0].0 = "docs/.envrc";
+    let mut review = ReviewFixture::from_files(&files, (100, 24));
+    review.press("hk");
+    assert!(review.screen().contains("docs/ folder"), "{}", review.screen());
+    assert!(review.press("y").contains("1 high-risk is skipped."), "{}", review.screen());
+    review.press("y");
+    assert!(review.decisions().contains(&"docs/.envrc -".to_owned()), "{:?}", review.decisions());
+    assert!(review.decisions().contains(&"docs/f0.txt accepted".to_owned()), "{:?}", review.decisions());
+}
+
+#[test]
+fn folders_collapse_and_expand() {
+    let mut review = ReviewFixture::from_files(&files_in_folders(), (100, 24));
+    review.press("h<End>k<Left>");
+    assert!(review.screen().contains("src/web/pages/ folder"), "the folder of the last file: {}", review.screen());
+    review.press("<Left>");
+    assert!(review.screen().contains("▸ web/pages/"), "{}", review.screen());
+    review.press("<Left>");
+    assert!(review.screen().contains(" src/ folder"), "{}", review.screen());
+    review.press("z");
+    assert!(review.screen().contains("▸ src/") && !review.screen().contains("core/"), "{}", review.screen());
+    // Going to a file in it expands it again.
+    review.press("/src/web<Enter>");
+    assert!(review.screen().contains("▾ web/pages/"), "{}", review.screen());
+    // The list instead of the tree.
+    assert!(review.press("`").contains("src/web/pages/f0.txt"), "{}", review.screen());
+    assert!(review.press("ot").contains("▾ web/pages/"), "{}", review.screen());
+    let mouse = |review: &mut ReviewFixture, text: &str| {
+        let row = review.screen().lines().position(|line| line.contains(text)).expect("it is on the screen");
+        review.click(6, u16::try_from(row).expect("a row"))
+    };
+    mouse(&mut review, "▾ src/");
+    assert!(review.screen().contains(" src/ folder"), "{}", review.screen());
+    mouse(&mut review, "▾ src/");
+    assert!(review.screen().contains("▸ src/"), "{}", review.screen());
+}
+
+#[test]
+fn prompts_name_their_keys_and_control_c_closes_only_them() {
+    let mut review = open_at_a_rs();
+    assert_snapshot!(review.press("ctwo words"), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
+    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
+    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
+    │▌   a.rs               0/3│▶ 2    -     first(1);                          [ ]┃
+    │    b/long name.txt    0/1│▌ 3    -     second(2);                         [ ]┃
+    │                          │▌    2 +     first(10);                         [ ]┃
+    │                          │▌    3 +     second(20);                        [ ]┃
+    │                          │  4  4   }                                         │
+    │                          │  5  5                                             │
+    │                          │  6  6   fn two() {                                │
+    │                          │  7  7       third();                              │
+    │                          │     8 +     fourth();                          [ ]│
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     Comment on the hunk at a.rs:2
+     > two words
+     Enter save   Ctrl-e in your editor   Esc back   empty: remove
+    ");
+    review.press("<C-c>");
+    assert_eq!(review.effect, Effect::Redraw, "the review goes on");
+    assert_eq!(review.app.state.decisions.all_comments().count(), 0);
+    // Several lines are written in the editor, and edited there.
+    review.host.editor_output = Some(b"first\n\nthird\n".to_vec());
+    review.press("cdraft<C-e>");
+    assert_eq!(review.host.editor_input, b"draft");
+    let comments: Vec<&str> = review.app.state.decisions.all_comments().map(|(_, text)| text).collect();
+    assert_eq!(comments, ["first\n\nthird"]);
+    assert!(review.screen().contains("● first"), "{}", review.screen());
+    review.host.editor_output = Some(b"one line\n".to_vec());
+    review.press("c");
+    assert_eq!(review.host.editor_input, b"first\n\nthird");
+    assert!(review.screen().contains("● one line"), "{}", review.screen());
+    for (key, name) in [("<Tab>", "Tab"), ("X", "X")] {
+        assert!(
+            review.press(key).contains(&format!("{name} has no effect here (? lists the keys)")),
+            "{}",
+            review.screen()
+        );
+        assert!(!review.press(key).contains("has no effect"), "once");
+    }
+}
+
+#[test]
+fn comment_on_a_part_of_a_split_hunk_quotes_that_part() {
+    let mut review = open_at_a_rs();
+    review.press("ljscwhy twenty?<Enter>");
+    assert!(review.screen().contains("● (on the part at old line 3) why twenty?"), "{}", review.screen());
+    let message = review.press("R");
+    assert!(message.contains("Comment on line 3:"), "{message}");
+    assert!(message.contains("-    second(2);") && !message.contains("first(1)"), "{message}");
+}
+
+#[test]
+fn single_lines_end_with_their_hunk() {
+    let mut review = open_at_a_rs();
+    review.press("lyyyy");
+    assert!(review.screen().contains("a.rs modified hunk 2/3 [undecided]"), "{}", review.screen());
+    review.press("u");
+    assert!(review.screen().contains("undone: 1 hunk of a.rs accepted"), "{}", review.screen());
+}
+
+#[test]
+fn rejecting_an_edited_hunk_says_that_the_edit_is_dropped() {
+    let mut review = open_at_a_rs();
+    review.host.editor_output = Some(b"    mine();\n".to_vec());
+    review.press("e");
+    assert!(review.press("n").contains("your edit is dropped (u brings it back)"), "{}", review.screen());
+    review.press("u");
+    assert!(review.screen().contains("[edited]"), "{}", review.screen());
 }

@@ -53,9 +53,9 @@ impl ReviewHost for FakeReviewHost {
         self.editor_output.clone().ok_or_else(|| io::Error::other("no editor"))
     }
 
-    fn view_text(&mut self, _: &RepoPath, text: &[u8]) -> io::Result<()> {
+    fn view_text(&mut self, _: &RepoPath, text: &[u8]) -> io::Result<bool> {
         self.editor_input = text.to_vec();
-        Ok(())
+        Ok(self.editor_output.as_ref().is_some_and(|output| output != text))
     }
 
     fn find_risks(&self, _: &FileChange, _: &[u8], _: &[u8]) -> Vec<Finding> {
@@ -283,6 +283,7 @@ fn key_event(name: &str) -> KeyEvent {
         "Home" => KeyCode::Home,
         "End" => KeyCode::End,
         "Backspace" => KeyCode::Backspace,
+        "Tab" => KeyCode::Tab,
         _ => KeyCode::Char(control.or_else(|| name.chars().next()).expect("a key")),
     };
     KeyEvent::new(code, if control.is_some() { KeyModifiers::CONTROL } else { KeyModifiers::NONE })

@@ -60,9 +60,8 @@ impl ReviewHost for CliReviewHost<'_> {
         Ok(edited)
     }
 
-    fn view_text(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<()> {
-        self.editor_dirs.push(editor::view_text(path, text)?);
-        Ok(())
+    fn view_text(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<bool> {
+        Ok(self.edit_text(path, text)? != text)
     }
 
     fn find_risks(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
