@@ -43,8 +43,8 @@ impl ReviewHost for Desk {
     fn edit_text(&mut self, _: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
         Ok(text.to_vec())
     }
-    fn view_text(&mut self, _: &RepoPath, _: &[u8]) -> io::Result<()> {
-        Ok(())
+    fn view_text(&mut self, _: &RepoPath, _: &[u8]) -> io::Result<bool> {
+        Ok(false)
     }
     fn find_risks(&self, _: &FileChange, _: &[u8], _: &[u8]) -> Vec<Finding> {
         Vec::new()

@@ -185,7 +185,7 @@ fn find_unique_placement(base: &[&[u8]], ours: &[&[u8]]) -> Option<Vec<usize>> {
 }
 
 /// The label of the working tree's side in conflict markers.
-const OURS_LABEL: &str = "yours";
+const OURS_LABEL: &str = "ours";
 
 /// Returns a marker length that no line of any side has, so that the conflict markers are distinguishable from the content.
 fn marker_size(sides: Sides<'_>) -> Option<u16> {
@@ -231,7 +231,7 @@ fn run_libgit2(sides: Sides<'_>, favor: FileFavor) -> Result<(Vec<u8>, bool), gi
         .style_zdiff3(true)
         .ancestor_label("base")
         .our_label(OURS_LABEL)
-        .their_label("accepted")
+        .their_label("theirs")
         // A longer marker does not exist. `merge_with_markers` refuses such files.
         .marker_size(marker_size(sides).unwrap_or(u16::MAX));
     let merged = git2::merge_file(&base, &ours, &theirs, Some(&mut options))?;

@@ -11,7 +11,7 @@ use super::request::{AttrSource, BlobStore, EarlierUnits, PathRequest};
 use super::resolve::{ExistingFile, Resolver};
 use super::step::{Conflict, MergeMode, MovedFile, Step, StepAction};
 use super::working_tree::{ObservedFile, PathState, WorkingTree};
-use crate::changes::{EmbeddedRepoRule, Selection, has_folded_path};
+use crate::changes::{ConflictChoice, EmbeddedRepoRule, Selection, has_folded_path};
 use crate::core::on_conflict::OnConflict;
 use crate::core::path::{EntryKind, RepoPath};
 
@@ -22,6 +22,8 @@ pub struct PlanOptions {
     pub merge_modes: BTreeMap<RepoPath, MergeMode>,
     /// The handling of conflicts.
     pub on_conflict: OnConflict,
+    /// The user's choices for regions in conflict, by the ID of the region.
+    pub choices: BTreeMap<String, ConflictChoice>,
     /// The only directories to remove when they become empty; `None` for all directories.
     pub removable_dirs: Option<BTreeSet<RepoPath>>,
     /// Existing directories whose permissions are copied to new directories, by the path of the new directory.
@@ -109,7 +111,13 @@ impl Plan {
         let mut deleted_paths: BTreeSet<RepoPath> =
             requests.iter().filter(is_deletion).map(|w| w.path.clone()).collect();
         deleted_paths.extend(sources.values().filter_map(MoveSource::moved_path).cloned());
-        let resolver = Resolver { tree, blobs, on_conflict: options.on_conflict, merge_modes: &options.merge_modes };
+        let resolver = Resolver {
+            tree,
+            blobs,
+            on_conflict: options.on_conflict,
+            merge_modes: &options.merge_modes,
+            choices: &options.choices,
+        };
         for request in requests {
             let is_deleted = |path: &RepoPath| deleted_paths.contains(path);
             let availability = match check_availability(tree, &mut dir_cache, &request, &is_deleted, options.is_trusted)
@@ -203,11 +211,11 @@ impl Plan {
         }
         let moves_content = moved.is_some() && occupant.is_none();
         let action = match action {
-            StepAction::Unchanged | StepAction::Replace if moves_content => StepAction::Create,
+            StepAction::Unchanged | StepAction::Replace | StepAction::Resolve if moves_content => StepAction::Create,
             action => action,
         };
         let has_edits = moves_content
-            && !matches!(action, StepAction::Merge(_) | StepAction::WriteConflictMarkers(_))
+            && !matches!(action, StepAction::Merge(_) | StepAction::Resolve | StepAction::WriteConflictMarkers(_))
             && result.as_ref().map(|v| &v.hash) != request.theirs.as_ref().map(|v| &v.hash)
             && resolver.merge_mode(&request.path) != MergeMode::Filtered;
         let moved_from = request.rename.as_ref().map(|rename| match source {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use super::conflict_regions::{conflict_regions, merge_with_texts};
 use super::entry_content::EntryContent;
 use super::entry_merge::{ConflictKind, Resolution, merge_entry};
 use super::host_error::HostError;
@@ -12,7 +13,7 @@ use super::moves::{MoveSource, is_similar_file};
 use super::request::{BlobStore, EarlierUnits, PathRequest};
 use super::step::{ConflictSides, MergeMode, StepAction};
 use super::working_tree::{ObservedFile, PathState, WorkingTree};
-use crate::changes::MAX_TEXT;
+use crate::changes::{ConflictChoice, MAX_TEXT};
 use crate::core::on_conflict::OnConflict;
 use crate::core::path::{EntryKind, RepoPath};
 
@@ -22,6 +23,7 @@ pub(crate) struct Resolver<'a> {
     pub(crate) blobs: &'a dyn BlobStore,
     pub(crate) on_conflict: OnConflict,
     pub(crate) merge_modes: &'a BTreeMap<RepoPath, MergeMode>,
+    pub(crate) choices: &'a BTreeMap<String, ConflictChoice>,
 }
 
 /// A file in the working tree that a request is about.
@@ -50,6 +52,17 @@ type StepOutcome = (StepAction, Option<EntryContent>);
 pub(crate) type ConflictDetails = (String, Option<ConflictSides>);
 
 type ResolvedStep = Result<StepOutcome, ConflictDetails>;
+
+/// Returns the action that gives a path the content that the user chose.
+fn chosen_outcome(ours: Option<&EntryContent>, chosen: Option<EntryContent>) -> StepOutcome {
+    let action = match (ours, &chosen) {
+        (ours, chosen) if ours == chosen.as_ref() => StepAction::Unchanged,
+        (_, None) => StepAction::Delete,
+        (None, Some(_)) => StepAction::Create,
+        (Some(_), Some(_)) => StepAction::Resolve,
+    };
+    (action, chosen)
+}
 
 impl Resolver<'_> {
     /// Resolves a request against the existing file: the one at the path, or the one that is moved there.
@@ -200,6 +213,11 @@ impl Resolver<'_> {
                 resolution = Ok(other);
             }
         }
+        if let Err((_, Some(sides))) = &resolution
+            && let Some(chosen) = self.resolve_with_choices(request, sides)?
+        {
+            return Ok(Ok(chosen));
+        }
         if let Err((_, Some(_))) = &resolution {
             let base = match self.on_conflict {
                 OnConflict::Abort | OnConflict::Skip => None,
@@ -213,6 +231,48 @@ impl Resolver<'_> {
             }
         }
         Ok(resolution)
+    }
+
+    /// Returns the outcome of the user's choices, if there is one for each region of a conflict.
+    fn resolve_with_choices(&self, request: &PathRequest, sides: &ConflictSides) -> io::Result<Option<StepOutcome>> {
+        if self.choices.is_empty() {
+            return Ok(None);
+        }
+        let regions = conflict_regions(&request.path, sides, self.blobs);
+        let choices: Option<Vec<&ConflictChoice>> = regions.iter().map(|region| self.choices.get(&region.id)).collect();
+        let Some(choices) = choices.filter(|choices| !choices.is_empty()) else { return Ok(None) };
+        let ours = sides.ours.clone();
+        if let ([region], [choice @ (ConflictChoice::Ours | ConflictChoice::Theirs)]) = (&regions[..], &choices[..])
+            && region.is_whole
+        {
+            let chosen = if **choice == ConflictChoice::Ours { ours.clone() } else { sides.theirs.clone() };
+            return Ok(Some(chosen_outcome(ours.as_ref(), chosen)));
+        }
+        let mut texts = Vec::new();
+        for (region, choice) in regions.iter().zip(choices) {
+            match region.chosen_text(choice, |hash| self.blobs.read_blob(hash))? {
+                Some(text) => texts.push(text),
+                None => return Ok(None),
+            }
+        }
+        let (Some(our_file), Some(their_file)) = (&sides.ours, &sides.theirs) else { return Ok(None) };
+        let content = match &regions[..] {
+            [region] if region.is_whole => texts.concat(),
+            _ => {
+                let Some(base) = &sides.base else { return Ok(None) };
+                let read = |version: &EntryContent| self.blobs.read_blob(&version.hash);
+                let (base, ours, theirs) = (read(base)?, read(our_file)?, read(their_file)?);
+                match merge_with_texts(Sides { base: &base, ours: &ours, theirs: &theirs }, &regions, &texts) {
+                    Some(content) => content,
+                    None => return Ok(None),
+                }
+            }
+        };
+        // The executable bit is merged as without a conflict.
+        let is_our_kind_unchanged = sides.base.as_ref().is_none_or(|base| base.kind == our_file.kind);
+        let kind = if is_our_kind_unchanged && sides.base.is_some() { their_file.kind } else { our_file.kind };
+        let chosen = EntryContent { kind, hash: self.blobs.write_blob(&content)? };
+        Ok(Some(chosen_outcome(ours.as_ref(), Some(chosen))))
     }
 
     /// Returns the path at which the file of a request is since an earlier apply renamed it. Any other file there is the

@@ -18,6 +18,8 @@ pub enum StepAction {
     Replace,
     /// Replacement with the accepted content and the user's own edits. The ranges are the lines of these edits.
     Merge(Vec<Range<usize>>),
+    /// Replacement with what the user chose where both sides changed the same lines.
+    Resolve,
     /// Replacement with both sides between conflict markers. The number is the number of conflicts.
     WriteConflictMarkers(usize),
     Delete,

@@ -172,6 +172,8 @@ fn action_label(action: &StepAction, mode: OutcomeMode) -> &'static str {
         (StepAction::Create | StepAction::Replace, OutcomeMode::Undone) => "restored",
         (StepAction::Delete, OutcomeMode::Undone) => "removed",
         (StepAction::Merge(_), OutcomeMode::Applied | OutcomeMode::Undone) => "merged",
+        (StepAction::Resolve, OutcomeMode::Applied | OutcomeMode::Undone) => "resolved",
+        (StepAction::Resolve, OutcomeMode::Planned) => "resolve",
         (StepAction::WriteConflictMarkers(_), OutcomeMode::Applied | OutcomeMode::Undone) => "marked",
         (StepAction::Create, OutcomeMode::Planned) => "create",
         (StepAction::Replace, OutcomeMode::Planned) => "apply",

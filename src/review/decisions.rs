@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::changes::{ContentHash, LineSet, Selection, Unit, UnitSelection};
+use crate::changes::{ConflictChoice, ContentHash, LineSet, Selection, Unit, UnitSelection};
 
 /// A decision. A line without one is undecided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -128,9 +128,30 @@ impl CommentAnchor {
 pub struct Decisions {
     units: BTreeMap<String, UnitDecision>,
     comments: BTreeMap<CommentAnchor, String>,
+    /// The choices for regions in conflict with the working tree, by the ID of the region.
+    choices: BTreeMap<String, ConflictChoice>,
 }
 
 impl Decisions {
+    /// Returns the choices for regions in conflict.
+    #[must_use]
+    pub fn choices(&self) -> &BTreeMap<String, ConflictChoice> {
+        &self.choices
+    }
+
+    /// Removes all choices for regions in conflict.
+    pub fn clear_choices(&mut self) {
+        self.choices.clear();
+    }
+
+    /// Sets or removes the choice for a region in conflict.
+    pub fn set_choice(&mut self, region: &str, choice: Option<ConflictChoice>) {
+        match choice {
+            Some(choice) => drop(self.choices.insert(region.to_owned(), choice)),
+            None => drop(self.choices.remove(region)),
+        }
+    }
+
     /// Returns the decision on a unit.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&UnitDecision> {

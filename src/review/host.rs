@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{Decisions, Event};
-use crate::changes::{FileChange, Finding};
+use crate::changes::{ConflictRegion, FileChange, Finding};
 use crate::core::on_conflict::OnConflict;
 use crate::core::path::RepoPath;
 
@@ -37,6 +37,19 @@ pub trait ReviewHost {
     fn preview_apply(&mut self, decisions: &Decisions) -> Result<Preview, String>;
 }
 
+/// Plans an apply in the background of a review.
+pub trait ApplyPlanner: Sync {
+    /// Returns the outcome of an apply for every accepted path, without writing, as [`ReviewHost::preview_apply`] does. A plan
+    /// that is cancelled is an error.
+    ///
+    /// # Errors
+    /// The reason for a failure, for messages.
+    fn plan_apply(&self, decisions: &Decisions, is_cancelled: &(dyn Fn() -> bool + Sync)) -> Result<Preview, String>;
+
+    /// Returns a value that is another one after a file that the changes are about has changed in the working tree.
+    fn tree_state(&self) -> u64;
+}
+
 /// The outcome of a review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReviewOutcome {
@@ -46,6 +59,8 @@ pub enum ReviewOutcome {
     Quit,
     /// The user wants to apply. The handling of conflicts is set if the user has already confirmed.
     Apply(Option<OnConflict>),
+    /// The user has confirmed an apply, and the review goes on after it.
+    ApplyAndStay,
     /// The review starts again, because a rename was split or joined.
     Reopen,
     /// The user wants to send comments and rejections to the agent.
@@ -75,6 +90,8 @@ pub struct PreviewLine {
     pub is_conflict: bool,
     /// The three sides of a conflict as escaped lines.
     pub sides: Vec<String>,
+    /// The regions of a conflict that can be resolved one by one.
+    pub regions: Vec<ConflictRegion>,
     /// Whether git's merge, which is among these lines, can be written.
     pub has_git_merge: bool,
 }

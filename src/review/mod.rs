@@ -26,7 +26,7 @@ pub(crate) use describe::{describe_unit, finding_line, severity_word};
 pub(crate) use edit::{EDITOR_RETURNED_AT_ONCE, EditResult, NewLines, edit_hunk, find_new_lines, resulting_file};
 pub use feedback::Feedback;
 pub(crate) use feedback::{has_unsent, has_unsent_comment, is_comment_sent};
-pub use host::{Preview, PreviewLine, ReviewHost, ReviewOutcome};
+pub use host::{ApplyPlanner, Preview, PreviewLine, ReviewHost, ReviewOutcome};
 pub(crate) use hunk_rows::{FileText, HunkRows};
 pub(crate) use intraline::intraline_diff;
 pub use model::{ReviewFile, ReviewModel};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decisions::{CommentAnchor, Decision, Decisions, UnitDecision};
 use super::{ReviewFile, ReviewModel};
-use crate::changes::{ContentHash, LineSet, Unit, UnitSelection};
+use crate::changes::{ConflictChoice, ContentHash, LineSet, Unit, UnitSelection};
 use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
 
@@ -45,6 +45,11 @@ pub enum Action {
     Edit(DecisionTarget, Option<ContentHash>),
     /// Adds or removes a comment.
     Comment(CommentAnchor, Option<String>),
+    /// Chooses the result of a region in conflict, by its ID, or takes the choice back.
+    Choose {
+        region: String,
+        choice: Option<ConflictChoice>,
+    },
     /// Splits a hunk above a row, in the order of `crate::changes::interleave_lines`, or joins it there again.
     Split(String, usize),
     /// Undoes the last change.
@@ -58,6 +63,7 @@ enum Change {
     Decision { unit: String, before: Option<UnitDecision>, after: Option<UnitDecision> },
     Comment { anchor: CommentAnchor, before: Option<String>, after: Option<String> },
     Split { unit: String, row: usize, is_split: bool },
+    Choice { region: String, before: Option<ConflictChoice>, after: Option<ConflictChoice> },
 }
 
 /// An event of a review, as one line of the log.
@@ -81,6 +87,12 @@ pub enum Event {
         part: Option<[usize; 2]>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         text: Option<String>,
+    },
+    /// The choice for a region in conflict with the working tree, or its removal.
+    Choice {
+        region: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        is: Option<ConflictChoice>,
     },
     /// A split of a hunk above a row, or its removal.
     Split { unit: String, row: usize, is: bool },
@@ -148,6 +160,7 @@ impl ReviewState {
             Event::Comment { unit, line, part, text } => {
                 self.decisions.set_comment(CommentAnchor::new(&unit, line, part), text);
             }
+            Event::Choice { region, is } => self.decisions.set_choice(&region, is),
             Event::Split { unit, row, is } => self.set_split(&unit, row, is),
             Event::SeparateRename { path, is: true } => {
                 self.separate_renames.insert(path);
@@ -177,13 +190,24 @@ impl ReviewState {
         let splits = self.splits.iter().flat_map(|(unit, rows)| {
             rows.iter().map(move |row| Event::Split { unit: unit.clone(), row: *row, is: true })
         });
+        let choices = self.decisions.choices().iter();
+        let choices =
+            choices.map(|(region, choice)| Event::Choice { region: region.clone(), is: Some(choice.clone()) });
         let seen =
             self.viewed.iter().map(|(unit, lines)| Event::Viewed { unit: unit.clone(), lines: lines.to_string() });
         let sent = (!self.sent.is_empty()).then(|| Event::Sent { items: self.sent.iter().cloned().collect() });
         let rounds = self.rounds.iter().map(|id| Event::Round { changeset: id.clone() });
         let separate = self.separate_renames.iter();
         let separate = separate.map(|path| Event::SeparateRename { path: path.clone(), is: true });
-        rounds.chain(unit_decisions).chain(comments).chain(splits).chain(separate).chain(seen).chain(sent).collect()
+        rounds
+            .chain(unit_decisions)
+            .chain(comments)
+            .chain(choices)
+            .chain(splits)
+            .chain(separate)
+            .chain(seen)
+            .chain(sent)
+            .collect()
     }
 
     /// Returns the events since the last call.
@@ -316,6 +340,7 @@ impl ReviewState {
                 Change::Decision { unit, after, .. } => Event::Decision { unit, is: after },
                 Change::Comment { anchor, after, .. } => Event::comment(&anchor, after),
                 Change::Split { unit, row, is_split: is_there } => Event::Split { unit, row, is: is_there },
+                Change::Choice { region, after, .. } => Event::Choice { region, is: after },
             };
             self.apply_event(event.clone());
             self.events.push(event);
@@ -397,6 +422,7 @@ impl Change {
             Self::Decision { unit, before, after } => Self::Decision { unit, before: after, after: before },
             Self::Comment { anchor, before, after } => Self::Comment { anchor, before: after, after: before },
             Self::Split { unit, row, is_split: is_there } => Self::Split { unit, row, is_split: !is_there },
+            Self::Choice { region, before, after } => Self::Choice { region, before: after, after: before },
         }
     }
 
@@ -404,6 +430,7 @@ impl Change {
         match self {
             Self::Decision { unit, .. } | Self::Split { unit, .. } => unit,
             Self::Comment { anchor, .. } => &anchor.unit,
+            Self::Choice { region, .. } => region,
         }
     }
 }
@@ -426,10 +453,20 @@ fn describe_changes(model: &ReviewModel<'_>, changes: &[Change]) -> String {
         Change::Comment { after: None, .. } => "comment removed",
         Change::Comment { before: None, .. } => "commented",
         Change::Comment { .. } => "comment changed",
+        Change::Choice { .. } => "conflict resolved",
         Change::Split { is_split: true, .. } => "split",
         Change::Split { is_split: false, .. } => "joined",
     };
     let words: BTreeSet<&str> = changes.iter().map(word).collect();
+    if let [Change::Choice { after, .. }] = changes {
+        return match after {
+            Some(choice @ (ConflictChoice::Ours | ConflictChoice::Theirs | ConflictChoice::Both)) => {
+                format!("conflict resolved with {choice}")
+            }
+            Some(ConflictChoice::Text(_)) => "conflict resolved with your text".into(),
+            None => "choice for a conflict removed".into(),
+        };
+    }
     let hunks = if units.len() == 1 { "1 hunk".to_owned() } else { format!("{} hunks", units.len()) };
     format!("{hunks} of {place} {}", words.into_iter().collect::<Vec<_>>().join(", "))
 }
@@ -519,6 +556,12 @@ pub fn update_state(mut state: ReviewState, model: &ReviewModel<'_>, action: Act
             let after = after.filter(|text| !text.trim().is_empty());
             if before != after {
                 state.perform_changes(vec![Change::Comment { anchor, before, after }]);
+            }
+        }
+        Action::Choose { region, choice } => {
+            let before = state.decisions.choices().get(&region).cloned();
+            if before != choice {
+                state.perform_changes(vec![Change::Choice { region, before, after: choice }]);
             }
         }
         Action::Split(unit, row) => {

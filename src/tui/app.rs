@@ -7,6 +7,8 @@ use std::io;
 
 use globset::GlobMatcher;
 
+use super::apply_dialog::ApplyView;
+use super::conflicts::{FileConflict, ResolveView};
 use super::counts::ReviewCounts;
 use super::folders::MIN_TREE_FILES;
 use super::keymap::{Command, Keymap};
@@ -17,11 +19,10 @@ use super::syntax::{FileClasses, HighlightRequest, HighlightedFile, is_small};
 use super::tree::{ListRow, TreeFile, sort_as_tree};
 use crate::changes::{Severity as Risk, Unit, UnitKind};
 use crate::core::escape::Escaped;
-use crate::core::on_conflict::OnConflict;
 use crate::core::path::RepoPath;
 use crate::review::{
-    Action, Decision, DecisionTarget, Feedback, NewLines, Preview, ReviewFile, ReviewHost, ReviewModel, ReviewState,
-    RoundDiff, update_state,
+    Action, Decision, DecisionTarget, Event, Feedback, NewLines, ReviewFile, ReviewHost, ReviewModel, ReviewState,
+    RoundDiff, UnitDecision, update_state,
 };
 
 /// The extent of a move or a decision.
@@ -107,12 +108,10 @@ pub(crate) enum Mode {
         new_lines: NewLines,
         scroll: usize,
     },
-    /// The apply preview. `typed` is set while the word `apply` must be typed, and also holds the handling of conflicts.
-    Apply {
-        preview: Preview,
-        scroll: usize,
-        typed: Option<(String, OnConflict)>,
-    },
+    /// The apply preview.
+    Apply(ApplyView),
+    /// The conflicts, to be resolved region by region.
+    Resolve(ResolveView),
     /// The message to the agent.
     Send {
         feedback: Feedback,
@@ -178,6 +177,12 @@ pub struct App<'a> {
     pub(crate) search_misses: (Vec<u8>, BTreeSet<usize>),
     pub(crate) mode: Mode,
     pub(crate) message: Option<String>,
+    /// The conflicts with the working tree if everything were accepted; `None` until they are known.
+    pub(crate) conflicts: Option<BTreeMap<usize, FileConflict>>,
+    /// The units with a text of the user, as of the last plan.
+    edited_units: BTreeSet<String>,
+    /// Whether a plan of other decisions is needed to know them.
+    pub(crate) needs_plan: bool,
     pub(crate) highlighted: BTreeMap<usize, [FileClasses; 2]>,
     highlight_requested: BTreeSet<usize>,
     input_guard: InputGuard,
@@ -285,6 +290,9 @@ impl<'a> App<'a> {
             search_misses: Default::default(),
             mode: Mode::Browse,
             message,
+            conflicts: None,
+            edited_units: BTreeSet::new(),
+            needs_plan: true,
             highlighted: BTreeMap::new(),
             highlight_requested: BTreeSet::new(),
             input_guard: InputGuard::None,
@@ -422,7 +430,9 @@ impl<'a> App<'a> {
         self.display.folded = self.folded_files.contains(&self.cursor.file);
         // Row numbers may change.
         self.viewed_columns.clear();
+        let notes = self.conflict_notes();
         if let Some(opened) = &mut self.layout {
+            opened.conflict_notes = notes;
             opened.compute_rows(self.model, &self.state, self.display);
         }
     }
@@ -468,6 +478,18 @@ impl<'a> App<'a> {
     pub fn save_pending_events(&mut self, host: &mut dyn ReviewHost) -> io::Result<()> {
         let events = self.state.take_events();
         host.save_events(&events)?;
+        // Edited text is another accepted content; which units are accepted does not matter.
+        let is_edit = |event: &Event| match event {
+            Event::Decision { unit, is } => {
+                matches!(is, Some(UnitDecision::Edited(_))) || self.edited_units.contains(unit)
+            }
+            _ => false,
+        };
+        if events.iter().any(is_edit) {
+            self.needs_plan = true;
+            let edited = self.state.decisions.unit_decisions().filter(|(_, is)| matches!(is, UnitDecision::Edited(_)));
+            self.edited_units = edited.map(|(unit, _)| unit.to_owned()).collect();
+        }
         self.counts.apply_events(self.model, &self.state.decisions, &events);
         Ok(())
     }
@@ -496,7 +518,7 @@ impl<'a> App<'a> {
     /// Returns whether a dialog or a risky file has appeared since the last call. Pending input must then be discarded.
     pub(crate) fn consume_input_guard(&mut self) -> bool {
         let now = match &self.mode {
-            Mode::Confirm(..) | Mode::Apply { .. } | Mode::Send { .. } => InputGuard::Question,
+            Mode::Confirm(..) | Mode::Apply(_) | Mode::Send { .. } => InputGuard::Question,
             _ if self.current_file().is_some_and(ReviewFile::is_risky) => InputGuard::File(self.cursor.file),
             _ => InputGuard::None,
         };

@@ -12,6 +12,40 @@ use crate::core::escape::Escaped;
 use crate::core::on_conflict::OnConflict;
 use crate::review::{FileText, Preview, PreviewLine, ReviewHost, ReviewOutcome, find_new_lines, resulting_file};
 
+/// The preview of an apply on the screen.
+#[derive(Debug)]
+pub(crate) struct ApplyView {
+    pub preview: Preview,
+    pub scroll: usize,
+    pub step: ApplyStep,
+    /// Whether the files that are not applied are listed.
+    pub lists_rest: bool,
+}
+
+/// What the screen waits for.
+#[derive(Debug)]
+pub(crate) enum ApplyStep {
+    Look,
+    /// A yes for conflict markers or git's merge.
+    Confirm(ApplyRequest),
+    /// The word `apply`, because high-risk changes are written.
+    Type(String, ApplyRequest),
+}
+
+/// The apply that the user asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ApplyRequest {
+    pub on_conflict: OnConflict,
+    /// Whether the review goes on afterwards.
+    pub stays: bool,
+}
+
+impl ApplyRequest {
+    fn outcome(self) -> ReviewOutcome {
+        if self.stays { ReviewOutcome::ApplyAndStay } else { ReviewOutcome::Apply(Some(self.on_conflict)) }
+    }
+}
+
 impl App<'_> {
     pub(crate) fn open_file_preview(&mut self) -> io::Result<Effect> {
         let Some(file) = self.current_file() else { return Ok(Effect::Redraw) };
@@ -40,70 +74,91 @@ impl App<'_> {
             return;
         }
         match host.preview_apply(&self.state.decisions) {
-            Ok(preview) => self.mode = Mode::Apply { preview, scroll: 0, typed: None },
+            Ok(preview) => {
+                self.mode = Mode::Apply(ApplyView { preview, scroll: 0, step: ApplyStep::Look, lists_rest: false })
+            }
             Err(error) => self.message = Some(error),
         }
     }
 
-    pub(crate) fn handle_apply_key(
-        &mut self,
-        preview: Preview,
-        scroll: usize,
-        typed: Option<(String, OnConflict)>,
-        key: KeyEvent,
-    ) -> io::Result<Effect> {
-        let conflicts = preview.conflict_count();
-        let page = usize::from(self.hit_areas.rows.height).max(1);
-        let mut next = (scroll, typed);
-        if let (_, Some((word, conflicts))) = &mut next {
-            match key.code {
-                KeyCode::Enter if word == "apply" => return Ok(Effect::Exit(ReviewOutcome::Apply(Some(*conflicts)))),
+    pub(crate) fn handle_apply_key(&mut self, mut view: ApplyView, key: KeyEvent) -> io::Result<Effect> {
+        match &mut view.step {
+            ApplyStep::Look => return self.handle_apply_command(view, key.code),
+            ApplyStep::Confirm(request) => match key.code {
+                KeyCode::Char('y' | 'Y') => return Ok(self.finish_apply(view.preview, *request)),
+                KeyCode::Char('n' | 'N' | 'q') | KeyCode::Esc => view.step = ApplyStep::Look,
+                _ => {}
+            },
+            ApplyStep::Type(word, request) => match key.code {
+                KeyCode::Enter if word == "apply" => return Ok(Effect::Exit(request.outcome())),
                 KeyCode::Enter => self.message = Some("type the word apply, or Esc to go back".into()),
                 KeyCode::Esc => {
                     self.message = None;
-                    next.1 = None;
+                    view.step = ApplyStep::Look;
                 }
                 KeyCode::Backspace => drop(word.pop()),
                 KeyCode::Char(c) if word.len() < 20 => word.push(c),
                 _ => {}
+            },
+        }
+        self.mode = Mode::Apply(view);
+        Ok(Effect::Redraw)
+    }
+
+    fn handle_apply_command(&mut self, mut view: ApplyView, key: KeyCode) -> io::Result<Effect> {
+        let page = usize::from(self.hit_areas.rows.height).max(1);
+        let conflicts = view.preview.conflict_count();
+        let on_conflict = match key {
+            KeyCode::Char('s') => OnConflict::Skip,
+            KeyCode::Char('m') => OnConflict::Markers,
+            KeyCode::Char('M') => OnConflict::GitMerge,
+            _ => OnConflict::Abort,
+        };
+        match key {
+            KeyCode::Esc | KeyCode::Char('q' | 'n') => {
+                self.message = None;
+                return Ok(Effect::Redraw);
             }
-        } else {
-            match key.code {
-                KeyCode::Esc | KeyCode::Char('q' | 'n') => {
-                    self.message = None;
+            KeyCode::Char('y' | 'Y') | KeyCode::Enter if conflicts > 0 => {
+                let git = if view.preview.has_git_merge() { ", M writes git's merge" } else { "" };
+                self.message = Some(format!(
+                    "conflicts prevent the apply: r resolves them, s skips them, m writes conflict markers{git}"
+                ));
+            }
+            KeyCode::Char('r' | 's' | 'm') if conflicts == 0 => {}
+            KeyCode::Char('M') if !view.preview.has_git_merge() => {}
+            KeyCode::Char('r') => {
+                if self.resolve_apply_conflicts(&view.preview) {
                     return Ok(Effect::Redraw);
                 }
-                KeyCode::Char('y') | KeyCode::Enter if conflicts > 0 => {
-                    let git = if preview.has_git_merge() { ", M writes git's merge" } else { "" };
-                    let text = format!("conflicts prevent the apply: s skips them, m writes conflict markers{git}");
-                    self.message = Some(text);
-                }
-                KeyCode::Char('s' | 'm') if conflicts == 0 => {}
-                KeyCode::Char('M') if !preview.has_git_merge() => {}
-                KeyCode::Char('y' | 's' | 'm' | 'M') | KeyCode::Enter => {
-                    let conflict_handling = match key.code {
-                        KeyCode::Char('s') => OnConflict::Skip,
-                        KeyCode::Char('m') => OnConflict::Markers,
-                        KeyCode::Char('M') => OnConflict::GitMerge,
-                        _ => OnConflict::Abort,
-                    };
-                    if !self.has_risky_writes(&preview, conflict_handling) {
-                        return Ok(Effect::Exit(ReviewOutcome::Apply(Some(conflict_handling))));
-                    }
-                    next.1 = Some((String::new(), conflict_handling));
-                }
-                KeyCode::Down | KeyCode::Char('j') => next.0 += 1,
-                KeyCode::Up | KeyCode::Char('k') => next.0 = next.0.saturating_sub(1),
-                KeyCode::PageDown | KeyCode::Char(' ') => next.0 += page,
-                KeyCode::PageUp => next.0 = next.0.saturating_sub(page),
-                KeyCode::Home | KeyCode::Char('g') => next.0 = 0,
-                KeyCode::End | KeyCode::Char('G') => next.0 = usize::MAX,
-                _ => {}
             }
+            KeyCode::Char('y' | 'Y' | 's') | KeyCode::Enter => {
+                let request = ApplyRequest { on_conflict, stays: key == KeyCode::Char('Y') };
+                return Ok(self.finish_apply(view.preview, request));
+            }
+            KeyCode::Char('m' | 'M') => view.step = ApplyStep::Confirm(ApplyRequest { on_conflict, stays: false }),
+            KeyCode::Char('z') => view.lists_rest = !view.lists_rest,
+            KeyCode::Down | KeyCode::Char('j') => view.scroll += 1,
+            KeyCode::Up | KeyCode::Char('k') => view.scroll = view.scroll.saturating_sub(1),
+            KeyCode::PageDown | KeyCode::Char(' ') => view.scroll += page,
+            KeyCode::PageUp => view.scroll = view.scroll.saturating_sub(page),
+            KeyCode::Home | KeyCode::Char('g') => view.scroll = 0,
+            KeyCode::End | KeyCode::Char('G') => view.scroll = usize::MAX,
+            _ => {}
         }
-        let (scroll, typed) = next;
-        self.mode = Mode::Apply { preview, scroll: scroll.min(self.max_scroll.get()), typed };
+        view.scroll = view.scroll.min(self.max_scroll.get());
+        self.mode = Mode::Apply(view);
         Ok(Effect::Redraw)
+    }
+
+    /// Ends the review with an apply, or asks for the word `apply` if a risky file is written.
+    fn finish_apply(&mut self, preview: Preview, request: ApplyRequest) -> Effect {
+        if !self.has_risky_writes(&preview, request.on_conflict) {
+            return Effect::Exit(request.outcome());
+        }
+        let step = ApplyStep::Type(String::new(), request);
+        self.mode = Mode::Apply(ApplyView { preview, scroll: 0, step, lists_rest: false });
+        Effect::Redraw
     }
 
     /// Returns whether an apply would write a risky file.

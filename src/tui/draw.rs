@@ -6,6 +6,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::app::{App, Filter, Granularity, Mode, Order};
+use super::apply_dialog::ApplyStep;
 use super::files::{draw_files, folder_sum};
 use super::keymap::Command;
 use super::outline::{display_width, draw_box};
@@ -52,7 +53,7 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>) {
             join_borders(frame, changes);
         }
         match app.mode {
-            Mode::Preview { .. } | Mode::Apply { .. } | Mode::Send { .. } | Mode::Help(..) => {
+            Mode::Preview { .. } | Mode::Apply(_) | Mode::Resolve(_) | Mode::Send { .. } | Mode::Help(..) => {
                 app.hit_areas.rows = inner
             }
             _ if app.current_folder().is_some() => draw_folder(app, frame, inner),
@@ -218,6 +219,11 @@ fn diff_title(app: &App<'_>, width: usize) -> String {
     if app.is_new() {
         position += " new";
     }
+    let conflict = app.current_unit().and_then(|unit| app.unit_conflict(app.cursor.file, unit));
+    if let Some(is_resolved) = conflict {
+        let word = if is_resolved { "resolved" } else { "conflict" };
+        position += &format!(" {} {word}", app.styles.symbol_text(Symbol::Conflict));
+    }
     let risk = file.change.max_severity().filter(|l| *l > crate::changes::Severity::Note);
     if let Some(level) = risk {
         let rule = file.change.findings.first().map_or("", |f| f.rule.as_str());
@@ -326,14 +332,30 @@ fn footer_line(app: &App<'_>, width: usize) -> Line<'static> {
         Mode::Help(..) => fixed(&[("type", "to search"), ("↓ ↑", "scroll"), ("Esc", "back")]),
         Mode::Preview { .. } => fixed(&[("j k", "scroll"), ("[ ]", "changes"), ("Esc", "back")]),
         Mode::Send { .. } => fixed(&[("y", "send"), ("e", "edit"), ("j k", "scroll"), ("Esc", "back")]),
-        Mode::Apply { typed: Some(_), .. } => fixed(&[("Enter", "confirm"), ("Esc", "back")]),
-        Mode::Apply { preview, .. } if preview.has_git_merge() => {
-            fixed(&[("s", "skip conflicts"), ("m", "with markers"), ("M", "git's merge"), ("Esc", "back")])
-        }
-        Mode::Apply { preview, .. } if preview.conflict_count() > 0 => {
-            fixed(&[("s", "apply, skip conflicts"), ("m", "apply with markers"), ("Esc", "back")])
-        }
-        Mode::Apply { .. } => fixed(&[("y", "apply"), ("Esc", "back")]),
+        Mode::Resolve(_) => fixed(&[
+            ("o", "ours"),
+            ("t", "theirs"),
+            ("b", "both"),
+            ("e", "edit"),
+            ("u", "none"),
+            ("[ ]", "previous, next"),
+            ("Esc", "back"),
+        ]),
+        Mode::Apply(view) => match view.step {
+            ApplyStep::Type(..) => fixed(&[("Enter", "confirm"), ("Esc", "back")]),
+            ApplyStep::Confirm(_) => fixed(&[("y", "yes"), ("n", "no")]),
+            ApplyStep::Look if view.preview.has_git_merge() => fixed(&[
+                ("r", "resolve"),
+                ("s", "skip conflicts"),
+                ("m", "with markers"),
+                ("M", "git's merge"),
+                ("Esc", "back"),
+            ]),
+            ApplyStep::Look if view.preview.conflict_count() > 0 => {
+                fixed(&[("r", "resolve conflicts"), ("s", "skip them"), ("m", "write markers"), ("Esc", "back")])
+            }
+            ApplyStep::Look => fixed(&[("y", "apply"), ("Y", "apply, stay"), ("z", "list the rest"), ("Esc", "back")]),
+        },
         Mode::Browse if app.current_folder().is_some() => vec![
             command(Command::Accept, "accept folder"),
             command(Command::Reject, "reject folder"),

@@ -88,11 +88,26 @@ fn risk_mark(styles: StyleSheet, level: Option<Risk>) -> Option<(&'static str, S
     }
 }
 
+/// Returns the mark for conflicts of files with the working tree.
+fn conflict_mark(app: &App<'_>, files: &[usize]) -> (&'static str, StyleKind) {
+    let symbol = app.styles.symbol_text(Symbol::Conflict);
+    let mut conflicts = files.iter().filter_map(|file| app.file_conflict(*file)).peekable();
+    if conflicts.peek().is_none() {
+        return (" ", StyleKind::Faint);
+    }
+    if conflicts.all(|conflict| app.is_resolved(conflict)) {
+        (symbol, StyleKind::Accepted)
+    } else {
+        (symbol, StyleKind::Risk)
+    }
+}
+
 /// The parts of a row of the list.
 struct RowParts {
     mark: (Symbol, StyleKind),
     risk: (&'static str, StyleKind),
-    /// The text, which is padded, and the counts at the end.
+    /// The mark of a conflict, and the text, which is padded; the counts are at the end.
+    conflict: (&'static str, StyleKind),
     text: String,
     tail: String,
     style: Style,
@@ -118,7 +133,8 @@ fn draw_row(app: &App<'_>, parts: RowParts, is_current: bool, width: usize) -> L
         Span::styled(cursor.to_owned(), with_cursor_style(Style::new())),
         styled(styles.symbol_text(parts.mark.0), parts.mark.1),
         styled(parts.risk.0, parts.risk.1),
-        Span::styled(format!(" {}{pad}", parts.text), with_cursor_style(parts.style)),
+        styled(parts.conflict.0, parts.conflict.1),
+        Span::styled(format!("{}{pad}", parts.text), with_cursor_style(parts.style)),
         styled(&parts.tail, StyleKind::Faint),
     ])
 }
@@ -143,7 +159,14 @@ fn file_row(app: &App<'_>, at: usize, depth: usize, (is_current, width): (bool, 
     let room = text_room(width, &tail).saturating_sub(indent.len());
     let name = if app.is_tree { truncated_name } else { truncated_path };
     let text = format!("{indent}{}", name(file.change, room, styles));
-    let parts = RowParts { mark: decision_mark(count.lines), risk, text, tail, style: Style::new() };
+    let parts = RowParts {
+        mark: decision_mark(count.lines),
+        risk,
+        conflict: conflict_mark(app, std::slice::from_ref(&at)),
+        text,
+        tail,
+        style: Style::new(),
+    };
     draw_row(app, parts, is_current, width)
 }
 
@@ -158,8 +181,14 @@ fn folder_row(app: &App<'_>, folder: &Folder, (is_current, width): (bool, usize)
     let room = text_room(width, &tail).saturating_sub(indent.len() + 2);
     let name = Escaped::new(&folder.path[folder.parent_len..]).to_string();
     let text = format!("{indent}{arrow} {}", truncate_start(&name, room, styles.symbol_text(Symbol::Ellipsis)));
-    let parts =
-        RowParts { mark: decision_mark(sum.lines), risk, text, tail, style: styles.role_style(StyleKind::Strong) };
+    let parts = RowParts {
+        mark: decision_mark(sum.lines),
+        risk,
+        conflict: conflict_mark(app, &app.files[folder.files.clone()]),
+        text,
+        tail,
+        style: styles.role_style(StyleKind::Strong),
+    };
     draw_row(app, parts, is_current, width)
 }
 

@@ -92,6 +92,9 @@ impl App<'_> {
 
     /// Shows only the files that would conflict with the working tree if everything were applied.
     pub(crate) fn show_conflicts(&mut self, host: &mut dyn ReviewHost) {
+        if let Some(conflicts) = &self.conflicts {
+            return self.set_filter(Filter::Conflict(conflicts.keys().copied().collect()));
+        }
         match host.preview_apply(&self.with_all_accepted()) {
             Ok(preview) => {
                 let paths: BTreeSet<_> = preview.lines.iter().filter(|l| l.is_conflict).map(|l| &l.path).collect();

@@ -56,6 +56,7 @@ pub enum Command {
     MoreContext,
     LessContext,
     Preview,
+    Resolve,
     Apply,
     Quit,
     Discard,
@@ -66,7 +67,7 @@ pub enum Command {
 type HelpRow = (&'static [Command], &'static str);
 
 /// Each command with its name in the configuration and its default keys.
-const COMMANDS: [(Command, &str, &[&str]); 48] = [
+const COMMANDS: [(Command, &str, &[&str]); 49] = [
     (Command::Accept, "accept", &["y"]),
     (Command::Reject, "reject", &["n"]),
     (Command::Toggle, "toggle", &["Space"]),
@@ -111,6 +112,7 @@ const COMMANDS: [(Command, &str, &[&str]); 48] = [
     (Command::MoreContext, "more-context", &["+", "="]),
     (Command::LessContext, "less-context", &["-"]),
     (Command::Preview, "preview", &["p"]),
+    (Command::Resolve, "resolve", &["x"]),
     (Command::Apply, "apply", &["w"]),
     (Command::Quit, "quit", &["q"]),
     (Command::Discard, "discard", &["Q"]),
@@ -138,6 +140,7 @@ pub(super) const HELP: [(&str, &[HelpRow]); 6] = [
             (&[Command::Edit], "edit the hunk's result in your editor"),
             (&[Command::View], "view the agent's file in your editor"),
             (&[Command::Comment], "comment on the hunk or line"),
+            (&[Command::Resolve], "resolve a conflict with the working tree: ours, theirs, both, your text"),
             (&[Command::Send], "send comments and rejections to the agent, for another round"),
         ],
     ),

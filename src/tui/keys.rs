@@ -90,7 +90,8 @@ impl App<'_> {
                 self.mode = Mode::Preview { title, content, new_lines, scroll };
                 Ok(Effect::Redraw)
             }
-            Mode::Apply { preview, scroll, typed } => self.handle_apply_key(preview, scroll, typed, key),
+            Mode::Apply(view) => self.handle_apply_key(view, key),
+            Mode::Resolve(view) => self.handle_resolve_key(view, key, host),
             Mode::Send { feedback, scroll } => self.handle_feedback_key(feedback, scroll, key, host),
         }
     }
@@ -182,6 +183,7 @@ impl App<'_> {
             Command::MoreContext => self.set_context((self.display.context * 2).clamp(1, 1 << 20)),
             Command::LessContext => self.set_context(self.display.context / 2),
             Command::Preview => return self.open_file_preview(),
+            Command::Resolve => self.open_resolve_view(),
             Command::Apply => self.open_apply_preview(host),
             Command::Quit => return Ok(Effect::Exit(ReviewOutcome::Quit)),
             Command::Discard => {

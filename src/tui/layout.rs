@@ -45,6 +45,8 @@ pub(crate) enum RowGroup {
     Hunk(usize),
     /// The edited text that replaces a hunk.
     Edited(usize),
+    /// The note on a conflict of a unit with the working tree.
+    Conflict(usize),
     /// A comment on a unit, on a part or on a line of it.
     Comment(usize, CommentScope, String),
 }
@@ -80,6 +82,8 @@ pub(crate) struct FileLayout {
     /// In the view of one column, the row of a hunk that each display row shows; computed on first use. Empty if they are the
     /// same.
     unified_rows: Vec<OnceCell<Vec<usize>>>,
+    /// The note on the conflict of each unit that has one, as escaped lines.
+    pub conflict_notes: BTreeMap<usize, Vec<String>>,
     /// The edited text of each unit that has one.
     pub edited: BTreeMap<usize, Lines<Vec<u8>>>,
     groups: Vec<RowGroup>,
@@ -113,6 +117,7 @@ impl FileLayout {
             display_rows: Vec::new(),
             parts: BTreeMap::new(),
             unified_rows: Vec::new(),
+            conflict_notes: BTreeMap::new(),
             edited: BTreeMap::new(),
             groups: Vec::new(),
             group_ends: Vec::new(),
@@ -218,7 +223,11 @@ impl FileLayout {
         }
     }
 
+    /// Adds the notes below a unit: its conflict and its comments.
     fn add_comments(&mut self, at: usize, id: &str, state: &ReviewState) {
+        if self.conflict_notes.contains_key(&at) {
+            self.groups.push(RowGroup::Conflict(at));
+        }
         for (anchor, text) in state.decisions.comments_on(id) {
             self.groups.push(RowGroup::Comment(at, anchor.scope, text.to_owned()));
         }
@@ -263,6 +272,7 @@ impl FileLayout {
             | RowGroup::Unit(_)
             | RowGroup::Gap(_)
             | RowGroup::Comment(..)
+            | RowGroup::Conflict(_)
             | RowGroup::Hidden(_) => 1,
             RowGroup::Context(lines, _) => lines.len(),
             RowGroup::Deleted => self.text.old.len(),

@@ -3,6 +3,9 @@
 mod actions;
 mod app;
 mod apply_dialog;
+mod apply_overlay;
+mod conflict_watch;
+mod conflicts;
 mod counts;
 mod draw;
 mod feedback_dialog;
@@ -23,6 +26,7 @@ mod outline;
 mod overlay;
 mod plain;
 mod prompt;
+mod resolve_overlay;
 mod rows;
 mod sandbox_list;
 mod scrollbar;

@@ -5,6 +5,8 @@ use std::io;
 use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 
 use super::app::{App, Cursor, Granularity, Mode};
+use super::apply_dialog::ApplyView;
+use super::conflicts::ResolveView;
 use super::keys::{Effect, H_SCROLL_STEP};
 use super::layout::RowGroup;
 use super::tree::ListRow;
@@ -26,7 +28,10 @@ impl App<'_> {
             MouseEventKind::ScrollDown | MouseEventKind::ScrollUp => {
                 let down = mouse.kind == MouseEventKind::ScrollDown;
                 match &mut self.mode {
-                    Mode::Preview { scroll, .. } | Mode::Apply { scroll, .. } | Mode::Send { scroll, .. } => {
+                    Mode::Preview { scroll, .. }
+                    | Mode::Apply(ApplyView { scroll, .. })
+                    | Mode::Resolve(ResolveView { scroll, .. })
+                    | Mode::Send { scroll, .. } => {
                         *scroll = if down {
                             *scroll + ROWS_PER_WHEEL_STEP
                         } else {

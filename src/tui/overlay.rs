@@ -7,15 +7,16 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::app::{App, Mode};
+use super::apply_overlay::draw_apply;
 use super::keymap::{Command, HELP};
 use super::menu::draw_menu;
 use super::outline::{display_width, draw_box};
+use super::resolve_overlay::draw_resolve;
 use super::scrollbar::{ScrollPosition, draw_scrollbar};
-use super::style::{StyleKind, Symbol};
-use super::text_layout::{layout_line, truncate_text, wrap_line, wrap_text};
-use crate::changes::{Lines, UnitKind, rename_label};
+use super::style::StyleKind;
+use super::text_layout::{layout_line, wrap_line};
+use crate::changes::Lines;
 use crate::core::escape::Escaped;
-use crate::review::{Preview, PreviewLine, ReviewFile};
 
 /// Draws the overlay of the current mode, if it has one.
 pub(super) fn draw(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
@@ -25,9 +26,8 @@ pub(super) fn draw(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
         Mode::Preview { title, content, new_lines, scroll } => {
             draw_text(app, frame, area, title, (content, &new_lines.added), *scroll);
         }
-        Mode::Apply { preview, scroll, typed } => {
-            draw_apply(app, frame, area, preview, *scroll, typed.as_ref().map(|(word, _)| word.as_str()));
-        }
+        Mode::Apply(view) => draw_apply(app, frame, area, view),
+        Mode::Resolve(view) => draw_resolve(app, frame, area, view),
         Mode::Send { feedback, scroll } => {
             draw_text(app, frame, area, "Message to the agent", (feedback.text.as_bytes(), &[]), *scroll);
         }
@@ -145,135 +145,4 @@ fn draw_text(
     rows.truncate(height);
     frame.render_widget(Paragraph::new(rows), inner);
     draw_scrollbar(app, frame, area, ScrollPosition { first: scroll, shown: height, all: lines.len() });
-}
-
-fn draw_apply(
-    app: &mut App<'_>,
-    frame: &mut Frame<'_>,
-    area: Rect,
-    apply_preview: &Preview,
-    scroll: usize,
-    typed: Option<&str>,
-) {
-    let title = " Preview of the apply to the working tree ";
-    let inner = draw_box(app, frame, area, title, true);
-    let prompt_height = u16::from(typed.is_some()) * 2;
-    let list = Rect { height: inner.height.saturating_sub(prompt_height), ..inner };
-    app.hit_areas.rows = list;
-    let width = usize::from(inner.width);
-    let lines = apply_lines(app, apply_preview, width);
-    let last = lines.len().saturating_sub(usize::from(list.height));
-    app.max_scroll.set(last);
-    let position = ScrollPosition { first: scroll.min(last), shown: list.height.into(), all: lines.len() };
-    let shown: Vec<Line<'static>> = lines.into_iter().skip(position.first).collect();
-    frame.render_widget(Paragraph::new(shown), list);
-    draw_scrollbar(app, frame, area, position);
-    if let Some(typed) = typed {
-        let prompt_area = Rect { y: list.y + list.height, height: prompt_height, ..inner };
-        let text = format!(" This includes high-risk changes. Type apply to confirm: {}", Escaped::new(typed));
-        frame.render_widget(
-            Paragraph::new(vec![Line::default(), Line::styled(text, app.styles.role_style(StyleKind::Risk))]),
-            prompt_area,
-        );
-    }
-}
-
-/// Returns the rows of the apply preview: outcomes, notes on unseen lines and kept decisions, files that are left as they are,
-/// and the next command.
-fn apply_lines(app: &App<'_>, apply_preview: &Preview, width: usize) -> Vec<Line<'static>> {
-    let styles = app.styles;
-    let ellipsis = styles.symbol_text(Symbol::Ellipsis);
-    let mut lines = Vec::new();
-    let path_text = |line: &PreviewLine| match &line.renamed_from {
-        Some(from) => rename_label(from, &line.path, styles.symbol_text(Symbol::Arrow)),
-        None => Escaped::new(line.path.as_bytes()).to_string(),
-    };
-    let path_width = apply_preview.lines.iter().map(|line| display_width(&path_text(line))).max();
-    let path_width = path_width.unwrap_or(0).min(40);
-    for line in &apply_preview.lines {
-        let file = app.model.files.iter().find(|f| f.change.path == line.path);
-        let worst = file.filter(|f| f.is_risky()).and_then(|f| f.change.findings.first());
-        let role = if line.is_conflict || worst.is_some() { StyleKind::Risk } else { StyleKind::Context };
-        let path = path_text(line);
-        let pad = " ".repeat(path_width.saturating_sub(display_width(&path)));
-        let risk = worst.map(crate::review::finding_line).unwrap_or_default();
-        let reason = [Escaped::new(&line.reason).to_string(), risk].join(" ");
-        let text = format!(" {:9}  {path}{pad}  {}", line.outcome, reason.trim());
-        let rows = |text: &str, indent, role| -> Vec<Line<'static>> {
-            wrap_text(text, width, indent).into_iter().map(|row| Line::styled(row, styles.role_style(role))).collect()
-        };
-        lines.extend(rows(text.trim_end(), 12, role));
-        // Conflict sides may differ only at their ends, so they are wrapped and not truncated.
-        for side in &line.sides {
-            lines.extend(rows(&format!("     {side}"), 9, StyleKind::Faint));
-        }
-    }
-    let mut notes: Vec<(String, StyleKind)> = Vec::new();
-    for (at, file) in app.model.files.iter().enumerate() {
-        let unseen: usize = file.units.iter().map(|unit| app.state.count_unseen_accepted(unit)).sum();
-        if unseen > 0 {
-            notes.push((
-                format!("{}: {}accepted unseen", app.escaped_path(at), line_count_text(file, unseen)),
-                StyleKind::Risk,
-            ));
-        }
-        if let Some(kept) = app.kept_decisions_note(at) {
-            notes.push((kept, StyleKind::Context));
-        }
-    }
-    if !notes.is_empty() {
-        lines.push(Line::default());
-        lines.extend(notes.into_iter().map(|(text, role)| {
-            Line::styled(truncate_text(&format!(" {text}"), width, ellipsis), styles.role_style(role))
-        }));
-    }
-    let unapplied = list_unapplied_files(app);
-    if !unapplied.is_empty() {
-        lines.push(Line::default());
-        lines.push(Line::styled(" Not applied:", styles.role_style(StyleKind::Faint)));
-        lines.extend(unapplied.into_iter().map(|text| {
-            Line::styled(truncate_text(&format!("   {text}"), width, ellipsis), styles.role_style(StyleKind::Faint))
-        }));
-    }
-    let next_command = format!(" The sandbox is kept. To continue in it: airlock resume {}", app.name);
-    lines.push(Line::default());
-    lines.extend(
-        wrap_text(&next_command, width, 1)
-            .into_iter()
-            .map(|row| Line::styled(row, styles.role_style(StyleKind::Faint))),
-    );
-    lines
-}
-
-/// Returns a number of lines as text; empty for a file without lines.
-fn line_count_text(file: &ReviewFile<'_>, count: usize) -> String {
-    let has_lines = file.units.iter().any(|u| matches!(u.kind, UnitKind::Hunk { .. }));
-    match (has_lines, count) {
-        (false, _) => String::new(),
-        (true, 1) => "1 line ".into(),
-        (true, n) => format!("{n} lines "),
-    }
-}
-
-/// Returns the files that are not applied completely, with the reason.
-fn list_unapplied_files(app: &App<'_>) -> Vec<String> {
-    let mut unapplied = Vec::new();
-    for (at, file) in app.model.files.iter().enumerate() {
-        if file.is_refused() {
-            unapplied.push(format!("{}: cannot be accepted", app.escaped_path(at)));
-            continue;
-        }
-        let lines = app.counts.file_counts(at).lines;
-        let mut reasons = Vec::new();
-        if lines.undecided > 0 {
-            reasons.push(format!("{}undecided", line_count_text(file, lines.undecided)));
-        }
-        if lines.rejected > 0 {
-            reasons.push(format!("{}rejected", line_count_text(file, lines.rejected)));
-        }
-        if !reasons.is_empty() {
-            unapplied.push(format!("{}: {}", app.escaped_path(at), reasons.join(", ")));
-        }
-    }
-    unapplied
 }

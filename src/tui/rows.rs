@@ -256,6 +256,15 @@ fn draw_row(
             }
             line
         }
+        RowGroup::Conflict(unit) => {
+            let mark = styles.symbol_text(Symbol::Conflict);
+            let lines = opened.conflict_notes.get(unit).map(Vec::as_slice).unwrap_or_default();
+            let rows = lines.iter().enumerate().flat_map(|(at, line)| {
+                let start = if at == 0 { format!("{mark} ") } else { "  ".into() };
+                wrapped(&format!("{indent}{start}{line}"), digits + 6, StyleKind::Risk)
+            });
+            rows.take(height.max(1)).collect()
+        }
         RowGroup::Comment(unit, scope, text) => {
             let note = opened.unit_hunk(*unit).map_or_else(String::new, |hunk| scope_note(*scope, hunk));
             let mark = styles.symbol_text(Symbol::Comment);
@@ -693,12 +702,22 @@ fn with_cursor_and_mark(
         spans.extend(content);
         spans.push(Span::raw(pad));
         if nth == 0 {
-            spans.push(Span::raw(" "));
+            spans.push(conflict_mark(app, opened.file, unit));
             spans.push(Span::styled(format!("[{mark}]"), mark_style));
         }
         Line::from(spans)
     };
     content.into_iter().enumerate().map(draw_line).collect()
+}
+
+/// Returns the mark of a unit that is in conflict with the working tree.
+fn conflict_mark(app: &App<'_>, file: usize, unit: usize) -> Span<'static> {
+    let styles = app.styles;
+    match app.unit_conflict(file, &app.model.files[file].units[unit]) {
+        Some(false) => Span::styled(styles.symbol_text(Symbol::Conflict), styles.role_style(StyleKind::Risk)),
+        Some(true) => Span::styled(styles.symbol_text(Symbol::Conflict), styles.role_style(StyleKind::Accepted)),
+        None => Span::raw(" "),
+    }
 }
 
 fn edited_row(

@@ -236,6 +236,7 @@ impl StyleSheet {
             Symbol::Dot => ("·", "-"),
             Symbol::Minus => ("−", "-"),
             Symbol::Ellipsis => ("…", "~"),
+            Symbol::Conflict => ("≠", "!"),
             Symbol::Arrow => ("→", "->"),
             Symbol::Thumb => ("┃", "#"),
         };
@@ -276,6 +277,8 @@ pub enum Symbol {
     /// The sign before a number of removed lines.
     Minus,
     Ellipsis,
+    /// A conflict with the working tree.
+    Conflict,
     /// From the old path of a rename to the new one.
     Arrow,
     /// The position of a scrolled pane, on its border.

@@ -24,6 +24,7 @@ use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::{SigId, flag, low_level};
 
 use super::app::App;
+use super::conflict_watch::ConflictWatch;
 use super::draw::draw;
 use super::key_repeat::KeyRepeatGuard;
 use super::keys::Effect;
@@ -31,7 +32,7 @@ use super::sandbox_list::{ListAction, SandboxList, SandboxRow};
 use super::syntax::HighlightWorker;
 use crate::changes::{FileChange, Finding};
 use crate::core::path::RepoPath;
-use crate::review::{Decisions, Event, Preview, ReviewHost, ReviewOutcome};
+use crate::review::{ApplyPlanner, Decisions, Event, Preview, ReviewHost, ReviewOutcome};
 
 type ScreenTerminal = Terminal<CrosstermBackend<BufWriter<Stdout>>>;
 
@@ -42,9 +43,28 @@ static IS_TAKEN_OVER: AtomicBool = AtomicBool::new(false);
 ///
 /// # Errors
 /// An error of the terminal or of the host. The terminal is restored first.
-pub fn run(app: &mut App<'_>, host: &mut dyn ReviewHost) -> io::Result<ReviewOutcome> {
+pub fn run(
+    app: &mut App<'_>,
+    host: &mut dyn ReviewHost,
+    planner: Option<&dyn ApplyPlanner>,
+) -> io::Result<ReviewOutcome> {
     install_panic_hook();
-    let mut wake = EventWaker::register_signals()?;
+    let wake = EventWaker::register_signals()?;
+    let plan_wake = wake.wake_stream()?;
+    let is_stopped = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let wake_loop = move || drop((&plan_wake).write_all(&[0]));
+        let watch = planner.map(|planner| ConflictWatch::start(scope, planner, &is_stopped, wake_loop));
+        run_loop(app, host, wake, watch.as_ref())
+    })
+}
+
+fn run_loop(
+    app: &mut App<'_>,
+    host: &mut dyn ReviewHost,
+    mut wake: EventWaker,
+    watch: Option<&ConflictWatch<'_>>,
+) -> io::Result<ReviewOutcome> {
     let _screen = AlternateScreenGuard::enter_screen()?;
     let mut terminal = new_terminal()?;
     let (highlight_sender, highlighted_files) = mpsc::channel();
@@ -67,12 +87,20 @@ pub fn run(app: &mut App<'_>, host: &mut dyn ReviewHost) -> io::Result<ReviewOut
         if let Some(request) = app.take_highlight_request() {
             worker.send_request(request);
         }
+        if let Some(watch) = watch
+            && let Some(decisions) = app.take_plan_request()
+        {
+            watch.request(decisions);
+        }
         match wake.wait_for_screen(&mut terminal, None)? {
             Some(is_renewed) => needs_redraw |= is_renewed,
             None => return Ok(ReviewOutcome::Interrupted),
         }
         for answer in highlighted_files.try_iter() {
             needs_redraw |= app.store_highlighting(answer);
+        }
+        if let Some(plan) = watch.and_then(|watch| watch.plans.try_iter().last()) {
+            needs_redraw |= app.store_plan(&plan);
         }
         // Handle all pending input before drawing.
         while event::poll(Duration::ZERO)? {

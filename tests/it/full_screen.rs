@@ -423,5 +423,5 @@ fn run_panicking_review() {
     };
     let mut app = App::new(model, ReviewState::default(), options);
     let mut host = FakeReviewHost { panics: true, ..FakeReviewHost::default() };
-    let _ = tui::run(&mut app, &mut host);
+    let _ = tui::run(&mut app, &mut host, None);
 }

@@ -1,8 +1,8 @@
 //! Tests of every key of the full screen: the screen after the key and the state that results.
 
-use airlock::changes::{LineSet, UncollectedEntry};
+use airlock::changes::{ConflictRegion, LineSet, RegionSide, UncollectedEntry};
 use airlock::core::on_conflict::OnConflict;
-use airlock::review::{Action, DecisionTarget, Event, ReviewOutcome, ReviewState, RoundDiff, update_state};
+use airlock::review::{Action, DecisionTarget, Event, ReviewHost, ReviewOutcome, ReviewState, RoundDiff, update_state};
 use airlock::tui::{ColorDepth, Effect, Keymap, ReviewOptions, StyleSheet, Theme};
 use crossterm::event::MouseEventKind;
 use insta::assert_snapshot;
@@ -854,6 +854,8 @@ fn apply_screen_previews_and_confirms() {
     assert_snapshot!(review.press("w"), @"
      airlock review calm-otter   3 files +6 −4   2/5 decided   order: path
     ┌ Preview of the apply to the working tree ────────────────────────────────────┐
+    │ 1 file to write (1 apply); 3 files not or only partly applied                │
+    │                                                                              │
     │ apply      a.rs                                                              │
     │                                                                              │
     │ Not applied:                                                                 │
@@ -864,10 +866,8 @@ fn apply_screen_previews_and_confirms() {
     │ The sandbox is kept. To continue in it: airlock resume calm-otter            │
     │                                                                              │
     │                                                                              │
-    │                                                                              │
-    │                                                                              │
     └──────────────────────────────────────────────────────────────────────────────┘
-     y apply  Esc back
+     y apply  Y apply, stay  z list the rest  Esc back
     ");
     assert!(review.press("<Esc>").contains("hunk 3/3"));
     review.press("wy");
@@ -882,6 +882,8 @@ fn conflicts_block_plain_apply() {
     assert_snapshot!(review.press("w"), @"
      airlock review calm-otter   3 files +6 −4   1/5 decided   order: path
     ┌ Preview of the apply to the working tree ────────────────────────────────────┐
+    │ 0 files to write, 1 file in conflict; 3 files not or only partly applied     │
+    │                                                                              │
     │ conflict   a.rs  both sides change the same lines                            │
     │       base, line 1                                                           │
     │       │ one                                                                  │
@@ -892,15 +894,15 @@ fn conflicts_block_plain_apply() {
     │   b/long name.txt: 2 lines undecided                                         │
     │                                                                              │
     │ The sandbox is kept. To continue in it: airlock resume calm-otter            │
-    │                                                                              │
-    │                                                                              │
     └──────────────────────────────────────────────────────────────────────────────┘
-     s apply, skip conflicts  m apply with markers  Esc back
+     r resolve conflicts  s skip them  m write markers  Esc back
     ");
     assert!(review.press("y").contains("conflicts prevent the apply"));
     review.press("s");
     assert_eq!(review.effect, Effect::Exit(ReviewOutcome::Apply(Some(OnConflict::Skip))));
     review.press("wm");
+    assert_eq!(review.effect, Effect::Redraw, "markers ask");
+    review.press("y");
     assert_eq!(review.effect, Effect::Exit(ReviewOutcome::Apply(Some(OnConflict::Markers))));
     // Only a merge that git can do is offered.
     let mut review = open_at_a_rs();
@@ -911,7 +913,8 @@ fn conflicts_block_plain_apply() {
     review.press("<Esc>");
     review.host.has_git_merge = true;
     assert!(review.press("w").contains("M git's merge"));
-    review.press("M");
+    assert!(review.press("M").contains("Write git's merge to 1 file, and apply the rest? [y/n]"), "{}", review.screen());
+    review.press("y");
     assert_eq!(review.effect, Effect::Exit(ReviewOutcome::Apply(Some(OnConflict::GitMerge))));
 }
 
@@ -1016,6 +1019,8 @@ fn high_risk_apply_needs_typed_word() {
     assert_snapshot!(review.press("wy"), @"
      airlock review calm-otter   3 files +6 −4   1/5 decided   order: risk
     ┌ Preview of the apply to the working tree ────────────────────────────────────┐
+    │ 1 file to write (1 apply); 2 files not or only partly applied                │
+    │                                                                              │
     │ apply      a.rs                                                              │
     │                                                                              │
     │ Not applied:                                                                 │
@@ -1023,8 +1028,6 @@ fn high_risk_apply_needs_typed_word() {
     │   b/long name.txt: 2 lines undecided                                         │
     │                                                                              │
     │ The sandbox is kept. To continue in it: airlock resume calm-otter            │
-    │                                                                              │
-    │                                                                              │
     │                                                                              │
     │                                                                              │
     │ This includes high-risk changes. Type apply to confirm:                      │
@@ -1072,7 +1075,7 @@ fn help_filters_by_typed_word() {
     │ Edit and comment                                                             │
     │  s             split the hunk above the line, or a rename; again: join it    │
     │  e             edit the hunk's result in your editor                         │
-    │ 31 more below; or type a word to search                                      │
+    │ 32 more below; or type a word to search                                      │
     └──────────────────────────────────────────────────────────────────────────────┘
      type to search  ↓ ↑ scroll  Esc back
     ");
@@ -1415,11 +1418,11 @@ fn random_keys_never_panic_and_undo_fully() {
     use proptest::prelude::*;
     use proptest::test_runner::{Config, TestRunner};
 
-    const KEYS: [&str; 60] = [
+    const KEYS: [&str; 61] = [
         "y", "y", "n", "n", "<Space>", "<Space>", "v", "a", "d", "A", "D", "s", "s", "e", "E", "c", "R", "u", "u",
         "<C-r>", "/", "<C-n>", "<C-p>", "f", "o", "z", "b", "|", "m", "+", "-", "p", "w", "Q", "?", "h", "l", "l", "j",
         "j", "k", "<Down>", "<Up>", "<Left>", "<Right>", "[", "]", "{", "}", "g", "G", "<PgUp>", "<PgDn>", "<Esc>",
-        "<Enter>", "x", "<", ">", "`", "V",
+        "<Enter>", "x", "<", ">", "`", "V", "x",
     ];
     let lock = |n: u32| (0..n).map(|n| format!("[[package]] {n}\n")).collect::<String>();
     let (old, new) = (lock(30), lock(50).replace(" 7\n", " 7x\n"));
@@ -1581,7 +1584,7 @@ fn conflicts_with_high_risk_need_typed_word() {
     let mut review = open_at_a_rs();
     review.press("{yyyy");
     review.host.conflicts = vec!["a.rs".into()];
-    assert!(review.press("w").contains("s apply, skip conflicts"), "{}", review.screen());
+    assert!(review.press("w").contains("s skip them"), "{}", review.screen());
     assert!(review.press("s").contains("Type apply to confirm"), "{}", review.screen());
     review.press("apply<Enter>");
     assert_eq!(review.effect, Effect::Exit(ReviewOutcome::Apply(Some(OnConflict::Skip))));
@@ -1869,4 +1872,169 @@ fn rejecting_an_edited_hunk_says_that_the_edit_is_dropped() {
     assert!(review.press("n").contains("your edit is dropped (u brings it back)"), "{}", review.screen());
     review.press("u");
     assert!(review.screen().contains("[edited]"), "{}", review.screen());
+}
+
+/// Returns a region in conflict at lines of the base, with one line on each side.
+fn region(id: &str, base: std::ops::Range<usize>, ours: &str, theirs: &str) -> ConflictRegion {
+    let side = |text: &str| RegionSide { lines: base.clone(), text: Some(text.into()), note: String::new() };
+    ConflictRegion {
+        id: id.into(),
+        base: side("    first(1);\n"),
+        ours: side(ours),
+        theirs: side(theirs),
+        is_whole: false,
+        can_combine: true,
+    }
+}
+
+/// Opens a review in which the working tree has changed a line of the first hunk of `a.rs`.
+fn open_in_conflict() -> ReviewFixture {
+    let mut review = open_at_a_rs();
+    review.host.conflicts = vec!["a.rs".into()];
+    review.host.regions = vec![region("r1", 1..2, "    mine(1);\n", "    first(10);\n")];
+    let decisions = review.app.take_plan_request().expect("a plan is needed at first");
+    assert!(review.app.take_plan_request().is_none(), "once");
+    let plan = review.host.preview_apply(&decisions).expect("planned");
+    assert!(review.app.store_plan(&plan));
+    assert!(!review.app.store_plan(&plan), "nothing has changed");
+    review.draw();
+    review
+}
+
+#[test]
+fn conflicts_are_marked_before_deciding() {
+    let review = open_in_conflict();
+    assert_snapshot!(review.screen(), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
+    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [undecided] ≠ conflict ────┐
+    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
+    │▌  ≠a.rs               0/3│▶ 2    -     first(1);                         ≠[ ]┃
+    │    b/long name.txt    0/1│▌ 3    -     second(2);                        ≠[ ]┃
+    │                          │▌    2 +     first(10);                        ≠[ ]┃
+    │                          │▌    3 +     second(20);                       ≠[ ]┃
+    │                          │         ≠ conflict: your working tree has other   ┃
+    │                          │           lines here, line 2 (x resolves it)      │
+    │                          │           |     mine(1);                          │
+    │                          │  4  4   }                                         │
+    │                          │  5  5                                             │
+    │                          │  6  6   fn two() {                                │
+    │                          │  7  7       third();                              │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
+    ");
+    assert!(review.app.state.decisions.unit_decisions().next().is_none(), "nothing is decided");
+}
+
+#[test]
+fn conflict_is_resolved_where_it_is_shown() {
+    let mut review = open_in_conflict();
+    assert_snapshot!(review.press("x"), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
+    ┌ Conflict 1/1, 0 resolved: a.rs ──────────────────────────────────────────────┐
+    │ base, line 2                                                                 │
+    │        first(1);                                                             │
+    │                                                                              │
+    │ ours (working tree), line 2                                                  │
+    │  +     mine(1);                                                              │
+    │                                                                              │
+    │ theirs (accepted), line 2                                                    │
+    │  +     first(10);                                                            │
+    │                                                                              │
+    │ result: not chosen yet                                                       │
+    │                                                                              │
+    │                                                                              │
+    └──────────────────────────────────────────────────────────────────────────────┘
+     o ours  t theirs  b both  e edit  u none  [ ] previous, next  Esc back
+    ");
+    assert_snapshot!(review.press("b"), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
+    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [undecided] ≠ resolved ────┐
+    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
+    │▌  ≠a.rs               0/3│▶ 2    -     first(1);                         ≠[ ]┃
+    │    b/long name.txt    0/1│▌ 3    -     second(2);                        ≠[ ]┃
+    │                          │▌    2 +     first(10);                        ≠[ ]┃
+    │                          │▌    3 +     second(20);                       ≠[ ]┃
+    │                          │         ≠ conflict resolved: both (x changes it)  ┃
+    │                          │  4  4   }                                         ┃
+    │                          │  5  5                                             │
+    │                          │  6  6   fn two() {                                │
+    │                          │  7  7       third();                              │
+    │                          │     8 +     fourth();                          [ ]│
+    │                          │  8  9   }                                         │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     the conflict is resolved
+    ");
+    let choices = |review: &ReviewFixture| {
+        review.app.state.decisions.choices().values().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(choices(&review), ["both"]);
+    assert!(review.press("u").contains("undone: conflict resolved with both"), "{}", review.screen());
+    assert!(choices(&review).is_empty());
+    // The user's text, which must not keep the markers.
+    review.host.editor_output = None;
+    assert!(review.press("xe").contains("the editor failed"), "{}", review.screen());
+    let offered = String::from_utf8(review.host.editor_input.clone()).expect("UTF-8");
+    assert_snapshot!(offered, @"
+    <<<<<<< ours
+        mine(1);
+    ||||||| base
+        first(1);
+    =======
+        first(10);
+    >>>>>>> theirs
+    ");
+    review.host.editor_output = Some(offered.into_bytes());
+    assert!(review.press("e").contains("still has conflict markers"), "{}", review.screen());
+    assert!(choices(&review).is_empty());
+    review.host.editor_output = Some(b"    both(1, 10);\n".to_vec());
+    review.press("e");
+    assert_eq!(choices(&review), [format!("text {}", hash_text("    both(1, 10);\n"))]);
+    assert!(review.screen().contains("≠ conflict resolved: your text (x changes"), "{}", review.screen());
+    // The choice is saved as a decision, and is there again after a restart.
+    let again = ReviewState::from_events(review.host.saved_events.clone());
+    assert_eq!(again.decisions, review.app.state.decisions);
+    assert_eq!(ReviewState::from_events(again.to_events()).decisions, again.decisions);
+}
+
+#[test]
+fn conflicts_of_an_apply_are_resolved_and_then_applied() {
+    let mut review = open_in_conflict();
+    review.press("yw");
+    assert!(review.press("y").contains("r resolves them"), "{}", review.screen());
+    assert!(review.press("m").contains("Write conflict markers into 1 file, and apply the rest? [y/n]"), "markers ask");
+    assert_eq!(review.press("n").contains("[y/n]"), false);
+    assert!(review.press("r").contains("Conflict 1/1, 0 resolved: a.rs"), "{}", review.screen());
+    let screen = review.press("t");
+    assert!(screen.contains("1 file to write (1 apply)") && !screen.contains("in conflict"), "{screen}");
+    review.press("Y");
+    assert_eq!(review.effect, Effect::Exit(ReviewOutcome::ApplyAndStay));
+}
+
+#[test]
+fn conflict_that_is_not_about_lines_is_named() {
+    let mut review = open_in_conflict();
+    review.host.regions.clear();
+    let plan = review.host.preview_apply(&Default::default()).expect("planned");
+    review.app.store_plan(&plan);
+    assert!(
+        review.press("x").contains("cannot be resolved here: both sides change the same lines"),
+        "{}",
+        review.screen()
+    );
+    // All hunks are in conflict then.
+    assert!(review.press("]").contains("hunk 2/3 [undecided] ≠ conflict"), "{}", review.screen());
+    let mut review = open_at_a_rs();
+    assert!(review.press("x").contains("are not known yet"), "{}", review.screen());
+    review.app.store_plan(&Default::default());
+    assert!(review.press("x").contains("has no conflict"), "{}", review.screen());
+}
+
+#[test]
+fn large_apply_begins_with_its_sum_and_folds_what_stays() {
+    let mut review = ReviewFixture::from_files(&files_in_folders(), (100, 24));
+    review.press("hjjy");
+    let screen = review.press("w");
+    assert!(screen.contains("1 file to write (1 apply); 29 files not or only partly applied"), "{screen}");
+    assert!(screen.contains("Not applied: 29 files (z lists them)"), "{screen}");
+    assert!(review.press("z").contains("docs/f0.txt: 2 lines undecided"), "{}", review.screen());
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::io;
 
 use airlock::changes::{
-    CancelToken, ChangesetBuilder, ContentHash, FileChange, FileVersion, Finding, Quarantine, RuleSet, Severity,
-    UncollectedEntry,
+    CancelToken, ChangesetBuilder, ConflictRegion, ContentHash, FileChange, FileVersion, Finding, Quarantine, RuleSet,
+    Severity, UncollectedEntry,
 };
 use airlock::core::path::{EntryKind, RepoPath};
 use airlock::review::{Decisions, Event, Preview, PreviewLine, ReviewHost, ReviewModel, ReviewState};
@@ -29,6 +29,8 @@ pub struct FakeReviewHost {
     pub editor_output: Option<Vec<u8>>,
     /// The paths with a conflict.
     pub conflicts: Vec<String>,
+    /// The regions of each conflict. A conflict whose regions all have a choice is none.
+    pub regions: Vec<ConflictRegion>,
     /// Whether git can merge these paths.
     pub has_git_merge: bool,
     /// The findings for each edit.
@@ -71,9 +73,13 @@ impl ReviewHost for FakeReviewHost {
             reason: "both sides change the same lines".into(),
             is_conflict: true,
             sides: vec!["  base, line 1".into(), "  │ one".into()],
+            regions: self.regions.clone(),
             has_git_merge: self.has_git_merge,
         };
-        let mut lines: Vec<PreviewLine> = self.conflicts.iter().map(line).collect();
+        let is_chosen = |region: &ConflictRegion| decisions.choices().contains_key(&region.id);
+        let is_resolved = !self.regions.is_empty() && self.regions.iter().all(is_chosen);
+        let conflicts = if is_resolved { &[][..] } else { &self.conflicts };
+        let mut lines: Vec<PreviewLine> = conflicts.iter().map(line).collect();
         if decisions.unit_decisions().next().is_some() && lines.is_empty() {
             lines.push(PreviewLine {
                 path: RepoPath::from_bytes(b"a.rs").expect("a path"),
@@ -82,6 +88,7 @@ impl ReviewHost for FakeReviewHost {
                 reason: String::new(),
                 is_conflict: false,
                 sides: Vec::new(),
+                regions: Vec::new(),
                 has_git_merge: false,
             });
         }

@@ -1,5 +1,8 @@
 //! The options of an apply.
 
+use std::collections::BTreeMap;
+
+use crate::changes::ConflictChoice;
 use crate::core::on_conflict::OnConflict;
 use crate::review::{Decisions, ReviewModel, ReviewSelection};
 
@@ -11,6 +14,8 @@ pub(crate) struct ApplyOptions {
     pub json: bool,
     pub allow_risky: bool,
     pub on_conflict: OnConflict,
+    /// The user's choices for regions in conflict, by the ID of the region.
+    pub choices: BTreeMap<String, ConflictChoice>,
     /// Whether options named the selection. Otherwise, a review accepted it.
     pub is_named: bool,
 }
@@ -24,6 +29,7 @@ impl ApplyOptions {
     pub(crate) fn from_decisions(model: &ReviewModel<'_>, decisions: &Decisions) -> Self {
         let files = model.files.iter().filter(|f| !f.is_refused());
         let selections = files.map(|f| (f.change.path.clone(), decisions.accepted_selection(&f.units))).collect();
-        Self::from_selection(ReviewSelection { selections, ..ReviewSelection::default() })
+        let selection = ReviewSelection { selections, ..ReviewSelection::default() };
+        Self { choices: decisions.choices().clone(), ..Self::from_selection(selection) }
     }
 }

@@ -1,6 +1,7 @@
 //! Applies a selection to the working tree: builds the plan, checks its risks, executes it and prints the next steps.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
 use serde_json::json;
@@ -15,10 +16,10 @@ use super::selected_changes::{load_needed_rounds, retired_selection, select_chan
 use super::sending::send_hint;
 use super::{conflict, draft};
 use crate::apply::{
-    ApplyRequest, Conflict, MergeMode, PathRequest, PathState, Plan, PlanOptions, SelectionChange, Step, StepAction,
-    TransactionKind, WorkingTree, run_transaction,
+    ApplyRequest, BlobStore, Conflict, MergeMode, PathRequest, PathState, Plan, PlanOptions, SelectionChange, Step,
+    StepAction, TransactionKind, WorkingTree, run_transaction,
 };
-use crate::changes::{Changeset, MAX_TEXT, Quarantine, Selection, Unit};
+use crate::changes::{Changeset, ContentHash, MAX_TEXT, Quarantine, Selection, Unit};
 use crate::cli::error::{CONFLICT, CliError};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::outcome::{Outcome, OutcomeMode, units_by_path};
@@ -66,8 +67,17 @@ pub(crate) fn apply_to_worktree(
     let before = context.applied_state(sandbox)?;
     let rounds = load_needed_rounds(sandbox, model, &before)?;
     let commit = &sandbox.record.base;
-    let inputs =
-        PlanInputs { repo, commit, tree: &tree, model, options, before: &before, rounds: &rounds, store: &store };
+    let inputs = PlanInputs {
+        repo,
+        commit,
+        tree: &tree,
+        model,
+        options,
+        before: &before,
+        rounds: &rounds,
+        store: &store,
+        is_cancelled: &|| false,
+    };
     let plan = build_plan(&inputs)?;
     // A path that only an earlier round renamed a file to belongs to the change that moves the file on.
     let known_path = |step: &'_ Step| step.moved_to.clone().unwrap_or_else(|| step.path.clone());
@@ -186,25 +196,59 @@ pub(crate) struct PlanInputs<'a> {
     /// The rounds that wrote it, see `load_needed_rounds`.
     pub rounds: &'a [Changeset],
     pub store: &'a Quarantine,
+    /// Whether the plan is no longer needed.
+    pub is_cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 
 /// Builds the plan for a selection, without writing to the working tree.
 pub(crate) fn build_plan(inputs: &PlanInputs<'_>) -> Result<Plan, CliError> {
-    let PlanInputs { repo, commit, tree, model, options, before, rounds, store } = *inputs;
+    let PlanInputs { repo, commit, tree, model, options, before, rounds, store, is_cancelled } = *inputs;
     let selected = select_changes(model, options, before, (rounds, store));
     let (mut requests, mut conflicts) = (Vec::new(), Vec::new());
     for change in &selected {
+        if is_cancelled() {
+            return Err(io::Error::from(io::ErrorKind::Interrupted).into());
+        }
         match change.build_request(store)? {
             Ok(request) => requests.push(request),
             Err(reason) => conflicts.push(Conflict::new(change.path().clone(), reason)),
         }
     }
     let modes = merge_modes(repo, tree, commit, requests.iter().flat_map(PathRequest::related_paths))?;
-    let plan_options = PlanOptions { on_conflict: options.on_conflict, merge_modes: modes, ..PlanOptions::default() };
-    let mut plan = Plan::build(tree, requests, store, plan_options)?;
+    let plan_options = PlanOptions {
+        on_conflict: options.on_conflict,
+        merge_modes: modes,
+        choices: options.choices.clone(),
+        ..PlanOptions::default()
+    };
+    let mut plan = Plan::build(tree, requests, &CancellableStore { store, is_cancelled }, plan_options)?;
     let into = if options.on_conflict == OnConflict::Skip { &mut plan.skipped } else { &mut plan.conflicts };
     into.extend(conflicts);
     Ok(plan)
+}
+
+/// A store that fails once its work is cancelled.
+struct CancellableStore<'a> {
+    store: &'a Quarantine,
+    is_cancelled: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl CancellableStore<'_> {
+    fn check(&self) -> io::Result<()> {
+        if (self.is_cancelled)() { Err(io::Error::from(io::ErrorKind::Interrupted)) } else { Ok(()) }
+    }
+}
+
+impl BlobStore for CancellableStore<'_> {
+    fn read_blob(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
+        self.check()?;
+        self.store.read_blob(hash)
+    }
+
+    fn write_blob(&self, bytes: &[u8]) -> io::Result<ContentHash> {
+        self.check()?;
+        self.store.write_blob(bytes)
+    }
 }
 
 /// Reads the merge modes of paths from git's attributes: those of the working tree, or of the commit if the working tree
@@ -335,7 +379,7 @@ fn check_partial_risks(
 ) -> Result<(), CliError> {
     let files: BTreeMap<&RepoPath, &crate::review::ReviewFile<'_>> = model.files_by_path();
     let is_other = |step: &&Step| match step.action {
-        StepAction::Merge(_) | StepAction::WriteConflictMarkers(_) => true,
+        StepAction::Merge(_) | StepAction::Resolve | StepAction::WriteConflictMarkers(_) => true,
         StepAction::Create | StepAction::Replace => files.get(&step.path).is_some_and(|f| {
             // A moved file can have edits of the user.
             let is_shown = step.result.as_ref().map(|r| &r.hash) == f.change.new.as_ref().map(|new| &new.hash);

@@ -16,11 +16,11 @@ const MAX_HUNKS: usize = 4;
 /// Labels of the three sides: base, ours and theirs.
 pub(crate) type MarkerLabels = [&'static str; 3];
 
-/// The labels for an apply.
-pub(crate) const APPLY_LABELS: MarkerLabels = ["base", "yours", "accepted"];
+/// The labels for an apply: the merge base, the working tree, and the accepted content.
+pub(crate) const APPLY_LABELS: MarkerLabels = ["base", "ours (working tree)", "theirs (accepted)"];
 
-/// The labels for an undo.
-pub(crate) const UNDO_LABELS: MarkerLabels = ["applied", "yours", "before"];
+/// The labels for an undo: what the apply wrote, the working tree, and what was there before the apply.
+pub(crate) const UNDO_LABELS: MarkerLabels = ["base (as applied)", "ours (working tree)", "theirs (before the apply)"];
 
 /// Formats the sides of each conflict that has sides.
 pub(crate) fn format_conflicts(conflicts: &[Conflict], labels: MarkerLabels, blobs: &dyn BlobStore) -> String {
@@ -43,8 +43,9 @@ fn format_sides(text: &mut String, conflict_sides: &ConflictSides, labels: Marke
     let read = |v: &Option<EntryContent>| v.as_ref().and_then(|v| blobs.read_blob(&v.hash).ok());
     let bytes = all.map(|(_, version)| read(version));
     if conflict_sides.hunks.is_empty() {
+        let width = labels.iter().map(|label| label.len()).max().unwrap_or(0);
         for ((name, version), bytes) in all.iter().zip(&bytes) {
-            let _ = writeln!(text, "  {name:9} │ {}", describe_side(version.as_ref(), bytes.as_deref()));
+            let _ = writeln!(text, "  {name:width$} │ {}", describe_side(version.as_ref(), bytes.as_deref()));
         }
     }
     if let (Some(merged), Some(ours)) = (read(&conflict_sides.git_merge), bytes[1].as_deref()) {

@@ -6,6 +6,7 @@ pub(super) mod agent_image;
 pub(super) mod answers;
 pub(super) mod apply_context;
 pub(super) mod apply_options;
+mod apply_planner;
 pub(super) mod apply_to_worktree;
 pub(super) mod attach_session;
 pub(super) mod backups;

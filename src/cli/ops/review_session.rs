@@ -2,21 +2,17 @@
 
 use std::io;
 
-use crate::apply::{Conflict, Step};
 use crate::changes::{Changeset, FileChange, Finding};
 use crate::cli::confirm::confirm_apply;
 use crate::cli::editor;
 use crate::cli::error::CliError;
-use crate::cli::ops::apply_context::ApplyContext;
 use crate::cli::ops::apply_options::ApplyOptions;
-use crate::cli::ops::apply_to_worktree::{PlanInputs, apply_to_worktree, build_plan};
-use crate::cli::ops::conflict;
+use crate::cli::ops::apply_planner::WorktreePlanner;
+use crate::cli::ops::apply_to_worktree::apply_to_worktree;
 use crate::cli::ops::decided::update_decided;
 use crate::cli::ops::draft::{DRAFT_FILE, draft_error, join_renames, open_draft};
 use crate::cli::ops::risk_check::RiskChecker;
-use crate::cli::ops::selected_changes::load_needed_rounds;
 use crate::cli::ops::settings::{load_keymap, load_settings, load_style_sheet};
-use crate::cli::outcome::{OutcomeMode, step_label, step_note, units_by_path};
 use crate::cli::output::Output;
 use crate::config::Preselect;
 use crate::core::on_conflict::OnConflict;
@@ -24,7 +20,7 @@ use crate::core::path::RepoPath;
 use crate::git::HostRepo;
 use crate::render::TextRenderer;
 use crate::review::{
-    Action, Decision, DecisionLog, DecisionTarget, Decisions, Event, Feedback, Preview, PreviewLine, ReviewHost,
+    Action, ApplyPlanner, Decision, DecisionLog, DecisionTarget, Decisions, Event, Feedback, Preview, ReviewHost,
     ReviewModel, ReviewOutcome, ReviewState, RoundDiff, read_draft, update_state,
 };
 use crate::sandbox::Sandbox;
@@ -39,9 +35,7 @@ fn is_full_screen() -> bool {
 
 /// The host of a review on the command line.
 struct CliReviewHost<'a> {
-    repo: &'a HostRepo,
-    sandbox: &'a Sandbox,
-    model: &'a ReviewModel<'a>,
+    planner: &'a WorktreePlanner<'a>,
     risk_checker: RiskChecker,
     draft: DecisionLog,
     /// Directories of texts that an editor was started on. They are kept for the whole review, because an editor may return
@@ -69,59 +63,7 @@ impl ReviewHost for CliReviewHost<'_> {
     }
 
     fn preview_apply(&mut self, decisions: &Decisions) -> Result<Preview, String> {
-        self.build_preview(decisions).map_err(|failure| failure.escaped_message())
-    }
-}
-
-impl CliReviewHost<'_> {
-    fn build_preview(&self, decisions: &Decisions) -> Result<Preview, CliError> {
-        let context = ApplyContext::new(self.repo)?;
-        let tree = context.open_tree(&self.sandbox.record.manifest.submodules)?;
-        let (store, before) = (self.sandbox.open_quarantine()?, context.applied_state(self.sandbox)?);
-        let rounds = load_needed_rounds(self.sandbox, self.model, &before)?;
-        let options = ApplyOptions::from_decisions(self.model, decisions);
-        let plan = build_plan(&PlanInputs {
-            repo: self.repo,
-            commit: &self.sandbox.record.base,
-            tree: &tree,
-            model: self.model,
-            options: &options,
-            before: &before,
-            rounds: &rounds,
-            store: &store,
-        })?;
-        let units = units_by_path(self.model);
-        let line = |step: &Step| PreviewLine {
-            path: step.path.clone(),
-            outcome: step_label(step, OutcomeMode::Planned),
-            renamed_from: step.renamed_from().cloned(),
-            reason: step_note(step, &units),
-            is_conflict: false,
-            sides: Vec::new(),
-            has_git_merge: false,
-        };
-        let conflict = |c: &Conflict| PreviewLine {
-            path: c.path.clone(),
-            renamed_from: c.renamed_from.clone(),
-            outcome: "conflict",
-            reason: c.reason.clone(),
-            is_conflict: true,
-            has_git_merge: c.sides.as_ref().is_some_and(|sides| sides.git_merge.is_some()),
-            sides: conflict::format_conflicts(std::slice::from_ref(c), conflict::APPLY_LABELS, &store)
-                .lines()
-                .skip(2)
-                .map(str::to_owned)
-                .collect(),
-        };
-        let mut lines: Vec<PreviewLine> = plan
-            .steps
-            .iter()
-            .filter(|step| step.moved_to.is_none())
-            .map(line)
-            .chain(plan.conflicts.iter().map(conflict))
-            .collect();
-        lines.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Preview { lines })
+        self.planner.plan_apply(decisions, &|| false)
     }
 }
 
@@ -154,8 +96,8 @@ pub(crate) fn review_sandbox(
     let risk_checker = RiskChecker::new(host, &sandbox, &model, output)?;
     let round_diff = compare_rounds(&sandbox, &model, &state)?;
     let (mut pending_feedback, mut reopen_at) = (None, None);
-    let mut review_host =
-        CliReviewHost { repo: host, sandbox: &sandbox, model: &model, risk_checker, draft, editor_dirs: Vec::new() };
+    let planner = WorktreePlanner::new(host, &sandbox, &model);
+    let mut review_host = CliReviewHost { planner: &planner, risk_checker, draft, editor_dirs: Vec::new() };
     if is_first && settings.preselect == Some(Preselect::All) {
         let accept = preselect_action(&model, &state.decisions);
         state = update_state(state, &model, accept);
@@ -192,7 +134,7 @@ pub(crate) fn review_sandbox(
             keymap: load_keymap(&settings)?,
         };
         let mut app = App::new(&model, std::mem::take(&mut state), review_options);
-        let outcome = tui::run(&mut app, &mut review_host)?;
+        let outcome = tui::run(&mut app, &mut review_host, Some(&planner))?;
         reopen_at = app.current_path();
         (state, pending_feedback) = (app.state, app.pending_feedback);
         outcome
@@ -225,6 +167,7 @@ pub(crate) fn review_sandbox(
     }
     let on_conflict = match outcome {
         ReviewOutcome::Apply(Some(conflicts)) => Some(conflicts),
+        ReviewOutcome::ApplyAndStay => Some(OnConflict::Abort),
         // In the full-screen review, the user chooses to apply there.
         ReviewOutcome::Completed if terminal::is_interactive() => {
             confirm_apply(&model, decisions, accepted)?.then_some(OnConflict::Abort)
@@ -234,6 +177,9 @@ pub(crate) fn review_sandbox(
     if let Some(on_conflict) = on_conflict {
         let options = ApplyOptions { on_conflict, ..ApplyOptions::from_decisions(&model, decisions) };
         let status = apply_to_worktree(host, &mut sandbox, &model, &options, output)?;
+        if status == 0 && outcome == ReviewOutcome::ApplyAndStay {
+            return review_sandbox(host, sandbox, plain, reopen_at, output);
+        }
         if status != 0 {
             output.print_status(&format!("the decisions are saved. Next: airlock apply {name}"));
         }

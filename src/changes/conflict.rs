@@ -1,0 +1,136 @@
+//! The conflicts of an apply as a user sees and resolves them, region by region.
+//!
+//! A choice is bound to the exact state of the three sides by the ID of its region, so that it is never used for another one.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::ContentHash;
+
+/// A region of a file in which both sides changed the same lines, or a whole file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConflictRegion {
+    /// A hash of the path, the position in the base, and the content of all three sides.
+    pub id: String,
+    pub base: RegionSide,
+    /// The working tree.
+    pub ours: RegionSide,
+    /// The accepted content.
+    pub theirs: RegionSide,
+    /// Whether the region is the whole file.
+    pub is_whole: bool,
+    /// Whether both sides are text, so that they can be combined and edited.
+    pub can_combine: bool,
+}
+
+/// One side of a region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegionSide {
+    /// The lines of the side, counted from 0.
+    pub lines: Range<usize>,
+    /// The text of these lines; `None` if there is no file, or no text.
+    pub text: Option<Vec<u8>>,
+    /// A description of a side without text, escaped.
+    pub note: String,
+}
+
+/// The user's choice for a region.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ConflictChoice {
+    /// The working tree's lines.
+    Ours,
+    /// The accepted lines.
+    Theirs,
+    /// The working tree's lines, then the accepted ones.
+    Both,
+    /// The user's text.
+    Text(ContentHash),
+}
+
+impl fmt::Display for ConflictChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ours => f.write_str("ours"),
+            Self::Theirs => f.write_str("theirs"),
+            Self::Both => f.write_str("both"),
+            Self::Text(hash) => write!(f, "text {hash}"),
+        }
+    }
+}
+
+impl FromStr for ConflictChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(' ') {
+            None if text == "ours" => Ok(Self::Ours),
+            None if text == "theirs" => Ok(Self::Theirs),
+            None if text == "both" => Ok(Self::Both),
+            Some(("text", hash)) => Ok(Self::Text(hash.to_owned().try_into()?)),
+            _ => Err(format!("{:?} is not a choice", text.chars().take(80).collect::<String>())),
+        }
+    }
+}
+
+impl TryFrom<String> for ConflictChoice {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<ConflictChoice> for String {
+    fn from(choice: ConflictChoice) -> Self {
+        choice.to_string()
+    }
+}
+
+impl ConflictRegion {
+    /// Returns the text that a choice puts in place of the region; `None` if a side without text is chosen. `read` reads the
+    /// user's text.
+    ///
+    /// # Errors
+    /// The error of `read`.
+    pub fn chosen_text<E>(
+        &self,
+        choice: &ConflictChoice,
+        read: impl FnOnce(&ContentHash) -> Result<Vec<u8>, E>,
+    ) -> Result<Option<Vec<u8>>, E> {
+        Ok(match choice {
+            ConflictChoice::Ours => self.ours.text.clone(),
+            ConflictChoice::Theirs => self.theirs.text.clone(),
+            ConflictChoice::Both => match (&self.ours.text, &self.theirs.text) {
+                (Some(ours), Some(theirs)) => Some([&with_line_feed(ours.clone())[..], theirs].concat()),
+                _ => None,
+            },
+            ConflictChoice::Text(hash) => Some(read(hash)?),
+        })
+    }
+}
+
+/// Adds a line feed to a text that does not end with one.
+pub(crate) fn with_line_feed(mut text: Vec<u8>) -> Vec<u8> {
+    if text.last().is_some_and(|last| *last != b'\n') {
+        text.push(b'\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_saved_as_words() {
+        let text = ConflictChoice::Text(ContentHash::from_content(b"x"));
+        for choice in [ConflictChoice::Ours, ConflictChoice::Theirs, ConflictChoice::Both, text] {
+            assert_eq!(choice.to_string().parse(), Ok(choice));
+        }
+        assert!("text 12".parse::<ConflictChoice>().is_err() && "mine".parse::<ConflictChoice>().is_err());
+    }
+}

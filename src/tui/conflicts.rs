@@ -1,0 +1,347 @@
+//! Conflicts with the working tree: their marks at files and hunks, and the screen that resolves them region by region.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use crossterm::event::{KeyCode, KeyEvent};
+
+use super::app::{App, Mode};
+use super::keymap::Command;
+use super::keys::Effect;
+use crate::changes::{ConflictChoice, ConflictRegion, RegionSide, Unit, UnitKind};
+use crate::core::escape::Escaped;
+use crate::core::path::RepoPath;
+use crate::review::{Action, Decisions, Preview, ReviewHost};
+
+/// The conflict of a file, if everything were accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileConflict {
+    pub reason: String,
+    /// The regions that can be resolved; none if the conflict is not about content.
+    pub regions: Vec<ConflictRegion>,
+}
+
+/// The screen that resolves conflicts.
+#[derive(Debug)]
+pub(crate) struct ResolveView {
+    /// The regions, each with its path.
+    pub items: Vec<(RepoPath, ConflictRegion)>,
+    pub at: usize,
+    pub scroll: usize,
+    /// Whether the screen was opened from the preview of the apply, and returns there.
+    pub from_apply: bool,
+}
+
+/// The marker lines around the sides of a region in the editor.
+const EDIT_MARKERS: [&str; 4] = ["<<<<<<< ours", "||||||| base", "=======", ">>>>>>> theirs"];
+
+/// Lines of the working tree that the note at a hunk shows.
+const MAX_NOTE_LINES: usize = 4;
+
+impl App<'_> {
+    /// Takes the decisions to plan in the background, if they have changed.
+    pub fn take_plan_request(&mut self) -> Option<Decisions> {
+        let is_due = std::mem::take(&mut self.needs_plan);
+        is_due.then(|| {
+            let mut decisions = self.with_all_accepted();
+            decisions.clear_choices();
+            decisions
+        })
+    }
+
+    /// Stores a plan of everything, and returns whether the marks have changed.
+    pub fn store_plan(&mut self, plan: &Preview) -> bool {
+        let by_path: BTreeMap<&RepoPath, usize> =
+            self.model.files.iter().enumerate().map(|(at, file)| (&file.change.path, at)).collect();
+        let conflicts = plan.lines.iter().filter(|line| line.is_conflict);
+        let conflicts: BTreeMap<usize, FileConflict> = conflicts
+            .filter_map(|line| {
+                let conflict = FileConflict { reason: line.reason.clone(), regions: line.regions.clone() };
+                Some((*by_path.get(&line.path)?, conflict))
+            })
+            .collect();
+        let is_changed = self.conflicts.as_ref() != Some(&conflicts);
+        self.conflicts = Some(conflicts);
+        if is_changed {
+            self.update_layout();
+        }
+        is_changed
+    }
+
+    /// Returns the conflict of a file with the working tree, if it is known.
+    pub(super) fn file_conflict(&self, file: usize) -> Option<&FileConflict> {
+        self.conflicts.as_ref()?.get(&file)
+    }
+
+    /// Returns whether the user has chosen a result for each region.
+    pub(super) fn is_resolved(&self, conflict: &FileConflict) -> bool {
+        let choices = self.state.decisions.choices();
+        !conflict.regions.is_empty() && conflict.regions.iter().all(|region| choices.contains_key(&region.id))
+    }
+
+    /// Returns the regions of a file's conflict that a unit is part of, and whether it has a conflict at all.
+    fn unit_regions<'c>(conflict: &'c FileConflict, unit: &Unit) -> (Vec<&'c ConflictRegion>, bool) {
+        let touches = |region: &&ConflictRegion| match &unit.kind {
+            UnitKind::Hunk { old, .. } if !region.is_whole => {
+                old.start <= region.base.lines.end && region.base.lines.start <= old.end
+            }
+            _ => true,
+        };
+        let regions: Vec<&ConflictRegion> = conflict.regions.iter().filter(touches).collect();
+        let is_in_conflict = conflict.regions.is_empty() || !regions.is_empty();
+        (regions, is_in_conflict)
+    }
+
+    /// Returns whether a unit is in conflict with the working tree, and whether that is resolved.
+    pub(super) fn unit_conflict(&self, file: usize, unit: &Unit) -> Option<bool> {
+        let conflict = self.file_conflict(file)?;
+        let (regions, is_in_conflict) = Self::unit_regions(conflict, unit);
+        let choices = self.state.decisions.choices();
+        let is_resolved = !regions.is_empty() && regions.iter().all(|region| choices.contains_key(&region.id));
+        is_in_conflict.then_some(is_resolved)
+    }
+
+    /// Returns the note on the conflict of each unit of the open file: what the working tree has there, and how it is resolved.
+    pub(super) fn conflict_notes(&self) -> BTreeMap<usize, Vec<String>> {
+        let (Some(file), Some(conflict)) = (self.current_file(), self.file_conflict(self.cursor.file)) else {
+            return BTreeMap::new();
+        };
+        let mut notes = BTreeMap::new();
+        for (at, unit) in file.units.iter().enumerate() {
+            let (regions, is_in_conflict) = Self::unit_regions(conflict, unit);
+            if is_in_conflict {
+                notes.insert(at, self.conflict_note(conflict, &regions));
+            }
+        }
+        notes
+    }
+
+    fn conflict_note(&self, conflict: &FileConflict, regions: &[&ConflictRegion]) -> Vec<String> {
+        let reason = Escaped::new(&conflict.reason);
+        let Some(region) = regions.first() else { return vec![format!("conflict: {reason}")] };
+        let choices: Vec<&ConflictChoice> =
+            regions.iter().filter_map(|region| self.state.decisions.choices().get(&region.id)).collect();
+        if choices.len() == regions.len() {
+            let words: BTreeSet<&str> = choices.into_iter().map(choice_word).collect();
+            let words = words.into_iter().collect::<Vec<_>>().join(", ");
+            return vec![format!("conflict resolved: {words}{}", self.key_note(Command::Resolve, "changes it"))];
+        }
+        let key = self.key_note(Command::Resolve, "resolves it");
+        if region.is_whole {
+            return vec![format!("conflict: {reason}{key}")];
+        }
+        let mut note =
+            vec![format!("conflict: your working tree has other lines here, {}{key}", side_lines(&region.ours))];
+        let text = region.ours.text.as_deref().unwrap_or_default();
+        let lines = crate::changes::split_lines(text);
+        let shown = lines.iter().take(MAX_NOTE_LINES).map(|line| crate::changes::trim_line_ending(line));
+        note.extend(shown.map(|line| format!("| {}", Escaped::from_line(line))));
+        if lines.len() > MAX_NOTE_LINES {
+            note.push(format!("| {} more lines", lines.len() - MAX_NOTE_LINES));
+        }
+        note
+    }
+
+    /// Opens the screen that resolves the conflicts of the open file.
+    pub(super) fn open_resolve_view(&mut self) {
+        let Some(file) = self.current_file() else { return };
+        let Some(conflict) = self.file_conflict(self.cursor.file) else {
+            self.message = Some(match self.conflicts {
+                Some(_) => "this file has no conflict with the working tree".into(),
+                None => "the conflicts with the working tree are not known yet".into(),
+            });
+            return;
+        };
+        if conflict.regions.is_empty() {
+            self.message = Some(format!("this cannot be resolved here: {}", Escaped::new(&conflict.reason)));
+            return;
+        }
+        let path = file.change.path.clone();
+        let unit = self.current_unit();
+        let first = unit.and_then(|unit| Self::unit_regions(conflict, unit).0.first().map(|region| region.id.clone()));
+        let items: Vec<_> = conflict.regions.iter().map(|region| (path.clone(), region.clone())).collect();
+        let at = items.iter().position(|(_, region)| Some(&region.id) == first.as_ref()).unwrap_or(0);
+        self.mode = Mode::Resolve(ResolveView { items, at, scroll: 0, from_apply: false });
+    }
+
+    /// Opens the screen that resolves the conflicts of an apply.
+    pub(super) fn resolve_apply_conflicts(&mut self, preview: &Preview) -> bool {
+        let conflicts = preview.lines.iter().filter(|line| line.is_conflict);
+        let items: Vec<_> =
+            conflicts.flat_map(|line| line.regions.iter().map(|region| (line.path.clone(), region.clone()))).collect();
+        if items.is_empty() {
+            self.message = Some("these conflicts are not about lines: they cannot be resolved here".into());
+            return false;
+        }
+        let is_open =
+            |(_, region): &(RepoPath, ConflictRegion)| !self.state.decisions.choices().contains_key(&region.id);
+        let at = items.iter().position(is_open).unwrap_or(0);
+        self.mode = Mode::Resolve(ResolveView { items, at, scroll: 0, from_apply: true });
+        true
+    }
+
+    pub(super) fn handle_resolve_key(
+        &mut self,
+        mut view: ResolveView,
+        key: KeyEvent,
+        host: &mut dyn ReviewHost,
+    ) -> io::Result<Effect> {
+        let page = usize::from(self.hit_areas.rows.height).max(1);
+        let (path, region) = view.items[view.at].clone();
+        let choice = match key.code {
+            KeyCode::Char('o') => Some(ConflictChoice::Ours),
+            KeyCode::Char('t') => Some(ConflictChoice::Theirs),
+            KeyCode::Char('b' | 'e') if !region.can_combine => {
+                self.message = Some("only text can be combined or edited: choose one side".into());
+                None
+            }
+            KeyCode::Char('b') => Some(ConflictChoice::Both),
+            KeyCode::Char('e') => {
+                let choice = self.edit_region(&path, &region, host)?;
+                if let Some(choice) = choice {
+                    self.choose(&mut view, &region, Some(choice), host)?;
+                }
+                return Ok(self.continue_resolving(view, Effect::RedrawAll, host));
+            }
+            KeyCode::Char('u') => {
+                self.choose(&mut view, &region, None, host)?;
+                None
+            }
+            KeyCode::Esc | KeyCode::Char('q') => return Ok(self.leave_resolve_view(view.from_apply, host)),
+            KeyCode::Enter if self.first_open_region(&view).is_none() => {
+                return Ok(self.leave_resolve_view(view.from_apply, host));
+            }
+            KeyCode::Char(']' | 'n') | KeyCode::Enter => {
+                (view.at, view.scroll) = ((view.at + 1).min(view.items.len() - 1), 0);
+                None
+            }
+            KeyCode::Char('[' | 'p') => {
+                (view.at, view.scroll) = (view.at.saturating_sub(1), 0);
+                None
+            }
+            KeyCode::Down | KeyCode::Char('j') => {
+                view.scroll += 1;
+                None
+            }
+            KeyCode::Up | KeyCode::Char('k') => {
+                view.scroll = view.scroll.saturating_sub(1);
+                None
+            }
+            KeyCode::PageDown | KeyCode::Char(' ') => {
+                view.scroll += page;
+                None
+            }
+            KeyCode::PageUp => {
+                view.scroll = view.scroll.saturating_sub(page);
+                None
+            }
+            _ => None,
+        };
+        if let Some(choice) = choice {
+            self.choose(&mut view, &region, Some(choice), host)?;
+            return Ok(self.continue_resolving(view, Effect::Redraw, host));
+        }
+        view.scroll = view.scroll.min(self.max_scroll.get());
+        self.mode = Mode::Resolve(view);
+        Ok(Effect::Redraw)
+    }
+
+    fn choose(
+        &mut self,
+        view: &mut ResolveView,
+        region: &ConflictRegion,
+        choice: Option<ConflictChoice>,
+        host: &mut dyn ReviewHost,
+    ) -> io::Result<()> {
+        self.run_action(Action::Choose { region: region.id.clone(), choice }, host)?;
+        view.scroll = 0;
+        self.update_layout();
+        Ok(())
+    }
+
+    fn first_open_region(&self, view: &ResolveView) -> Option<usize> {
+        let is_open = |at: &usize| !self.state.decisions.choices().contains_key(&view.items[*at].1.id);
+        (view.at..view.items.len()).chain(0..view.at).find(is_open)
+    }
+
+    /// Goes to the next region without a choice, or leaves the screen.
+    fn continue_resolving(&mut self, mut view: ResolveView, effect: Effect, host: &mut dyn ReviewHost) -> Effect {
+        match self.first_open_region(&view) {
+            Some(next) => {
+                view.at = next;
+                self.mode = Mode::Resolve(view);
+            }
+            None => {
+                self.leave_resolve_view(view.from_apply, host);
+                if self.message.is_none() {
+                    self.message = Some("the conflict is resolved".into());
+                }
+            }
+        }
+        effect
+    }
+
+    fn leave_resolve_view(&mut self, from_apply: bool, host: &mut dyn ReviewHost) -> Effect {
+        if from_apply {
+            self.open_apply_preview(host);
+        }
+        Effect::Redraw
+    }
+
+    /// Lets the user edit a region: their earlier text, or both sides between markers, which must be removed.
+    fn edit_region(
+        &mut self,
+        path: &RepoPath,
+        region: &ConflictRegion,
+        host: &mut dyn ReviewHost,
+    ) -> io::Result<Option<ConflictChoice>> {
+        let chosen = self.state.decisions.choices().get(&region.id);
+        let chosen =
+            chosen.and_then(|choice| region.chosen_text(choice, |hash| self.model.read_text(hash)).ok().flatten());
+        let text = chosen.unwrap_or_else(|| text_with_markers(region));
+        let edited = match host.edit_text(path, &text) {
+            Ok(edited) => edited,
+            Err(error) => {
+                self.message = Some(format!("the editor failed: {}", Escaped::new(&error.to_string())));
+                return Ok(None);
+            }
+        };
+        let is_marker = |line: &[u8]| EDIT_MARKERS.iter().any(|marker| marker.as_bytes() == line);
+        let has_markers = edited.split(|b| *b == b'\n').any(is_marker);
+        if has_markers {
+            self.message = Some("the text still has conflict markers, so nothing is chosen".into());
+            return Ok(None);
+        }
+        if !crate::changes::is_line_based(&edited) {
+            self.message = Some("the text is not UTF-8 without NUL, so nothing is chosen".into());
+            return Ok(None);
+        }
+        Ok(Some(ConflictChoice::Text(self.model.store_text(&edited)?)))
+    }
+}
+
+/// Returns both sides of a region, and its base, between markers.
+fn text_with_markers(region: &ConflictRegion) -> Vec<u8> {
+    let text = |side: &RegionSide| crate::changes::with_line_feed(side.text.clone().unwrap_or_default());
+    let marker = |at: usize| format!("{}\n", EDIT_MARKERS[at]).into_bytes();
+    [marker(0), text(&region.ours), marker(1), text(&region.base), marker(2), text(&region.theirs), marker(3)].concat()
+}
+
+/// Returns the word for a choice.
+pub(super) fn choice_word(choice: &ConflictChoice) -> &'static str {
+    match choice {
+        ConflictChoice::Ours => "ours",
+        ConflictChoice::Theirs => "theirs",
+        ConflictChoice::Both => "both",
+        ConflictChoice::Text(_) => "your text",
+    }
+}
+
+/// Returns the line numbers of a side.
+pub(super) fn side_lines(side: &RegionSide) -> String {
+    match side.lines.len() {
+        0 => format!("after line {}", side.lines.start),
+        1 => format!("line {}", side.lines.start + 1),
+        _ => format!("lines {} to {}", side.lines.start + 1, side.lines.end),
+    }
+}
