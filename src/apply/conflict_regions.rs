@@ -12,7 +12,7 @@ use super::entry_content::EntryContent;
 use super::entry_merge::ConflictKind;
 use super::merge::{ConflictHunk, Sides, merge_content};
 use super::request::BlobStore;
-use super::step::ConflictSides;
+use super::step::{Conflict, ConflictSides};
 use crate::changes::{ConflictRegion, RegionSide, is_line_based, split_lines, with_line_feed};
 use crate::core::escape::Escaped;
 use crate::core::hex::to_hex;
@@ -20,7 +20,7 @@ use crate::core::path::{EntryKind, RepoPath};
 
 /// Returns the regions of a conflict that can be resolved one by one; none if the conflict is not about content.
 #[must_use]
-pub(crate) fn conflict_regions(path: &RepoPath, sides: &ConflictSides, blobs: &dyn BlobStore) -> Vec<ConflictRegion> {
+pub(super) fn conflict_regions(path: &RepoPath, sides: &ConflictSides, blobs: &dyn BlobStore) -> Vec<ConflictRegion> {
     let is_whole = match sides.kind {
         ConflictKind::Lines => sides.hunks.is_empty(),
         ConflictKind::AddAdd
@@ -62,6 +62,14 @@ pub(crate) fn conflict_regions(path: &RepoPath, sides: &ConflictSides, blobs: &d
         ConflictRegion { id, base, ours, theirs, is_whole, can_combine: true }
     };
     sides.hunks.iter().map(region).collect()
+}
+
+impl Conflict {
+    /// Returns the regions that can be resolved one by one; none if the conflict is not about content.
+    #[must_use]
+    pub fn regions(&self, blobs: &dyn BlobStore) -> Vec<ConflictRegion> {
+        self.sides.as_ref().map(|sides| conflict_regions(&self.path, sides, blobs)).unwrap_or_default()
+    }
 }
 
 /// Merges by line, with chosen texts in place of the regions. Returns `None` if the engines do not agree on the rest.

@@ -198,6 +198,13 @@ fn marker_size(sides: Sides<'_>) -> Option<u16> {
     u16::try_from(longest + 1).ok().map(|size| size.max(7))
 }
 
+/// Returns a line that no side has.
+fn unused_line(sides: Sides<'_>) -> String {
+    let all = [sides.base, sides.ours, sides.theirs];
+    let is_used = |line: &String| all.iter().any(|side| memchr::memmem::find(side, line.as_bytes()).is_some());
+    (0_usize..).map(|n| format!("first line {n}\n")).find(|line| !is_used(line)).unwrap_or_default()
+}
+
 fn check_mergeable(sides: Sides<'_>) -> Result<(), ConflictKind> {
     let all = [sides.base, sides.ours, sides.theirs];
     if !all.iter().all(|side| is_line_based(side)) {
@@ -220,7 +227,10 @@ fn merge_with_libgit2(sides: Sides<'_>, marked: bool) -> Result<Option<Vec<u8>>,
 fn run_libgit2(sides: Sides<'_>, favor: FileFavor) -> Result<(Vec<u8>, bool), git2::Error> {
     // libgit2 is initialized by only some calls, and merging is not among them.
     Oid::hash_object(git2::ObjectType::Blob, b"")?;
-    let [base, ours, theirs] = [sides.base, sides.ours, sides.theirs].map(|content| {
+    // `git2` reads an empty result through a null pointer, so all sides get the same first line.
+    let first_line = unused_line(sides);
+    let contents = [sides.base, sides.ours, sides.theirs].map(|content| [first_line.as_bytes(), content].concat());
+    let [base, ours, theirs] = contents.each_ref().map(|content| {
         let mut input = MergeFileInput::new();
         input.content(content);
         input
@@ -235,7 +245,9 @@ fn run_libgit2(sides: Sides<'_>, favor: FileFavor) -> Result<(Vec<u8>, bool), gi
         // A longer marker does not exist. `merge_with_markers` refuses such files.
         .marker_size(marker_size(sides).unwrap_or(u16::MAX));
     let merged = git2::merge_file(&base, &ours, &theirs, Some(&mut options))?;
-    Ok((merged.content().to_vec(), merged.is_automergeable()))
+    let content = merged.content().strip_prefix(first_line.as_bytes());
+    let content = content.ok_or_else(|| git2::Error::from_str("the merge has another first line"))?;
+    Ok((content.to_vec(), merged.is_automergeable()))
 }
 
 fn merge_with_similar(sides: Sides<'_>, algorithm: Algorithm) -> (Vec<u8>, Vec<Range<usize>>, Vec<ConflictHunk>) {
@@ -274,7 +286,21 @@ fn merge_with_similar(sides: Sides<'_>, algorithm: Algorithm) -> (Vec<u8>, Vec<R
 
 #[cfg(test)]
 mod tests {
-    use super::{Sides, merge_around_insertions};
+    use super::{Sides, merge_around_insertions, merge_content};
+
+    #[test]
+    fn result_without_lines_is_a_result() {
+        let merge = |base: &str, ours: &str, theirs: &str| {
+            merge_content(Sides { base: base.as_bytes(), ours: ours.as_bytes(), theirs: theirs.as_bytes() })
+        };
+        assert_eq!(
+            merge("a\nb\nc\nd\ne\n", "d\ne\n", "").map(|merged| merged.content).ok(),
+            None,
+            "both deleted lines"
+        );
+        assert_eq!(merge("a\n", "", "").map(|merged| merged.content).ok(), Some(Vec::new()));
+        assert_eq!(merge("first line 0\n", "", "first line 0\n").map(|merged| merged.content).ok(), Some(Vec::new()));
+    }
 
     #[test]
     fn stripped_lines_keep_their_position() {

@@ -38,7 +38,6 @@ mod working_tree;
 pub(crate) use branch::{BranchChange, BranchError, check_branch, commit_on_branch};
 pub use capabilities::FsCapabilities;
 pub(crate) use commit::{read_late_edits, staged_file_path};
-pub(crate) use conflict_regions::conflict_regions;
 pub use entry_content::EntryContent;
 pub use entry_merge::ConflictKind;
 pub(crate) use host_error::HostError;

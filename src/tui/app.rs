@@ -7,16 +7,13 @@ use std::io;
 
 use globset::GlobMatcher;
 
-use super::apply_dialog::ApplyView;
-use super::conflicts::{FileConflict, ResolveView};
 use super::counts::ReviewCounts;
-use super::folders::MIN_TREE_FILES;
+use super::dialogs::{ApplyView, FileConflict, Menu, ResolveView};
 use super::keymap::{Command, Keymap};
 use super::layout::{DisplayOptions, FileLayout};
-use super::menu::Menu;
 use super::style::{StyleSheet, Symbol};
 use super::syntax::{FileClasses, HighlightRequest, HighlightedFile, is_small};
-use super::tree::{ListRow, TreeFile, sort_as_tree};
+use super::tree::{ListRow, MIN_TREE_FILES, TreeFile, sort_as_tree};
 use crate::changes::{Severity as Risk, Unit, UnitKind};
 use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;

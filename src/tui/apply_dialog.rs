@@ -5,46 +5,13 @@ use std::io;
 use crossterm::event::{KeyCode, KeyEvent};
 
 use super::app::{App, Mode};
+use super::dialogs::{ApplyRequest, ApplyStep, ApplyView};
 use super::keymap::Command;
 use super::keys::{Effect, PREVIEW_MARGIN};
 use super::style::Symbol;
 use crate::core::escape::Escaped;
 use crate::core::on_conflict::OnConflict;
-use crate::review::{FileText, Preview, PreviewLine, ReviewHost, ReviewOutcome, find_new_lines, resulting_file};
-
-/// The preview of an apply on the screen.
-#[derive(Debug)]
-pub(crate) struct ApplyView {
-    pub preview: Preview,
-    pub scroll: usize,
-    pub step: ApplyStep,
-    /// Whether the files that are not applied are listed.
-    pub lists_rest: bool,
-}
-
-/// What the screen waits for.
-#[derive(Debug)]
-pub(crate) enum ApplyStep {
-    Look,
-    /// A yes for conflict markers or git's merge.
-    Confirm(ApplyRequest),
-    /// The word `apply`, because high-risk changes are written.
-    Type(String, ApplyRequest),
-}
-
-/// The apply that the user asks for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ApplyRequest {
-    pub on_conflict: OnConflict,
-    /// Whether the review goes on afterwards.
-    pub stays: bool,
-}
-
-impl ApplyRequest {
-    fn outcome(self) -> ReviewOutcome {
-        if self.stays { ReviewOutcome::ApplyAndStay } else { ReviewOutcome::Apply(Some(self.on_conflict)) }
-    }
-}
+use crate::review::{FileText, Preview, PreviewLine, ReviewHost, find_new_lines, resulting_file};
 
 impl App<'_> {
     pub(crate) fn open_file_preview(&mut self) -> io::Result<Effect> {
@@ -127,11 +94,8 @@ impl App<'_> {
             }
             KeyCode::Char('r' | 's' | 'm') if conflicts == 0 => {}
             KeyCode::Char('M') if !view.preview.has_git_merge() => {}
-            KeyCode::Char('r') => {
-                if self.resolve_apply_conflicts(&view.preview) {
-                    return Ok(Effect::Redraw);
-                }
-            }
+            KeyCode::Char('r') if self.resolve_apply_conflicts(&view.preview) => return Ok(Effect::Redraw),
+            KeyCode::Char('r') => {}
             KeyCode::Char('y' | 'Y' | 's') | KeyCode::Enter => {
                 let request = ApplyRequest { on_conflict, stays: key == KeyCode::Char('Y') };
                 return Ok(self.finish_apply(view.preview, request));

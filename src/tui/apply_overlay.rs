@@ -8,7 +8,7 @@ use ratatui::text::Line;
 use ratatui::widgets::Paragraph;
 
 use super::app::App;
-use super::apply_dialog::{ApplyStep, ApplyView};
+use super::dialogs::{ApplyStep, ApplyView};
 use super::outline::{display_width, draw_box};
 use super::scrollbar::{ScrollPosition, draw_scrollbar};
 use super::style::{StyleKind, Symbol};

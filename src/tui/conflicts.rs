@@ -6,31 +6,13 @@ use std::io;
 use crossterm::event::{KeyCode, KeyEvent};
 
 use super::app::{App, Mode};
+use super::dialogs::{FileConflict, ResolveView};
 use super::keymap::Command;
 use super::keys::Effect;
 use crate::changes::{ConflictChoice, ConflictRegion, RegionSide, Unit, UnitKind};
 use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
 use crate::review::{Action, Decisions, Preview, ReviewHost};
-
-/// The conflict of a file, if everything were accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FileConflict {
-    pub reason: String,
-    /// The regions that can be resolved; none if the conflict is not about content.
-    pub regions: Vec<ConflictRegion>,
-}
-
-/// The screen that resolves conflicts.
-#[derive(Debug)]
-pub(crate) struct ResolveView {
-    /// The regions, each with its path.
-    pub items: Vec<(RepoPath, ConflictRegion)>,
-    pub at: usize,
-    pub scroll: usize,
-    /// Whether the screen was opened from the preview of the apply, and returns there.
-    pub from_apply: bool,
-}
 
 /// The marker lines around the sides of a region in the editor.
 const EDIT_MARKERS: [&str; 4] = ["<<<<<<< ours", "||||||| base", "=======", ">>>>>>> theirs"];
@@ -274,7 +256,9 @@ impl App<'_> {
             None => {
                 self.leave_resolve_view(view.from_apply, host);
                 if self.message.is_none() {
-                    self.message = Some("the conflict is resolved".into());
+                    let unit = self.current_unit().filter(|unit| !self.state.decisions.is_accepted(unit));
+                    let accept = unit.map_or_else(String::new, |_| self.key_note(Command::Accept, "accepts the hunk"));
+                    self.message = Some(format!("the conflict is resolved{accept}"));
                 }
             }
         }

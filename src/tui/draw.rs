@@ -6,7 +6,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::app::{App, Filter, Granularity, Mode, Order};
-use super::apply_dialog::ApplyStep;
+use super::dialogs::ApplyStep;
 use super::files::{draw_files, folder_sum};
 use super::keymap::Command;
 use super::outline::{display_width, draw_box};

@@ -8,9 +8,6 @@ use super::tree::{Folder, ListRow, tree_rows};
 use crate::core::escape::Escaped;
 use crate::review::{Decision, DecisionTarget};
 
-/// Number of files from which a review starts with a tree of folders.
-pub(super) const MIN_TREE_FILES: usize = 24;
-
 impl App<'_> {
     /// Recomputes the rows of the file list.
     pub(super) fn update_list(&mut self) {

@@ -5,8 +5,8 @@ use std::io;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::app::{App, ConfirmAction, Cursor, Granularity, Mode, PromptKind};
+use super::dialogs::Menu;
 use super::keymap::{Command, key_name};
-use super::menu::Menu;
 use crate::review::{Action, Decision, ReviewHost, ReviewOutcome};
 
 /// The effect of a key or mouse event.
@@ -203,6 +203,6 @@ pub(super) const PREVIEW_MARGIN: usize = 3;
 fn scroll_to_new(scroll: usize, added: &[usize], forward: bool) -> usize {
     let starts = added.iter().enumerate().filter(|(at, line)| *at == 0 || added[at - 1] + 1 != **line);
     let mut positions = starts.map(|(_, line)| line.saturating_sub(PREVIEW_MARGIN));
-    let found = if forward { positions.find(|to| *to > scroll) } else { positions.filter(|to| *to < scroll).last() };
+    let found = if forward { positions.find(|to| *to > scroll) } else { positions.rfind(|to| *to < scroll) };
     found.unwrap_or(scroll)
 }

@@ -389,9 +389,10 @@ impl FileLayout {
             if !hunk.is_interleaved() {
                 return Vec::new();
             }
-            let whole = [0..hunk.len()];
-            let parts = self.parts.get(&unit).map_or(&whole[..], Vec::as_slice);
-            parts.iter().flat_map(|part| hunk.removed_first(part.clone())).collect()
+            match self.parts.get(&unit) {
+                Some(parts) => parts.iter().flat_map(|part| hunk.removed_first(part.clone())).collect(),
+                None => hunk.removed_first(0..hunk.len()),
+            }
         })
     }
 

@@ -9,19 +9,12 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::app::{App, Filter, Mode, Order, PromptKind};
+use super::dialogs::Menu;
 use super::keymap::Command;
 use super::keys::Effect;
 use super::outline::{display_width, draw_box};
 use super::style::{StyleKind, Symbol};
 use crate::review::ReviewHost;
-
-/// An open menu.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Menu {
-    Filter,
-    Order,
-    View,
-}
 
 /// The effect of an entry.
 #[derive(Debug, Clone)]

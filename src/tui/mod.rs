@@ -7,6 +7,7 @@ mod apply_overlay;
 mod conflict_watch;
 mod conflicts;
 mod counts;
+mod dialogs;
 mod draw;
 mod feedback_dialog;
 mod files;

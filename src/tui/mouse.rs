@@ -5,8 +5,7 @@ use std::io;
 use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 
 use super::app::{App, Cursor, Granularity, Mode};
-use super::apply_dialog::ApplyView;
-use super::conflicts::ResolveView;
+use super::dialogs::{ApplyView, ResolveView};
 use super::keys::{Effect, H_SCROLL_STEP};
 use super::layout::RowGroup;
 use super::tree::ListRow;

@@ -9,7 +9,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::app::App;
-use super::conflicts::{ResolveView, choice_word, side_lines};
+use super::conflicts::{choice_word, side_lines};
+use super::dialogs::ResolveView;
 use super::outline::draw_box;
 use super::scrollbar::{ScrollPosition, draw_scrollbar};
 use super::style::{StyleKind, Symbol};

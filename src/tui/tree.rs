@@ -5,6 +5,9 @@ use std::ops::Range;
 
 use crate::core::path::RepoPath;
 
+/// Number of files from which a review starts with a tree of folders.
+pub(super) const MIN_TREE_FILES: usize = 24;
+
 /// A row of the file list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ListRow {

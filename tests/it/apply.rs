@@ -128,16 +128,16 @@ fn apply_conflict_shows_sides_and_options() {
       skipped    only/one    because of the conflicts
 
     a.txt: you have deleted it in the working tree
-      base      │ a file, 8 bytes, sha256 c3f9c8c283a2…
-      yours     │ nothing
-      accepted  │ a file, 10 bytes, sha256 dd717da06382…
+      base                │ a file, 8 bytes, sha256 c3f9c8c283a2…
+      ours (working tree) │ nothing
+      theirs (accepted)   │ a file, 10 bytes, sha256 dd717da06382…
 
     n.txt: both sides changed the same lines
       base, line 20
       │ line 20
-      yours, line 20
+      ours (working tree), line 20
       │ mine<U+001B>[2J
-      accepted, line 20
+      theirs (accepted), line 20
       │ twenty
     ----- stderr -----
     airlock: 2 conflicts; nothing was written
@@ -157,9 +157,9 @@ fn apply_conflict_shows_sides_and_options() {
       skipped    only/one    because of the conflicts
 
     a.txt: you have deleted it in the working tree
-      base      │ a file, 8 bytes, sha256 c3f9c8c283a2…
-      yours     │ nothing
-      accepted  │ a file, 10 bytes, sha256 dd717da06382…
+      base                │ a file, 8 bytes, sha256 c3f9c8c283a2…
+      ours (working tree) │ nothing
+      theirs (accepted)   │ a file, 10 bytes, sha256 dd717da06382…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     airlock: to skip them, add `--reject=a.txt`
@@ -188,7 +188,7 @@ fn apply_conflict_shows_sides_and_options() {
     airlock: 1 file contains conflict markers (<<<<<<< to >>>>>>>) to resolve
     airlock: 1 of 5 files applied. Undo: airlock undo s · Next: airlock review s, or airlock rm s
     ");
-    let both = "<<<<<<< yours\nmine\u{1b}[2J\n||||||| base\nline 20\n=======\ntwenty\n>>>>>>> accepted";
+    let both = "<<<<<<< ours\nmine\u{1b}[2J\n||||||| base\nline 20\n=======\ntwenty\n>>>>>>> theirs";
     assert_eq!(repo.read("n.txt"), numbered_lines(&[(3, "three"), (20, both)]));
     repo.airlock(&["undo", "s"]).ok();
     repo.airlock(&["undo", "s"]).ok();
@@ -212,9 +212,9 @@ fn undo_keeps_later_edits_or_refuses() {
       skipped    only/one    because of the conflicts
 
     new/deep/f: it would be deleted, but you have changed it in the working tree
-      applied   │ an executable file, 2 bytes, sha256 092fcfbbcfca…
-      yours     │ an executable file, 8 bytes, sha256 1235b4c16ec6…
-      before    │ nothing
+      base (as applied)         │ an executable file, 2 bytes, sha256 092fcfbbcfca…
+      ours (working tree)       │ an executable file, 8 bytes, sha256 1235b4c16ec6…
+      theirs (before the apply) │ nothing
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     ");
@@ -459,9 +459,9 @@ fn undo_handles_many_files_and_large_edits() {
       conflict   large    it would be deleted, but you have changed it in the working tree
 
     large: it would be deleted, but you have changed it in the working tree
-      applied   │ a file, sha256 7ec20f531705…
-      yours     │ a file, 6 bytes, sha256 4c47b3e816fb…
-      before    │ nothing
+      base (as applied)         │ a file, sha256 7ec20f531705…
+      ours (working tree)       │ a file, 6 bytes, sha256 4c47b3e816fb…
+      theirs (before the apply) │ nothing
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     ");
@@ -791,10 +791,10 @@ fn apply_offers_merge_of_git_where_engines_disagree() {
       conflict   f  both sides changed it, and two merge algorithms give different results
 
     f: both sides changed it, and two merge algorithms give different results
-      base      │ a file, 4 bytes, sha256 6504f1acf8ee…
-      yours     │ a file, 3 bytes, sha256 6a3cf5192354…
-      accepted  │ a file, 6 bytes, sha256 5f6fc8c52947…
-      git's merge would change yours after line 2
+      base                │ a file, 4 bytes, sha256 6504f1acf8ee…
+      ours (working tree) │ a file, 3 bytes, sha256 6a3cf5192354…
+      theirs (accepted)   │ a file, 6 bytes, sha256 5f6fc8c52947…
+      git's merge would change ours after line 2
       │ +b
     ----- stderr -----
     airlock: 1 conflict; nothing was written
@@ -827,9 +827,9 @@ fn apply_offers_merge_of_git_where_engines_disagree() {
 
     f: both sides changed the same lines
       base, nothing after line 2
-      yours, line 3
+      ours (working tree), line 3
       │ mine
-      accepted, line 3
+      theirs (accepted), line 3
       │ b
     ----- stderr -----
     airlock: 1 conflict; nothing was written

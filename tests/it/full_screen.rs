@@ -83,6 +83,43 @@ fn review_applies_lines_over_two_sessions() {
 }
 
 #[test]
+fn conflict_is_marked_when_the_tree_changes_and_resolved_in_the_review() {
+    let repo = sample_repo();
+    let before = repo.read("a.txt");
+    let mine = before.replace("line three\n", "my three\n").replace("\nseven\n", "\nseven of mine\n");
+    let mut terminal = Terminal::start(&repo, &["review", "s"]);
+    terminal.shows("a.txt modified hunk 1/2");
+    // The marks follow the working tree.
+    repo.write("a.txt", &mine);
+    terminal.shows("hunk 1/2 [undecided] ≠ conflict");
+    terminal.shows("| my three");
+    repo.write("a.txt", &before);
+    terminal.wait("review without a mark", |screen| !screen.contents().contains('≠'));
+    repo.write("a.txt", &mine);
+    terminal.shows("| my three");
+    terminal.types("x");
+    terminal.shows("ours (working tree), lines 2 to 3");
+    terminal.types("b");
+    terminal.shows("the conflict is resolved (y accepts the hunk)");
+    terminal.types("yyw");
+    terminal.shows("resolve    a.txt");
+    // The working tree changes in the region after the choice: it is a conflict again, and nothing is written.
+    let other = mine.replace("my three\n", "my other three\n");
+    repo.write("a.txt", &other);
+    terminal.types("y");
+    terminal.shows("1 conflict; nothing was written");
+    assert_eq!(terminal.ends().exit_code(), 4);
+    assert_eq!(repo.read("a.txt"), other);
+    // With the state that it was made for, the choice counts, also for the command.
+    repo.write("a.txt", &mine);
+    repo.airlock(&["apply", "s"]).ok();
+    let merged = mine.replace("line two\nmy three\n", "line two\nmy three\nline 2\nline 3\n").replace("ten\n", "10\n");
+    assert_eq!(repo.read("a.txt"), merged);
+    repo.airlock(&["undo"]).ok();
+    assert_eq!(repo.read("a.txt"), mine);
+}
+
+#[test]
 fn review_keeps_draft_after_signal() {
     let repo = sample_repo();
     for (n, signal) in [Signal::TERM, Signal::INT, Signal::HUP].into_iter().enumerate() {
@@ -287,7 +324,7 @@ fn held_key_does_not_answer_the_dialog_that_it_opened() {
     terminal.shows("a.txt modified hunk 1/2");
     terminal.types("aG");
     terminal.types("s");
-    terminal.shows("conflict");
+    terminal.shows("Preview of the apply");
     // In the dialog, the same key skips the conflicts and applies the rest.
     terminal.types("s");
     terminal.types("\u{1b}");

@@ -1,7 +1,7 @@
 //! Properties of applies and merges, checked with thousands of random files and compared with git.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::process::Command;
 
@@ -10,8 +10,8 @@ use airlock::apply::{
     StepAction, merge_content, merge_with_markers,
 };
 use airlock::changes::{
-    FileChange, FileVersion, LineSet, SelectedContent, Selection, Unit, UnitKind, UnitSelection, apply_selection,
-    split_units,
+    ConflictChoice, FileChange, FileVersion, LineSet, SelectedContent, Selection, Unit, UnitKind, UnitSelection,
+    apply_selection, split_units,
 };
 use airlock::core::known::Known;
 use airlock::core::on_conflict::OnConflict;
@@ -81,6 +81,15 @@ impl Case {
     }
 
     fn plan(&self, picks: &Selection, prior: &Selection) -> Plan {
+        self.plan_with_choices(picks, prior, BTreeMap::new())
+    }
+
+    fn plan_with_choices(
+        &self,
+        picks: &Selection,
+        prior: &Selection,
+        choices: BTreeMap<String, ConflictChoice>,
+    ) -> Plan {
         let choice = SelectedChange {
             target: ChangeTarget::Path,
             change: &self.change,
@@ -94,8 +103,8 @@ impl Case {
             has_unknown_units: false,
         };
         let request = choice.build_request(self.fixture.store()).expect("read").expect("it makes a file");
-        Plan::build(&self.fixture.open_tree(), vec![request], self.fixture.store(), PlanOptions::default())
-            .expect("planned")
+        let options = PlanOptions { choices, ..PlanOptions::default() };
+        Plan::build(&self.fixture.open_tree(), vec![request], self.fixture.store(), options).expect("planned")
     }
 
     /// Applies the selected units. Returns false if there is a conflict; then nothing is written.
@@ -276,7 +285,7 @@ fn merge_keeps_dirty_hunk_and_writes_markers() {
     let marked = fixture.plan(&base, &theirs, OnConflict::Markers);
     assert_eq!(marked.steps[0].action, StepAction::WriteConflictMarkers(1));
     fixture.apply_plan(&marked, &HostFs::default()).expect("applied");
-    let both = "<<<<<<< yours\nmine again\n||||||| base\n18\n=======\ntheirs too\n>>>>>>> accepted\n";
+    let both = "<<<<<<< ours\nmine again\n||||||| base\n18\n=======\ntheirs too\n>>>>>>> theirs\n";
     assert_eq!(now(), text("theirs\n", both));
     fixture.undo(&HostFs::default()).expect("undone").expect("no conflict");
     assert_eq!(now(), text("3\n", "mine again\n"));
@@ -498,4 +507,91 @@ fn second_round_changes_only_accepted_lines() {
     let text = format!("two rounds: {clean} clean, {superseding} of them superseding, {conflicts} conflicts\n");
     std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes()).expect("written");
     assert!(clean > 1000 && superseding > 50 && conflicts > 50, "{text}");
+}
+
+/// Merges with git, with one side or both where both changed the same lines.
+fn merge_with_git_favor(folder: &std::path::Path, sides: &[&str; 3], favor: &str) -> String {
+    for (name, text) in ["base", "ours", "theirs"].iter().zip(sides) {
+        fs::write(folder.join(name), text).expect("written");
+    }
+    let command = ["merge-file", "-p", favor, "ours", "base", "theirs"];
+    let out = Command::new("git").args(command).current_dir(folder).output().expect("git runs");
+    assert!(out.status.success(), "{favor}");
+    String::from_utf8(out.stdout).expect("UTF-8")
+}
+
+/// A choice for each region of a conflict gives a clean plan, is never used for another state, and its apply can be undone.
+#[test]
+fn choices_resolve_only_the_state_they_were_made_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut resolved, mut like_git, mut unlike_git, mut doubtful) = (0, 0, 0, 0);
+    for round in 0..1200_usize {
+        let (base, own, agent) =
+            (any_lines(), any_edits(3), any_edits(3)).new_tree(&mut runner).expect("a case").current();
+        let (host, result) = (apply_edits(&base, &own).concat(), apply_edits(&base, &agent).concat());
+        let base = base.concat();
+        if base == result || base == host || host == result {
+            continue;
+        }
+        let case = Case::new(&base, &result, &host);
+        let (all, none) = (case.select_all(), Selection::default());
+        let plan = case.plan(&all, &none);
+        let Some(conflict) = plan.conflicts.first() else { continue };
+        let regions = conflict.regions(case.fixture.store());
+        assert!(!regions.is_empty(), "a conflict of text can be resolved");
+        let text = case.fixture.store().store_blob(b"chosen text\n").expect("stored");
+        let all_choices =
+            [ConflictChoice::Ours, ConflictChoice::Theirs, ConflictChoice::Both, ConflictChoice::Text(text)];
+        let choose = |choice: &dyn Fn(usize) -> usize| -> BTreeMap<String, ConflictChoice> {
+            let regions = regions.iter().enumerate();
+            regions.map(|(at, region)| (region.id.clone(), all_choices[choice(at) % 4].clone())).collect()
+        };
+        // One choice less than regions resolves nothing.
+        let mut partial = choose(&|_| 0);
+        partial.pop_first();
+        assert!(!case.plan_with_choices(&all, &none, partial).conflicts.is_empty());
+        let choices = choose(&|at| at + round);
+        let plan = case.plan_with_choices(&all, &none, choices.clone());
+        if !plan.conflicts.is_empty() {
+            doubtful += 1;
+            continue;
+        }
+        resolved += 1;
+        // The same choice everywhere is git's merge in favor of that side, unless git cuts the regions in another way.
+        for (at, favor) in ["--ours", "--theirs", "--union"].iter().enumerate() {
+            let plan = case.plan_with_choices(&all, &none, choose(&|_| at));
+            let Some(chosen) = plan.steps.first().and_then(|step| step.result.as_ref()) else { continue };
+            let chosen = case.fixture.store().get(&chosen.hash).expect("stored");
+            let git = merge_with_git_favor(folder.path(), &[&base, &host, &result], favor);
+            if git.as_bytes() == chosen { like_git += 1 } else { unlike_git += 1 }
+        }
+        // Another line of the user in a region: the choice is not used.
+        let lines: Vec<&str> = host.split_inclusive('\n').collect();
+        let region = &regions[0].ours.lines;
+        let changed: String = [&lines[..region.start], &["another line\n"], &lines[region.start..]].concat().concat();
+        fs::write(case.fixture.path(PATH.as_bytes()), &changed).expect("written");
+        let other = case.plan_with_choices(&all, &none, choices.clone());
+        assert!(other.steps.iter().all(|step| step.action != StepAction::Resolve), "{base:?} {host:?} {result:?}");
+        // Another accepted content of the region.
+        fs::write(case.fixture.path(PATH.as_bytes()), &host).expect("written");
+        let other_result = result.replacen("new ", "newer ", 1);
+        if other_result != result && regions[0].theirs.text != Some(Vec::new()) {
+            let other_case = Case::new(&base, &other_result, &host);
+            other_case.fixture.store().store_blob(b"chosen text\n").expect("stored");
+            let plan = other_case.plan_with_choices(&other_case.select_all(), &none, choices.clone());
+            let is_same = |region: &airlock::changes::ConflictRegion| choices.contains_key(&region.id);
+            let is_unused = plan.conflicts.iter().any(|c| !c.regions(other_case.fixture.store()).iter().all(is_same));
+            let has_changed = plan.conflicts.is_empty() || is_unused;
+            assert!(has_changed, "{base:?} {host:?} {result:?}");
+        }
+        if !plan.is_noop() {
+            case.fixture.apply_plan(&plan, &HostFs::default()).expect("applied");
+            case.fixture.undo(&HostFs::default()).expect("undone");
+        }
+        assert_eq!(case.read_host(), host, "the undo is exact");
+    }
+    let text = format!("choices: {resolved} resolved, {doubtful} doubtful, {like_git} as git's, {unlike_git} unlike\n");
+    std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes()).expect("written");
+    assert!(resolved > 100 && doubtful * 10 < resolved && unlike_git * 10 < like_git, "{text}");
 }

@@ -27,14 +27,14 @@ fn diff_shows_rename_as_one_entry() {
     assert_snapshot!(repo.airlock(&["diff", "r", "--stat"]), @"
     status: 0
     ----- stdout -----
-    renamed   src/main.rs → app/main.rs  +1 −1
-    renamed   lib/tool → tool            renamed from lib/tool  high
+    renamed   {src → app}/main.rs  +1 −1
+    renamed   lib/tool → tool      renamed from lib/tool  high
     2 files, +1 −1
     ");
     assert_snapshot!(repo.airlock(&["diff", "r", "--no-pager"]), @"
     status: 0
     ----- stdout -----
-    renamed  src/main.rs → app/main.rs
+    renamed 95%  {src → app}/main.rs
     renamed from src/main.rs
     @@ -1,6 +1,6 @@
      line 1
@@ -65,7 +65,7 @@ fn apply_moves_the_file_and_undo_moves_it_back() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept-all", "--allow-risky", "--dry-run"]), @"
     status: 0
     ----- stdout -----
-      rename     src/main.rs → app/main.rs
+      rename     {src → app}/main.rs
       rename     lib/tool → tool
     ----- stderr -----
     airlock: would create the directory app
@@ -76,7 +76,7 @@ fn apply_moves_the_file_and_undo_moves_it_back() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept-all", "--allow-risky"]), @"
     status: 0
     ----- stdout -----
-      renamed    src/main.rs → app/main.rs
+      renamed    {src → app}/main.rs
       renamed    lib/tool → tool
     ----- stderr -----
     airlock: 2 of 2 files applied. Undo: airlock undo r · All changes are decided. Next: airlock resume r, or airlock rm r
@@ -86,7 +86,7 @@ fn apply_moves_the_file_and_undo_moves_it_back() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept-all", "--allow-risky"]), @"
     status: 0
     ----- stdout -----
-      unchanged  src/main.rs → app/main.rs
+      unchanged  {src → app}/main.rs
       unchanged  lib/tool → tool
     ----- stderr -----
     airlock: 0 of 2 files applied, 2 unchanged. All changes are decided. Next: airlock resume r, or airlock rm r
@@ -95,7 +95,7 @@ fn apply_moves_the_file_and_undo_moves_it_back() {
     status: 0
     ----- stdout -----
       restored   tool → lib/tool
-      restored   app/main.rs → src/main.rs
+      restored   {app → src}/main.rs
     ----- stderr -----
     airlock: undid the apply of r (2 files). Next: airlock review r
     ");
@@ -124,7 +124,7 @@ fn content_of_a_renamed_file_applies_without_the_rename() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept-id", &id("rename")]), @"
     status: 0
     ----- stdout -----
-      renamed    src/main.rs → app/main.rs
+      renamed    {src → app}/main.rs
     ----- stderr -----
     airlock: 1 of 2 files applied. Undo: airlock undo r · Next: airlock review r, or airlock rm r
     ");
@@ -143,7 +143,7 @@ fn edits_of_the_user_move_with_the_file_or_conflict() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs"]), @"
     status: 0
     ----- stdout -----
-      renamed    src/main.rs → app/main.rs  with your edits of line 18
+      renamed    {src → app}/main.rs  with your edits of line 18
     ----- stderr -----
     airlock: 1 of 2 files applied. Undo: airlock undo r · Next: airlock review r, or airlock rm r
     ");
@@ -158,14 +158,14 @@ fn edits_of_the_user_move_with_the_file_or_conflict() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs"]), @"
     status: 4
     ----- stdout -----
-      conflict   src/main.rs → app/main.rs  both sides changed the same lines
+      conflict   {src → app}/main.rs  both sides changed the same lines
 
-    src/main.rs → app/main.rs: both sides changed the same lines
+    {src → app}/main.rs: both sides changed the same lines
       base, line 3
       │ line 3
-      yours, line 3
+      ours (working tree), line 3
       │ my 3
-      accepted, line 3
+      theirs (accepted), line 3
       │ three
     ----- stderr -----
     airlock: 1 conflict; nothing was written
@@ -174,7 +174,7 @@ fn edits_of_the_user_move_with_the_file_or_conflict() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs", "--on-conflict", "skip"]), @"
     status: 0
     ----- stdout -----
-      skipped    src/main.rs → app/main.rs  both sides changed the same lines
+      skipped    {src → app}/main.rs  both sides changed the same lines
     ----- stderr -----
     airlock: 1 conflict skipped
     airlock: 0 of 2 files applied. Next: airlock review r, or airlock rm r
@@ -187,7 +187,7 @@ fn edits_of_the_user_move_with_the_file_or_conflict() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs", "--on-conflict", "skip"]), @"
     status: 0
     ----- stdout -----
-      skipped    src/main.rs → app/main.rs  a different file already exists there
+      skipped    {src → app}/main.rs  a different file already exists there
     ----- stderr -----
     airlock: 1 conflict skipped
     airlock: 0 of 2 files applied. Next: airlock review r, or airlock rm r
@@ -210,7 +210,7 @@ fn glob_accepts_rename_only_if_both_paths_match() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/**", "--accept", "src/**", "--dry-run"]), @"
     status: 0
     ----- stdout -----
-      rename     src/main.rs → app/main.rs
+      rename     {src → app}/main.rs
     ----- stderr -----
     airlock: would create the directory app
     airlock: would remove the empty directory src
@@ -219,7 +219,7 @@ fn glob_accepts_rename_only_if_both_paths_match() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept-all", "--allow-risky", "--reject", "lib/tool", "--dry-run"]), @"
     status: 0
     ----- stdout -----
-      rename     src/main.rs → app/main.rs
+      rename     {src → app}/main.rs
     ----- stderr -----
     airlock: would create the directory app
     airlock: would remove the empty directory src
@@ -228,7 +228,7 @@ fn glob_accepts_rename_only_if_both_paths_match() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "src/main.rs", "--dry-run"]), @"
     status: 0
     ----- stdout -----
-      rename     src/main.rs → app/main.rs
+      rename     {src → app}/main.rs
     ----- stderr -----
     airlock: would create the directory app
     airlock: would remove the empty directory src
@@ -285,7 +285,7 @@ fn review_moves_edits_and_keeps_reverts() {
     assert_snapshot!(repo.airlock(&["apply", "r"]), @"
     status: 0
     ----- stdout -----
-      renamed    src/main.rs → app/main.rs  with your edits
+      renamed    {src → app}/main.rs  with your edits
     ----- stderr -----
     airlock: 1 of 2 files applied. Undo: airlock undo r · Next: airlock review r, or airlock rm r
     ");
@@ -312,12 +312,12 @@ fn rename_of_a_file_that_was_deleted_is_a_conflict() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs"]), @"
     status: 4
     ----- stdout -----
-      conflict   src/main.rs → app/main.rs  the file to rename was deleted or moved in the working tree
+      conflict   {src → app}/main.rs  the file to rename was deleted or moved in the working tree
 
-    src/main.rs → app/main.rs: the file to rename was deleted or moved in the working tree
-      base      │ a file, 151 bytes, sha256 a1f3f2768183…
-      yours     │ nothing
-      accepted  │ a file, 150 bytes, sha256 9911cd025706…
+    {src → app}/main.rs: the file to rename was deleted or moved in the working tree
+      base                │ a file, 151 bytes, sha256 a1f3f2768183…
+      ours (working tree) │ nothing
+      theirs (accepted)   │ a file, 150 bytes, sha256 9911cd025706…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     airlock: to apply a rename as an addition and a deletion, add `--no-renames`
@@ -329,7 +329,7 @@ fn rename_of_a_file_that_was_deleted_is_a_conflict() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs"]), @"
     status: 0
     ----- stdout -----
-      applied    src/main.rs → app/main.rs
+      applied    {src → app}/main.rs
     ----- stderr -----
     airlock: 1 of 2 files applied. Undo: airlock undo r · Next: airlock review r, or airlock rm r
     ");
@@ -345,7 +345,7 @@ fn undo_moves_later_edits_back() {
     assert_snapshot!(repo.airlock(&["undo"]), @"
     status: 0
     ----- stdout -----
-      restored   app/main.rs → src/main.rs  with your edits of line 18
+      restored   {app → src}/main.rs  with your edits of line 18
     ----- stderr -----
     airlock: undid the apply of r (1 file). Next: airlock review r
     ");
@@ -358,14 +358,14 @@ fn undo_moves_later_edits_back() {
     assert_snapshot!(repo.airlock(&["undo"]), @"
     status: 4
     ----- stdout -----
-      conflict   app/main.rs → src/main.rs  both sides changed the same lines
+      conflict   {app → src}/main.rs  both sides changed the same lines
 
-    app/main.rs → src/main.rs: both sides changed the same lines
-      applied, line 3
+    {app → src}/main.rs: both sides changed the same lines
+      base (as applied), line 3
       │ three
-      yours, line 3
+      ours (working tree), line 3
       │ my 3
-      before, line 3
+      theirs (before the apply), line 3
       │ line 3
     ----- stderr -----
     airlock: 1 conflict; nothing was written
@@ -381,13 +381,13 @@ fn conflict_of_a_rename_can_be_written_with_markers() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs", "--on-conflict", "markers"]), @"
     status: 0
     ----- stdout -----
-      renamed    src/main.rs → app/main.rs  1 conflict between markers
+      renamed    {src → app}/main.rs  1 conflict between markers
     ----- stderr -----
     airlock: 1 file contains conflict markers (<<<<<<< to >>>>>>>) to resolve
     airlock: 1 of 2 files applied. Undo: airlock undo r · Next: airlock review r, or airlock rm r
     ");
     let marked = repo.read("app/main.rs");
-    assert!(marked.contains("<<<<<<< yours\nmy 3\n") && marked.contains("three\n>>>>>>> accepted\n"), "{marked}");
+    assert!(marked.contains("<<<<<<< ours\nmy 3\n") && marked.contains("three\n>>>>>>> theirs\n"), "{marked}");
     assert!(!repo.path.join("src").exists());
 }
 
@@ -418,7 +418,7 @@ fn content_is_judged_at_the_path_that_is_written() {
     assert_snapshot!(repo.airlock(&["diff", "r", "--no-pager", "--", "notes.txt"]), @r#"
     status: 0
     ----- stdout -----
-    renamed  package.json → notes.txt
+    renamed 87%  package.json → notes.txt
     ! medium: no longer has scripts
     ! medium: changes the script "postinstall" (line 25)
     renamed from package.json
@@ -474,7 +474,7 @@ fn rename_in_a_later_round_moves_the_file_on() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "core/main.rs"]), @"
     status: 0
     ----- stdout -----
-      renamed    app/main.rs → core/main.rs  with your edits of line 18
+      renamed    {app → core}/main.rs  with your edits of line 18
     ----- stderr -----
     airlock: 1 of 2 files applied. Undo: airlock undo r · Next: airlock review r, or airlock rm r
     ");
@@ -483,7 +483,7 @@ fn rename_in_a_later_round_moves_the_file_on() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "core/main.rs"]), @"
     status: 0
     ----- stdout -----
-      unchanged  src/main.rs → core/main.rs
+      unchanged  {src → core}/main.rs
     ----- stderr -----
     airlock: 0 of 2 files applied, 1 unchanged. Next: airlock review r, or airlock rm r
     ");
@@ -497,9 +497,9 @@ fn rename_in_a_later_round_moves_the_file_on() {
       conflict   src/main.rs  an earlier apply renamed it to "app/main.rs"
 
     src/main.rs: an earlier apply renamed it to "app/main.rs"
-      base      │ a file, 151 bytes, sha256 a1f3f2768183…
-      yours     │ nothing
-      accepted  │ a file, 146 bytes, sha256 36886492b006…
+      base                │ a file, 151 bytes, sha256 a1f3f2768183…
+      ours (working tree) │ nothing
+      theirs (accepted)   │ a file, 146 bytes, sha256 36886492b006…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     "#);
@@ -607,9 +607,9 @@ fn rename_between_filtered_and_unfiltered_paths_conflicts() {
       conflict   s.key → s.txt  a filter converts it at only one of its two paths
 
     s.key → s.txt: a filter converts it at only one of its two paths
-      base      │ a file, 7 bytes, sha256 b37e50cedcd3…
-      yours     │ a file, 6 bytes, sha256 dacf36547c77…
-      accepted  │ a file, 7 bytes, sha256 b37e50cedcd3…
+      base                │ a file, 7 bytes, sha256 b37e50cedcd3…
+      ours (working tree) │ a file, 6 bytes, sha256 dacf36547c77…
+      theirs (accepted)   │ a file, 7 bytes, sha256 b37e50cedcd3…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     ");
@@ -632,7 +632,7 @@ fn later_round_leaves_files_of_the_user_at_earlier_paths() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "core/main.rs"]), @"
     status: 0
     ----- stdout -----
-      renamed    app/main.rs → core/main.rs
+      renamed    {app → core}/main.rs
     ----- stderr -----
     airlock: 1 of 2 files applied. Undo: airlock undo r · Next: airlock review r, or airlock rm r
     ");
@@ -647,12 +647,12 @@ fn later_round_leaves_files_of_the_user_at_earlier_paths() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "core/main.rs"]), @"
     status: 4
     ----- stdout -----
-      conflict   src/main.rs → core/main.rs  the file to rename was deleted or moved in the working tree
+      conflict   {src → core}/main.rs  the file to rename was deleted or moved in the working tree
 
-    src/main.rs → core/main.rs: the file to rename was deleted or moved in the working tree
-      base      │ a file, 151 bytes, sha256 a1f3f2768183…
-      yours     │ nothing
-      accepted  │ a file, 150 bytes, sha256 9911cd025706…
+    {src → core}/main.rs: the file to rename was deleted or moved in the working tree
+      base                │ a file, 151 bytes, sha256 a1f3f2768183…
+      ours (working tree) │ nothing
+      theirs (accepted)   │ a file, 150 bytes, sha256 9911cd025706…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     airlock: to apply a rename as an addition and a deletion, add `--no-renames`
@@ -668,7 +668,7 @@ fn applied_rename_does_not_touch_a_new_file_at_the_old_path() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs"]), @"
     status: 0
     ----- stdout -----
-      unchanged  src/main.rs → app/main.rs
+      unchanged  {src → app}/main.rs
     ----- stderr -----
     airlock: 0 of 2 files applied, 1 unchanged. Next: airlock review r, or airlock rm r
     ");
@@ -695,7 +695,7 @@ fn user_who_moves_the_file_back_keeps_it_there() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs"]), @"
     status: 0
     ----- stdout -----
-      renamed    src/main.rs → app/main.rs
+      renamed    {src → app}/main.rs
     ----- stderr -----
     airlock: 1 of 2 files applied. Undo: airlock undo r · Next: airlock review r, or airlock rm r
     ");
@@ -718,14 +718,14 @@ fn names_swapped_in_a_later_round_conflict_and_name_the_order() {
       conflict   one → y  a different file already exists there
 
     two → x: a different file already exists there
-      base      │ nothing
-      yours     │ a file, 71 bytes, sha256 e71d970d34a5…
-      accepted  │ a file, 201 bytes, sha256 b622bf7ed2bf…
+      base                │ nothing
+      ours (working tree) │ a file, 71 bytes, sha256 e71d970d34a5…
+      theirs (accepted)   │ a file, 201 bytes, sha256 b622bf7ed2bf…
 
     one → y: a different file already exists there
-      base      │ nothing
-      yours     │ a file, 201 bytes, sha256 b622bf7ed2bf…
-      accepted  │ a file, 71 bytes, sha256 e71d970d34a5…
+      base                │ nothing
+      ours (working tree) │ a file, 201 bytes, sha256 b622bf7ed2bf…
+      theirs (accepted)   │ a file, 71 bytes, sha256 e71d970d34a5…
     ----- stderr -----
     airlock: 2 conflicts; nothing was written
     ");
@@ -739,9 +739,9 @@ fn names_swapped_in_a_later_round_conflict_and_name_the_order() {
       conflict   y → x    a different file already exists there
 
     y → x: a different file already exists there
-      base      │ nothing
-      yours     │ a file, 71 bytes, sha256 e71d970d34a5…
-      accepted  │ a file, 201 bytes, sha256 b622bf7ed2bf…
+      base                │ nothing
+      ours (working tree) │ a file, 71 bytes, sha256 e71d970d34a5…
+      theirs (accepted)   │ a file, 201 bytes, sha256 b622bf7ed2bf…
     ----- stderr -----
     airlock: 2 conflicts; nothing was written
     "#);
@@ -775,9 +775,9 @@ fn deletion_of_a_file_that_was_renamed_is_a_conflict() {
       conflict   src/main.rs  an earlier apply renamed it to "app/main.rs"; to accept the deletion, delete that file
 
     src/main.rs: an earlier apply renamed it to "app/main.rs"; to accept the deletion, delete that file
-      base      │ a file, 151 bytes, sha256 a1f3f2768183…
-      yours     │ nothing
-      accepted  │ nothing
+      base                │ a file, 151 bytes, sha256 a1f3f2768183…
+      ours (working tree) │ nothing
+      theirs (accepted)   │ nothing
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     "#);
@@ -816,7 +816,7 @@ fn obstacles_of_the_old_file_are_conflicts() {
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs"]), @"
     status: 4
     ----- stdout -----
-      conflict   src/main.rs → app/main.rs  it has other hard links, which replacing it would detach
+      conflict   {src → app}/main.rs  it has other hard links, which replacing it would detach
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     airlock: to separate it from its other hard links, run `cp -p -- src/main.rs src/main.rs.new && mv -- src/main.rs.new src/main.rs`
@@ -933,9 +933,9 @@ fn undecided_content_of_an_earlier_round_is_a_conflict_of_its_rename() {
       conflict   notes.txt → moved.txt  an earlier apply wrote parts of it that have changed since; accept all of its changes
 
     notes.txt → moved.txt: an earlier apply wrote parts of it that have changed since; accept all of its changes
-      base      │ a file, 87 bytes, sha256 1538fe25978b…
-      yours     │ a file, 105 bytes, sha256 e8ea2804974a…
-      accepted  │ a file, 87 bytes, sha256 1538fe25978b…
+      base                │ a file, 87 bytes, sha256 1538fe25978b…
+      ours (working tree) │ a file, 105 bytes, sha256 e8ea2804974a…
+      theirs (accepted)   │ a file, 87 bytes, sha256 1538fe25978b…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     airlock: to apply a rename as an addition and a deletion, add `--no-renames`
@@ -1011,9 +1011,9 @@ fn file_that_an_apply_deleted_comes_back_under_another_name() {
       conflict   a → b  the file to rename was deleted or moved in the working tree
 
     a → b: the file to rename was deleted or moved in the working tree
-      base      │ a file, 151 bytes, sha256 a1f3f2768183…
-      yours     │ nothing
-      accepted  │ a file, 151 bytes, sha256 a1f3f2768183…
+      base                │ a file, 151 bytes, sha256 a1f3f2768183…
+      ours (working tree) │ nothing
+      theirs (accepted)   │ a file, 151 bytes, sha256 a1f3f2768183…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     airlock: to apply a rename as an addition and a deletion, add `--no-renames`

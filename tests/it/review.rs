@@ -98,17 +98,17 @@ fn apply_writes_nothing_if_a_file_conflicts() {
       base, lines 1 to 2
       │ one
       │ two
-      yours, line 1
+      ours (working tree), line 1
       │ mine
-      accepted, lines 1 to 3
+      theirs (accepted), lines 1 to 3
       │ one
       │ two
       │ x
 
     new.txt: a different file already exists there
-      base      │ nothing
-      yours     │ a file, 9 bytes, sha256 2dfdb699a621…
-      accepted  │ a file, 2 bytes, sha256 c865f6c5ab8d…
+      base                │ nothing
+      ours (working tree) │ a file, 9 bytes, sha256 2dfdb699a621…
+      theirs (accepted)   │ a file, 2 bytes, sha256 c865f6c5ab8d…
     ----- stderr -----
     airlock: 2 conflicts; nothing was written
     airlock: to skip them, add `--reject=a.txt --reject=new.txt`
@@ -484,9 +484,9 @@ fn apply_with_pasted_reject_hint_uses_review() {
       skipped    a.txt           because of the conflicts
 
     $(touch PWNED): a different file already exists there
-      base      │ nothing
-      yours     │ a file, 5 bytes, sha256 fcbc800db3f1…
-      accepted  │ a file, 2 bytes, sha256 3bb2abb69ebb…
+      base                │ nothing
+      ours (working tree) │ a file, 5 bytes, sha256 fcbc800db3f1…
+      theirs (accepted)   │ a file, 2 bytes, sha256 3bb2abb69ebb…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     airlock: to skip them, add `--reject=$'$(touch PWNED)'`

@@ -913,7 +913,11 @@ fn conflicts_block_plain_apply() {
     review.press("<Esc>");
     review.host.has_git_merge = true;
     assert!(review.press("w").contains("M git's merge"));
-    assert!(review.press("M").contains("Write git's merge to 1 file, and apply the rest? [y/n]"), "{}", review.screen());
+    assert!(
+        review.press("M").contains("Write git's merge to 1 file, and apply the rest? [y/n]"),
+        "{}",
+        review.screen()
+    );
     review.press("y");
     assert_eq!(review.effect, Effect::Exit(ReviewOutcome::Apply(Some(OnConflict::GitMerge))));
 }
@@ -1962,7 +1966,7 @@ fn conflict_is_resolved_where_it_is_shown() {
     │                          │     8 +     fourth();                          [ ]│
     │                          │  8  9   }                                         │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     the conflict is resolved
+     the conflict is resolved (y accepts the hunk)
     ");
     let choices = |review: &ReviewFixture| {
         review.app.state.decisions.choices().values().map(ToString::to_string).collect::<Vec<_>>()
@@ -2002,7 +2006,7 @@ fn conflicts_of_an_apply_are_resolved_and_then_applied() {
     review.press("yw");
     assert!(review.press("y").contains("r resolves them"), "{}", review.screen());
     assert!(review.press("m").contains("Write conflict markers into 1 file, and apply the rest? [y/n]"), "markers ask");
-    assert_eq!(review.press("n").contains("[y/n]"), false);
+    assert!(!review.press("n").contains("[y/n]"), "{}", review.screen());
     assert!(review.press("r").contains("Conflict 1/1, 0 resolved: a.rs"), "{}", review.screen());
     let screen = review.press("t");
     assert!(screen.contains("1 file to write (1 apply)") && !screen.contains("in conflict"), "{screen}");

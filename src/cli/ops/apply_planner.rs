@@ -10,7 +10,7 @@ use super::apply_options::ApplyOptions;
 use super::apply_to_worktree::{PlanInputs, build_plan};
 use super::conflict;
 use super::selected_changes::load_needed_rounds;
-use crate::apply::{Conflict, Step, conflict_regions};
+use crate::apply::{Conflict, Step};
 use crate::cli::error::CliError;
 use crate::cli::outcome::{OutcomeMode, step_label, step_note, units_by_path};
 use crate::git::HostRepo;
@@ -69,7 +69,7 @@ impl<'a> WorktreePlanner<'a> {
             reason: c.reason.clone(),
             is_conflict: true,
             has_git_merge: c.sides.as_ref().is_some_and(|sides| sides.git_merge.is_some()),
-            regions: c.sides.as_ref().map(|sides| conflict_regions(&c.path, sides, &store)).unwrap_or_default(),
+            regions: c.regions(&store),
             sides: conflict::format_conflicts(std::slice::from_ref(c), conflict::APPLY_LABELS, &store)
                 .lines()
                 .skip(2)

@@ -76,7 +76,7 @@ fn format_git_merge(text: &mut String, ours: &[u8], merged: &[u8]) {
     let changes = similar::capture_diff_slices(similar::Algorithm::Histogram, &old, &new);
     let changes: Vec<_> = changes.iter().filter(|op| op.tag() != similar::DiffTag::Equal).collect();
     for change in changes.iter().take(MAX_HUNKS) {
-        let _ = writeln!(text, "  git's merge would change yours after line {}", change.old_range().start);
+        let _ = writeln!(text, "  git's merge would change ours after line {}", change.old_range().start);
         let removed = old[change.old_range()].iter().map(|line| ('-', line));
         let added = new[change.new_range()].iter().map(|line| ('+', line));
         let rows: Vec<_> = removed.chain(added).collect();
