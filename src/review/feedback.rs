@@ -67,7 +67,7 @@ impl Feedback {
             let text = FileText::read(model, file)?;
             let mut title = format!("\n## {}\n", Escaped::new(file.change.path.as_bytes()));
             for unit in file.units.iter().filter(|unit| has_feedback(unit, state)) {
-                for item in collect_items(file, unit, &text, state) {
+                for item in collect_items(model, file, unit, &text, state)? {
                     if state.is_sent(&item.id) {
                         before.push(item.location);
                     } else if message.text.len() + title.len() + item.text.len() > MAX_QUOTED_BYTES {
@@ -133,7 +133,13 @@ impl Feedback {
 }
 
 /// Collects the feedback items of one unit.
-fn collect_items(file: &ReviewFile<'_>, unit: &Unit, text: &FileText, state: &ReviewState) -> Vec<FeedbackItem> {
+fn collect_items(
+    model: &ReviewModel<'_>,
+    file: &ReviewFile<'_>,
+    unit: &Unit,
+    text: &FileText,
+    state: &ReviewState,
+) -> io::Result<Vec<FeedbackItem>> {
     let hunk = HunkRows::from_unit(unit, text);
     let decisions = &state.decisions;
     let mut items = Vec::new();
@@ -173,6 +179,12 @@ fn collect_items(file: &ReviewFile<'_>, unit: &Unit, text: &FileText, state: &Re
         let text = format!("\n{word}, {at}:\n{}", quote(rows));
         add_item(false, CommentScope::Unit, &unit_decision.to_string(), format!("rejected, {at}"), text);
     }
+    if let Some(decision @ UnitDecision::Edited(hash)) = decisions.get(&unit.id) {
+        let at = where_of(&all);
+        let edited = quote_lines(&model.read_text(hash)?);
+        let text = format!("\nI accepted {at} with my own text. Keep it as it is:\n{edited}");
+        add_item(false, CommentScope::Unit, &decision.to_string(), format!("{at}: my own text"), text);
+    }
     for (anchor, comment) in decisions.comments_on(&unit.id) {
         let rows: Vec<usize> = match anchor.scope {
             CommentScope::Unit => all.clone(),
@@ -190,13 +202,13 @@ fn collect_items(file: &ReviewFile<'_>, unit: &Unit, text: &FileText, state: &Re
         let text = format!("{code}\n{}", quote_text(comment));
         add_item(true, anchor.scope, comment, format!("{at}: {}", first_line(comment)), text);
     }
-    items
+    Ok(items)
 }
 
-/// Returns whether a unit has a rejection or a comment.
+/// Returns whether a unit has a rejection, a text of the user or a comment.
 fn has_feedback(unit: &Unit, state: &ReviewState) -> bool {
     let decisions = &state.decisions;
-    decisions.get(&unit.id).is_some_and(has_rejection) || decisions.comments_on(&unit.id).next().is_some()
+    decisions.get(&unit.id).is_some_and(concerns_agent) || decisions.comments_on(&unit.id).next().is_some()
 }
 
 fn has_rejection(unit_decision: &UnitDecision) -> bool {
@@ -205,6 +217,11 @@ fn has_rejection(unit_decision: &UnitDecision) -> bool {
         UnitDecision::Lines(runs) => runs.iter().any(|(_, decision)| *decision == Some(Decision::Rejected)),
         UnitDecision::Edited(_) => false,
     }
+}
+
+/// Returns whether the agent has to know a decision: a rejection, or the user's own text.
+fn concerns_agent(unit_decision: &UnitDecision) -> bool {
+    has_rejection(unit_decision) || matches!(unit_decision, UnitDecision::Edited(_))
 }
 
 /// Returns whether a comment, which is meant for the agent, has not been sent yet.
@@ -217,7 +234,7 @@ pub(crate) fn has_unsent_comment<'a>(units: impl IntoIterator<Item = &'a Unit>, 
 /// Returns whether there is anything to send, without reading a file.
 pub(crate) fn has_unsent<'a>(units: impl IntoIterator<Item = &'a Unit> + Clone, state: &ReviewState) -> bool {
     let is_unsent = |unit: &Unit| {
-        let unit_decision = state.decisions.get(&unit.id).filter(|unit_decision| has_rejection(unit_decision));
+        let unit_decision = state.decisions.get(&unit.id).filter(|unit_decision| concerns_agent(unit_decision));
         unit_decision
             .is_some_and(|unit_decision| !state.is_sent(&item_id(unit, CommentScope::Unit, &unit_decision.to_string())))
     };
@@ -282,8 +299,28 @@ fn quote_rows(hunk: &HunkRows, text: &FileText, rows: &[usize]) -> String {
     if rows.len() > MAX_QUOTED_ROWS {
         quoted += &format!("… and {} more lines\n", rows.len() - MAX_QUOTED_ROWS);
     }
-    let fence = "`".repeat(longest_run(&quoted).max(MIN_FENCE_LEN - 1) + 1);
-    format!("\n{fence}diff\n{quoted}{fence}\n")
+    fence_text(&quoted, "diff")
+}
+
+/// Quotes a text by line, in a fence that no line can close.
+fn quote_lines(text: &[u8]) -> String {
+    let lines = crate::changes::split_lines(text);
+    let shown = lines.iter().take(MAX_QUOTED_ROWS).map(|line| {
+        let line = Escaped::from_line(crate::changes::trim_line_ending(line)).to_string();
+        let cut: String = line.chars().take(MAX_LINE_CHARS).collect();
+        let more = if cut.len() < line.len() { "…" } else { "" };
+        format!("{cut}{more}\n")
+    });
+    let mut quoted: String = shown.collect();
+    if lines.len() > MAX_QUOTED_ROWS {
+        quoted += &format!("… and {} more lines\n", lines.len() - MAX_QUOTED_ROWS);
+    }
+    fence_text(&quoted, "")
+}
+
+fn fence_text(quoted: &str, language: &str) -> String {
+    let fence = "`".repeat(longest_run(quoted).max(MIN_FENCE_LEN - 1) + 1);
+    format!("\n{fence}{language}\n{quoted}{fence}\n")
 }
 
 fn longest_run(text: &str) -> usize {

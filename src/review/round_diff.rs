@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use super::ReviewModel;
-use crate::changes::{Changeset, FileChange, Quarantine, Severity};
+use super::earlier_round::ComparedFile;
+use super::{CommentAnchor, ReviewFile, ReviewModel, ReviewState, is_comment_sent};
+use crate::changes::{Changeset, FileChange, LineSet, Quarantine, Severity, Unit};
 use crate::core::path::RepoPath;
 
 /// The difference between two rounds, by unit.
@@ -16,6 +17,23 @@ pub struct RoundDiff {
     pub gone: usize,
     /// Files with new or gone units.
     pub touched: BTreeSet<RepoPath>,
+    /// The lines of new units that the last round did not have, as a decision counts them.
+    pub new_lines: BTreeMap<String, LineSet>,
+    /// The comments of the last round on hunks that have changed since.
+    pub comments: Vec<EarlierComment>,
+}
+
+/// A comment of the last round on a hunk that has changed since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EarlierComment {
+    pub path: RepoPath,
+    pub text: String,
+    /// Whether the agent has got it.
+    pub is_sent: bool,
+    /// The line of the last round's file at which its hunk began, from 0.
+    pub line: usize,
+    /// The unit that is there now; `None` if there is none.
+    pub unit: Option<String>,
 }
 
 /// Returns the files that require explicit confirmation now, and did not in an earlier round. A change of another file can
@@ -32,7 +50,7 @@ pub(crate) fn newly_risky(model: &ReviewModel<'_>, before: &Changeset) -> BTreeS
 impl RoundDiff {
     /// Compares a model with the changeset of an earlier round.
     #[must_use]
-    pub fn from_rounds(model: &ReviewModel<'_>, before: &Changeset, store: &Quarantine) -> Self {
+    pub fn from_rounds(model: &ReviewModel<'_>, before: &Changeset, store: &Quarantine, state: &ReviewState) -> Self {
         let earlier: BTreeMap<&RepoPath, &FileChange> = before.files.iter().map(|f| (&f.path, f)).collect();
         let risky_paths = newly_risky(model, before);
         let sides = |f: &FileChange| (f.old.clone(), f.new.clone(), f.renamed_from.clone());
@@ -57,13 +75,48 @@ impl RoundDiff {
             }
             diff.gone += gone;
             diff.new.extend(now.difference(&known).cloned());
+            // What cannot be compared has no marks.
+            let compared = other.and_then(|other| ComparedFile::compare(model, file, other, store).ok().flatten());
+            if let Some(compared) = compared {
+                let is_new = |unit: &&Unit| !known.contains(&unit.id);
+                let lines = file.units.iter().filter(is_new).map(|unit| (unit.id.clone(), compared.new_lines(unit)));
+                diff.new_lines.extend(lines);
+                let gone = known.difference(&now);
+                diff.comments.extend(gone.flat_map(|id| earlier_comments(id, file, &compared, state)));
+            }
         }
         let current_paths: BTreeSet<&RepoPath> = model.files.iter().map(|f| &f.change.path).collect();
         for file in before.files.iter().filter(|f| !current_paths.contains(&f.path)) {
-            diff.gone += unit_ids(file, store).map_or(1, |ids| ids.len());
+            let ids = unit_ids(file, store).unwrap_or_default();
+            diff.gone += ids.len().max(1);
+            let comments = ids.iter().flat_map(|id| state.decisions.comments_on(id));
+            diff.comments.extend(comments.map(|(anchor, text)| EarlierComment {
+                path: file.path.clone(),
+                text: text.to_owned(),
+                is_sent: is_comment_sent(anchor, text, state),
+                line: 0,
+                unit: None,
+            }));
         }
         diff
     }
+}
+
+/// Returns the comments on a hunk of the last round that is gone.
+fn earlier_comments(
+    id: &str,
+    file: &ReviewFile<'_>,
+    compared: &ComparedFile,
+    state: &ReviewState,
+) -> Vec<EarlierComment> {
+    let comment = |(anchor, text): (&CommentAnchor, &str)| EarlierComment {
+        path: file.change.path.clone(),
+        text: text.to_owned(),
+        is_sent: is_comment_sent(anchor, text, state),
+        line: compared.earlier_start(id).unwrap_or(0),
+        unit: compared.successor(id, &file.units).map(|unit| unit.id.clone()),
+    };
+    state.decisions.comments_on(id).map(comment).collect()
 }
 
 fn unit_ids(change: &FileChange, store: &Quarantine) -> io::Result<BTreeSet<String>> {

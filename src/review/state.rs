@@ -286,6 +286,22 @@ impl ReviewState {
         }
     }
 
+    /// Adopts acceptances of the last round for lines that came back equal. This is not an action of the user, so it cannot be
+    /// undone.
+    pub fn keep_accepted(&mut self, kept: Vec<(String, UnitDecision)>) {
+        let count = kept.len();
+        for (unit, decision) in kept {
+            let event = Event::Decision { unit, is: Some(decision) };
+            self.apply_event(event.clone());
+            self.events.push(event);
+        }
+        if count > 0 {
+            let hunks = if count == 1 { "1 changed hunk".to_owned() } else { format!("{count} changed hunks") };
+            let note = format!("in {hunks}, accepted lines that came back equal stay accepted");
+            self.message = Some(self.message.take().map_or(note.clone(), |message| format!("{message} · {note}")));
+        }
+    }
+
     /// Returns whether a rejection or comment was already sent in this form.
     #[must_use]
     pub fn is_sent(&self, item: &str) -> bool {

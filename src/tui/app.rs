@@ -105,6 +105,8 @@ pub(crate) enum Mode {
         new_lines: NewLines,
         scroll: usize,
     },
+    /// The list of all comments: the selected row.
+    Comments(usize),
     /// The apply preview.
     Apply(ApplyView),
     /// The conflicts, to be resolved region by region.
@@ -218,7 +220,7 @@ pub struct ReviewOptions {
 }
 
 /// Returns the message about a new round: the number of its changes, and of older undecided units.
-fn describe_round_diff(since: &RoundDiff, model: &ReviewModel<'_>, counts: &ReviewCounts) -> String {
+fn describe_round_diff(since: &RoundDiff, model: &ReviewModel<'_>, counts: &ReviewCounts, filter: &str) -> String {
     let hunks = |n: usize| if n == 1 { "1 hunk".into() } else { format!("{n} hunks") };
     let mut parts = vec![format!("{} new since you decided", hunks(since.new.len()))];
     if since.gone > 0 {
@@ -234,7 +236,7 @@ fn describe_round_diff(since: &RoundDiff, model: &ReviewModel<'_>, counts: &Revi
     if older_count > 0 {
         parts.push(format!("{older_count} older undecided"));
     }
-    if since.new.is_empty() { parts.join(", ") } else { format!("{} · f, Enter shows all", parts.join(", ")) }
+    if since.new.is_empty() { parts.join(", ") } else { format!("{} · {filter} a shows all", parts.join(", ")) }
 }
 
 /// Maximum number of files whose highlighting is cached.
@@ -247,7 +249,10 @@ impl<'a> App<'a> {
         let folds = (0..model.files.len()).filter(|at| model.files[*at].is_collapsed).collect();
         let counts = ReviewCounts::new(model, &state.decisions);
         let is_first = options.round_diff.is_none();
-        let round_message = options.round_diff.as_ref().map(|since| describe_round_diff(since, model, &counts));
+        let round_message = options.round_diff.as_ref().map(|since| {
+            let filter = options.keymap.first_key_name(Command::Filter, options.styles.unicode);
+            describe_round_diff(since, model, &counts, &filter)
+        });
         let messages: Vec<String> = state.message.take().into_iter().chain(round_message).collect();
         let message = (!messages.is_empty()).then(|| messages.join(" · "));
         let mut app = Self {
@@ -427,9 +432,9 @@ impl<'a> App<'a> {
         self.display.folded = self.folded_files.contains(&self.cursor.file);
         // Row numbers may change.
         self.viewed_columns.clear();
-        let notes = self.conflict_notes();
+        let (notes, earlier_comments) = (self.conflict_notes(), self.earlier_comments());
         if let Some(opened) = &mut self.layout {
-            opened.conflict_notes = notes;
+            (opened.conflict_notes, opened.earlier_comments) = (notes, earlier_comments);
             opened.compute_rows(self.model, &self.state, self.display);
         }
     }
@@ -494,6 +499,12 @@ impl<'a> App<'a> {
     /// Returns whether the open file has a unit that changes all line endings. Lines are then shown without their endings.
     pub(crate) fn hides_line_endings(&self) -> bool {
         self.has_line_ending_unit
+    }
+
+    /// Returns whether the last round did not have a line of a unit, although it had others of it.
+    pub(crate) fn is_new_line(&self, unit: &Unit, line: usize) -> bool {
+        let lines = self.round_diff.as_ref().and_then(|since| since.new_lines.get(&unit.id));
+        lines.is_some_and(|lines| lines.len() < unit.line_count() && lines.contains_line(line))
     }
 
     /// Returns whether the last round changed the unit at the cursor.

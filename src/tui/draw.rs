@@ -53,9 +53,12 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>) {
             join_borders(frame, changes);
         }
         match app.mode {
-            Mode::Preview { .. } | Mode::Apply(_) | Mode::Resolve(_) | Mode::Send { .. } | Mode::Help(..) => {
-                app.hit_areas.rows = inner
-            }
+            Mode::Preview { .. }
+            | Mode::Comments(..)
+            | Mode::Apply(_)
+            | Mode::Resolve(_)
+            | Mode::Send { .. }
+            | Mode::Help(..) => app.hit_areas.rows = inner,
             _ if app.current_folder().is_some() => draw_folder(app, frame, inner),
             _ => {
                 draw_rows(app, frame, inner);
@@ -332,6 +335,7 @@ fn footer_line(app: &App<'_>, width: usize) -> Line<'static> {
         Mode::Help(..) => fixed(&[("type", "to search"), ("↓ ↑", "scroll"), ("Esc", "back")]),
         Mode::Preview { .. } => fixed(&[("j k", "scroll"), ("[ ]", "changes"), ("Esc", "back")]),
         Mode::Send { .. } => fixed(&[("y", "send"), ("e", "edit"), ("j k", "scroll"), ("Esc", "back")]),
+        Mode::Comments(..) => fixed(&[("Enter", "go to it"), ("j k", "move"), ("Esc", "back")]),
         Mode::Resolve(_) => fixed(&[
             ("o", "ours"),
             ("t", "theirs"),

@@ -26,6 +26,7 @@ pub enum Command {
     Edit,
     View,
     Comment,
+    Comments,
     Send,
     Outward,
     Inward,
@@ -67,7 +68,7 @@ pub enum Command {
 type HelpRow = (&'static [Command], &'static str);
 
 /// Each command with its name in the configuration and its default keys.
-const COMMANDS: [(Command, &str, &[&str]); 49] = [
+const COMMANDS: [(Command, &str, &[&str]); 50] = [
     (Command::Accept, "accept", &["y"]),
     (Command::Reject, "reject", &["n"]),
     (Command::Toggle, "toggle", &["Space"]),
@@ -82,6 +83,7 @@ const COMMANDS: [(Command, &str, &[&str]); 49] = [
     (Command::Edit, "edit", &["e"]),
     (Command::View, "view", &["E"]),
     (Command::Comment, "comment", &["c"]),
+    (Command::Comments, "comments", &["C"]),
     (Command::Send, "send", &["R"]),
     (Command::Outward, "outward", &["h", "Left"]),
     (Command::Inward, "inward", &["l", "Right", "Enter"]),
@@ -140,6 +142,7 @@ pub(super) const HELP: [(&str, &[HelpRow]); 6] = [
             (&[Command::Edit], "edit the hunk's result in your editor"),
             (&[Command::View], "view the agent's file in your editor"),
             (&[Command::Comment], "comment on the hunk or line"),
+            (&[Command::Comments], "list all comments: open, sent, answered, outdated"),
             (&[Command::Resolve], "resolve a conflict with the working tree: ours, theirs, both, your text"),
             (&[Command::Send], "send comments and rejections to the agent, for another round"),
         ],

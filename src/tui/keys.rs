@@ -90,6 +90,7 @@ impl App<'_> {
                 self.mode = Mode::Preview { title, content, new_lines, scroll };
                 Ok(Effect::Redraw)
             }
+            Mode::Comments(selected) => self.handle_comments_key(selected, key),
             Mode::Apply(view) => self.handle_apply_key(view, key),
             Mode::Resolve(view) => self.handle_resolve_key(view, key, host),
             Mode::Send { feedback, scroll } => self.handle_feedback_key(feedback, scroll, key, host),
@@ -142,6 +143,7 @@ impl App<'_> {
             Command::Edit => return self.edit_hunk(host),
             Command::View => return self.view_file(host),
             Command::Comment => return self.open_comment_prompt(host),
+            Command::Comments => self.open_comments(),
             Command::Send => self.open_feedback_dialog(),
             Command::Outward if is_at_file => self.move_to_parent_folder(),
             Command::Outward => self.set_granularity(match self.granularity {

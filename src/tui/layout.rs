@@ -47,6 +47,8 @@ pub(crate) enum RowGroup {
     Edited(usize),
     /// The note on a conflict of a unit with the working tree.
     Conflict(usize),
+    /// A comment of the last round on what was there, with its state.
+    EarlierComment(String),
     /// A comment on a unit, on a part or on a line of it.
     Comment(usize, CommentScope, String),
 }
@@ -82,6 +84,8 @@ pub(crate) struct FileLayout {
     /// In the view of one column, the row of a hunk that each display row shows; computed on first use. Empty if they are the
     /// same.
     unified_rows: Vec<OnceCell<Vec<usize>>>,
+    /// The comments of the last round at each unit, with their states.
+    pub earlier_comments: BTreeMap<usize, Vec<String>>,
     /// The note on the conflict of each unit that has one, as escaped lines.
     pub conflict_notes: BTreeMap<usize, Vec<String>>,
     /// The edited text of each unit that has one.
@@ -118,6 +122,7 @@ impl FileLayout {
             parts: BTreeMap::new(),
             unified_rows: Vec::new(),
             conflict_notes: BTreeMap::new(),
+            earlier_comments: BTreeMap::new(),
             edited: BTreeMap::new(),
             groups: Vec::new(),
             group_ends: Vec::new(),
@@ -228,6 +233,8 @@ impl FileLayout {
         if self.conflict_notes.contains_key(&at) {
             self.groups.push(RowGroup::Conflict(at));
         }
+        let earlier = self.earlier_comments.get(&at).into_iter().flatten();
+        self.groups.extend(earlier.map(|text| RowGroup::EarlierComment(text.clone())));
         for (anchor, text) in state.decisions.comments_on(id) {
             self.groups.push(RowGroup::Comment(at, anchor.scope, text.to_owned()));
         }
@@ -273,6 +280,7 @@ impl FileLayout {
             | RowGroup::Gap(_)
             | RowGroup::Comment(..)
             | RowGroup::Conflict(_)
+            | RowGroup::EarlierComment(_)
             | RowGroup::Hidden(_) => 1,
             RowGroup::Context(lines, _) => lines.len(),
             RowGroup::Deleted => self.text.old.len(),

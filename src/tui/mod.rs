@@ -4,6 +4,7 @@ mod actions;
 mod app;
 mod apply_dialog;
 mod apply_overlay;
+mod comments;
 mod conflict_watch;
 mod conflicts;
 mod counts;

@@ -25,6 +25,8 @@ use crate::review::{CommentScope, Decision, HunkRows, ReviewState, UnitDecision,
 const MARK_WIDTH: usize = 4;
 /// The sign of a display row that continues the line above.
 const CONTINUATION_SIGN: char = '~';
+/// The sign of a line that the last round did not have.
+const NEW_LINE_SIGN: &str = "*";
 /// Minimum width of a row that has line numbers of both sides.
 const MIN_TWO_NUMBERS_WIDTH: usize = 40;
 /// Rows kept visible around the cursor if they fit.
@@ -32,6 +34,8 @@ const SCROLL_MARGIN: usize = 3;
 
 /// A line of content and its styles.
 struct ContentLine<'a> {
+    /// Whether the last round did not have the line, although its hunk had others.
+    is_new: bool,
     bytes: &'a [u8],
     /// The side of the diff and the line on that side, which select the syntax colors.
     side: usize,
@@ -275,6 +279,14 @@ fn draw_row(
             });
             rows.take(height.max(1)).collect()
         }
+        RowGroup::EarlierComment(text) => {
+            let mark = styles.symbol_text(Symbol::Comment);
+            let rows = text.lines().enumerate().flat_map(|(at, line)| {
+                let start = if at == 0 { format!("{mark} ") } else { "  ".into() };
+                wrapped(&format!("{indent}{start}{}", Escaped::from_line(line)), digits + 6, StyleKind::Faint)
+            });
+            rows.take(height.max(1)).collect()
+        }
         RowGroup::Gap(lines) => {
             // A heading that is on the screen above the gap is not repeated.
             let heading = find_heading(&opened.text.old, lines.end, &file.change.path);
@@ -293,6 +305,7 @@ fn draw_row(
         RowGroup::Context(lines, new) => {
             let (old, new) = (lines.start + at, new + at);
             let content = ContentLine {
+                is_new: false,
                 bytes: opened.text.old.get(old),
                 side: 1,
                 line: new,
@@ -317,6 +330,7 @@ fn draw_row(
         }
         RowGroup::Deleted => {
             let content = ContentLine {
+                is_new: false,
                 bytes: opened.text.old.get(at),
                 side: 0,
                 line: at,
@@ -401,6 +415,7 @@ fn half_row(
 ) -> Vec<Spans> {
     let styles = app.styles;
     let (digits, total) = (opened.line_number_width(), numbers_width(app, opened, width));
+    let new_style = styles.role_style(StyleKind::Comment);
     let number_text = |number: Option<usize>| match number {
         Some(number) => format!("{:>digits$}", number + 1),
         None => " ".repeat(digits),
@@ -413,7 +428,8 @@ fn half_row(
         };
         vec![
             Span::styled(text, styles.role_style(StyleKind::Faint)),
-            Span::styled(format!(" {sign} "), content.base_style.patch(sign_style(app, sign))),
+            Span::styled(if content.is_new { NEW_LINE_SIGN } else { " " }, content.base_style.patch(new_style)),
+            Span::styled(format!("{sign} "), content.base_style.patch(sign_style(app, sign))),
         ]
     };
     let room = width.saturating_sub(total + 3);
@@ -587,8 +603,10 @@ fn hunk_row(
             }
             HunkLine::Added(line) => (StyleKind::Added, StyleKind::AddedWord, &words.1, '+', hunk.new.start + line, 1),
         };
+        let is_new = app.is_new_line(&app.model.files[opened.file].units[unit], hunk.decision_line(row));
         let base = if is_moved || is_replaced && sign == '+' { StyleKind::Moved } else { base };
         let content = ContentLine {
+            is_new,
             bytes,
             side,
             line,
@@ -602,6 +620,7 @@ fn hunk_row(
     let spans = if app.display.side_by_side {
         let half = room / 2;
         let empty = ContentLine {
+            is_new: false,
             bytes: b"\n",
             side: 0,
             line: 0,
@@ -738,6 +757,7 @@ fn edited_row(
     };
     let Some(lines) = opened.edited.get(&unit) else { return vec![Line::default()] };
     let content = ContentLine {
+        is_new: false,
         bytes: lines.get(line),
         side: 1,
         line: usize::MAX,

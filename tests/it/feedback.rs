@@ -200,3 +200,25 @@ fn feedback_omits_items_removed_by_user() {
         assert!(message.text.starts_with("I have reviewed") && message.text.ends_with(text), "{}", message.text);
     }
 }
+
+#[test]
+fn own_text_is_told_to_the_agent_once() {
+    let sheet = sheet(&[("a.txt", Some("one\ntwo\n"), Some("one\n2\n"))], &[]);
+    let hash = sheet.store_text(b"```\nmine\n").expect("stored");
+    let edit = Action::Edit(new_target(0, 0, None), Some(hash));
+    let state = update_state(ReviewState::default(), sheet, edit);
+    let message = compose_feedback(sheet, &state).expect("there is feedback");
+    assert_snapshot!(message.text.split_once("\n\n").expect("an introduction").1, @"
+    ## a.txt
+
+    I accepted line 2 with my own text. Keep it as it is:
+
+    ````
+    ```
+    mine
+    ````
+    ");
+    let sent = Event::Sent { items: message.item_ids() };
+    let state = ReviewState::from_events(state.to_events().into_iter().chain([sent]));
+    assert_eq!(compose_feedback(sheet, &state), None);
+}

@@ -705,9 +705,9 @@ fn apply_keeps_files_that_were_never_sent() {
       conflict   untracked  a different file already exists there
 
     untracked: a different file already exists there
-      base      │ nothing
-      yours     │ a file, 5 bytes, sha256 fcbc800db3f1…
-      accepted  │ a file, 5 bytes, sha256 886b67480dbe…
+      base                │ nothing
+      ours (working tree) │ a file, 5 bytes, sha256 fcbc800db3f1…
+      theirs (accepted)   │ a file, 5 bytes, sha256 886b67480dbe…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     airlock: to write both sides between conflict markers, add `--on-conflict markers`
@@ -727,9 +727,9 @@ fn apply_keeps_files_that_were_never_sent() {
     skipped: both sides changed the same lines
       base, line 1
       │ base
-      yours, line 1
+      ours (working tree), line 1
       │ mine
-      accepted, line 1
+      theirs (accepted), line 1
       │ evil
     ----- stderr -----
     airlock: 1 conflict; nothing was written
@@ -748,9 +748,9 @@ fn apply_keeps_files_that_were_never_sent() {
     .env: both sides changed the same lines
       base, line 1
       │ SECRET=mine
-      yours, line 1
+      ours (working tree), line 1
       │ SECRET=newer
-      accepted, line 1
+      theirs (accepted), line 1
       │ evil
     ----- stderr -----
     airlock: 1 conflict; nothing was written
@@ -1015,8 +1015,8 @@ fn git_config_targets_need_allow_risky() {
     ! high: is part of your git configuration
     @@ -1,2 +1,2 @@
     -[alias]
-    +[core]
     -	st = status
+    +[core]
     +	fsmonitor = touch owned
 
     added  tools/git/post-commit

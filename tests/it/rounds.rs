@@ -304,9 +304,9 @@ fn apply_replaces_changes_of_earlier_round() {
     a.txt: both sides changed the same lines
       base, line 2
       │ line 2
-      yours, line 2
+      ours (working tree), line 2
       │ two, as I say
-      accepted, line 2
+      theirs (accepted), line 2
       │ 2!
     ----- stderr -----
     airlock: 1 conflict; nothing was written
@@ -363,9 +363,9 @@ fn review_drops_acceptance_of_now_risky_file() {
 
     a.txt: both sides changed the same lines
       base, nothing after line 2
-      yours, line 3
+      ours (working tree), line 3
       │ x
-      accepted, line 3
+      theirs (accepted), line 3
       │ z
     ----- stderr -----
     airlock: 1 conflict; nothing was written

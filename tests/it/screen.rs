@@ -2,7 +2,9 @@
 
 use airlock::changes::{ConflictRegion, LineSet, RegionSide, UncollectedEntry};
 use airlock::core::on_conflict::OnConflict;
-use airlock::review::{Action, DecisionTarget, Event, ReviewHost, ReviewOutcome, ReviewState, RoundDiff, update_state};
+use airlock::review::{
+    Action, DecisionTarget, EarlierComment, Event, ReviewHost, ReviewOutcome, ReviewState, RoundDiff, update_state,
+};
 use airlock::tui::{ColorDepth, Effect, Keymap, ReviewOptions, StyleSheet, Theme};
 use crossterm::event::MouseEventKind;
 use insta::assert_snapshot;
@@ -1079,7 +1081,7 @@ fn help_filters_by_typed_word() {
     │ Edit and comment                                                             │
     │  s             split the hunk above the line, or a rename; again: join it    │
     │  e             edit the hunk's result in your editor                         │
-    │ 32 more below; or type a word to search                                      │
+    │ 33 more below; or type a word to search                                      │
     └──────────────────────────────────────────────────────────────────────────────┘
      type to search  ↓ ↑ scroll  Esc back
     ");
@@ -1312,7 +1314,8 @@ fn colors_add_no_information() {
 fn second_round_shows_new_hunks() {
     let sheet = sheet(&sample_files(), &[]);
     let new = [sheet.files[1].units[1].id.clone()].into();
-    let since = RoundDiff { new, gone: 0, touched: [sheet.files[1].change.path.clone()].into() };
+    let since =
+        RoundDiff { new, gone: 0, touched: [sheet.files[1].change.path.clone()].into(), ..RoundDiff::default() };
     let mut state = ReviewState::default();
     let accept = |unit| {
         Action::Decide(vec![DecisionTarget { file: 1, unit, lines: None }], Some(airlock::review::Decision::Accepted))
@@ -2041,4 +2044,75 @@ fn large_apply_begins_with_its_sum_and_folds_what_stays() {
     assert!(screen.contains("1 file to write (1 apply); 29 files not or only partly applied"), "{screen}");
     assert!(screen.contains("Not applied: 29 files (z lists them)"), "{screen}");
     assert!(review.press("z").contains("docs/f0.txt: 2 lines undecided"), "{}", review.screen());
+}
+
+#[test]
+fn changed_hunk_marks_its_new_lines_and_shows_the_comment_that_led_to_it() {
+    let sheet = sheet(&sample_files(), &[]);
+    let (file, path) = (&sheet.files[1], sheet.files[1].change.path.clone());
+    let unit = file.units[0].id.clone();
+    let comment = |text: &str, is_sent, unit: Option<&String>| EarlierComment {
+        path: path.clone(),
+        text: text.into(),
+        is_sent,
+        line: 1,
+        unit: unit.cloned(),
+    };
+    let since = RoundDiff {
+        new: [unit.clone()].into(),
+        touched: [path.clone()].into(),
+        // The lines are two removed ones and two added ones.
+        new_lines: [(unit.clone(), LineSet::from_lines([1, 3]))].into(),
+        comments: vec![comment("also the second\nplease", true, Some(&unit)), comment("and this?", true, None)],
+        ..RoundDiff::default()
+    };
+    let options = ReviewOptions {
+        name: "calm-otter".into(),
+        styles: PLAIN,
+        round_diff: Some(since),
+        cannot_send: None,
+        start_at: None,
+        keymap: Keymap::default(),
+    };
+    let mut review = ReviewFixture::open_with(sheet, ReviewState::default(), SIZE, options);
+    assert_snapshot!(review.screen(), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   only changed since y…
+    ┌ Files ────────────────┬ a.rs modified hunk 1/3 [undecided] new ──────────────┐
+    │▌   a.rs            0/3│  1  1   fn one() {                                   ┃
+    │                       │▶ 2    -     first(1);                             [ ]┃
+    │                       │▌ 3   *-     second(2);                            [ ]┃
+    │                       │▌    2 +     first(10);                            [ ]┃
+    │                       │▌    3*+     second(20);                           [ ]┃
+    │                       │         ● answered: also the second                  ┃
+    │                       │           please                                     │
+    │                       │  4  4   }                                            │
+    │                       │  5  5                                                │
+    │                       │  6  6   fn two() {                                   │
+    │                       │  7  7       third();                                 │
+    │                       │     8 +     fourth();                             [ ]│
+    └───────────────────────┴──────────────────────────────────────────────────────┘
+     1 hunk new since you decided, 4 older undecided · f, Enter shows all
+    ");
+    review.press("jcand here<Enter>");
+    assert_snapshot!(review.press("C"), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   only changed since y…
+    ┌ Comments 1/3 ────────────────────────────────────────────────────────────────┐
+    │ open      a.rs:8  and here                                                   │
+    │ answered  a.rs:2  also the second …                                          │
+    │ outdated  a.rs:2  and this?                                                  │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    └──────────────────────────────────────────────────────────────────────────────┘
+     Enter go to it  j k move  Esc back
+    ");
+    review.press("j<Enter>");
+    assert!(review.screen().contains("hunk 1/3"), "{}", review.screen());
+    assert!(review.press("CG<Enter>").contains("the hunk of this comment is gone"), "{}", review.screen());
 }

@@ -3,7 +3,7 @@
 use crate::changes::Changeset;
 use crate::cli::error::CliError;
 use crate::cli::shell_word::quote_shell_word;
-use crate::review::{DecisionLog, DecisionLogError, ReviewModel, ReviewState, newly_risky, read_draft};
+use crate::review::{DecisionLog, DecisionLogError, ReviewModel, ReviewState, kept_decisions, newly_risky, read_draft};
 use crate::sandbox::Sandbox;
 
 /// The name of the draft's file.
@@ -43,6 +43,9 @@ fn migrate_draft(state: &mut ReviewState, sandbox: &Sandbox, model: &ReviewModel
     // If the last round can no longer be read, any high-risk file may have become one since.
     let before = sandbox.read_rounds()?.into_iter().find(|round| round.id == *last);
     let before = before.map(|before| before.join_renames(state.separate_renames()));
+    if let Some(before) = &before {
+        state.keep_accepted(kept_decisions(model, before, &sandbox.open_quarantine()?, &state.decisions)?);
+    }
     let risky_paths = before.map(|before| newly_risky(model, &before));
     let is_newly_risky = |path| risky_paths.as_ref().is_none_or(|risky_paths| risky_paths.contains(path));
     let files = model.files.iter().filter(|f| f.is_risky() && is_newly_risky(&f.change.path));

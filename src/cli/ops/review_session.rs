@@ -212,5 +212,5 @@ fn compare_rounds(
     let is_reviewed = |round: &Changeset| round.id != *model.changeset && state.reviewed_rounds().contains(&round.id);
     let Some(before) = sandbox.read_rounds()?.into_iter().find(is_reviewed) else { return Ok(None) };
     let before = before.join_renames(state.separate_renames());
-    Ok(Some(RoundDiff::from_rounds(model, &before, &sandbox.open_quarantine()?)))
+    Ok(Some(RoundDiff::from_rounds(model, &before, &sandbox.open_quarantine()?, state)))
 }
