@@ -14,7 +14,7 @@ use super::repository_index::RepositoryIndex;
 use super::request::{RunRequest, RunResult};
 use super::resources::EngineResources;
 use super::run_agent::{RunError, record_post_run, run_agent};
-use super::store::{RECORD_VERSION, Sandbox, SandboxRecord, SandboxState, SandboxStore};
+use super::store::{RECORD_VERSION, ReviewProgress, Sandbox, SandboxRecord, SandboxState, SandboxStore};
 use super::workspace::WorkspaceKind;
 use super::{CollectMode, CollectPolicy, SandboxError, start};
 use crate::base;
@@ -92,6 +92,7 @@ pub fn create_sandbox(
         conversation: None,
         limits_hit: Vec::new(),
         decided_at: None,
+        progress: None,
         other_contents: Vec::new(),
         size: None,
         state: SandboxState::Seeding,
@@ -324,12 +325,21 @@ pub async fn remove_sandbox(engine: &dyn Engine, mut sandbox: Sandbox, wait: boo
     Ok(sandbox.remove()?)
 }
 
-/// Records whether all changes of a sandbox are decided. The sandbox is kept until the user removes it, or `gc` by its age.
-pub fn set_decided(sandbox: &mut Sandbox, is_decided: bool) -> Result<(), SandboxError> {
-    if sandbox.record.decided_at.is_some() == is_decided {
+/// Records whether all changes of a sandbox are decided, and how far its review is. The sandbox is kept until the user removes it,
+/// or `gc` by its age.
+pub fn set_decided(
+    sandbox: &mut Sandbox,
+    is_decided: bool,
+    progress: Option<ReviewProgress>,
+) -> Result<(), SandboxError> {
+    let is_same = sandbox.record.decided_at.is_some() == is_decided;
+    if is_same && sandbox.record.progress == progress {
         return Ok(());
     }
     sandbox.acquire_lock()?;
-    sandbox.record.decided_at = is_decided.then(seconds_since_epoch);
+    sandbox.record.progress = progress;
+    if !is_same {
+        sandbox.record.decided_at = is_decided.then(seconds_since_epoch);
+    }
     Ok(sandbox.save_record()?)
 }

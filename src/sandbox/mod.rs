@@ -46,7 +46,7 @@ pub(crate) use run_report::{NetworkUsage, RunReport};
 pub(crate) use start::NETWORK_LISTS;
 pub(crate) use store::NETWORK_LOG;
 pub(crate) use store::{AgentConfig, AppliedPath, AppliedState, NetworkConfig};
-pub use store::{Sandbox, SandboxRecord, SandboxState, SandboxStore};
+pub use store::{ReviewProgress, Sandbox, SandboxRecord, SandboxState, SandboxStore};
 pub use workspace::WorkspaceKind;
 
 use crate::base::BaseError;

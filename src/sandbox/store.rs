@@ -94,6 +94,9 @@ pub struct SandboxRecord {
     /// counts the age of the sandbox from then on.
     #[serde(default)]
     pub decided_at: Option<u64>,
+    /// What the last review decided.
+    #[serde(default)]
+    pub progress: Option<ReviewProgress>,
     /// Work that is in none of its changes, as text.
     #[serde(default)]
     pub other_contents: Vec<String>,
@@ -102,6 +105,19 @@ pub struct SandboxRecord {
     pub size: Option<(u64, bool)>,
     /// The stage of its lifecycle.
     pub state: SandboxState,
+}
+
+/// How far the review of a changeset is, for lists of sandboxes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReviewProgress {
+    /// The ID of the changeset.
+    pub changeset: String,
+    /// Numbers of hunks: all that can be accepted, and those that are decided, accepted and applied, at least in part.
+    pub hunks: usize,
+    pub decided: usize,
+    pub accepted: usize,
+    pub applied: usize,
+    pub comments: usize,
 }
 
 /// The configuration of an agent, excluding its files. It is kept for `resume`.

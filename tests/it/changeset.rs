@@ -59,6 +59,7 @@ impl TestRepo {
                     conversation: None,
                     limits_hit: Vec::new(),
                     decided_at: None,
+                    progress: None,
                     other_contents: Vec::new(),
                     size: None,
                     state: SandboxState::Running,
@@ -72,7 +73,7 @@ impl TestRepo {
         let changes = compare(&sandbox, &host, &base, &work);
         sandbox.write_changeset(&changes).expect("written");
         sandbox.record.state = SandboxState::Collected { exit: Some(0) };
-        sandbox.record.decided_at = None;
+        (sandbox.record.decided_at, sandbox.record.progress) = (None, None);
         sandbox.save_record().expect("written");
     }
 }

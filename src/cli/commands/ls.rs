@@ -9,6 +9,7 @@ use crate::cli::ops::draft::join_renames;
 use crate::cli::ops::listing::{Listing, display_worktree, list_stores};
 use crate::cli::ops::network::find_cache;
 use crate::cli::ops::repo::{Repo, format_age, load_activity, sandbox_status};
+use crate::cli::ops::review_progress::progress_json;
 use crate::cli::output::{Output, format_count, print_stderr, print_stdout};
 use crate::core::escape::Escaped;
 use crate::sandbox::layer::LayerStore;
@@ -45,7 +46,15 @@ pub(crate) fn run_ls(all: bool, json: bool, output: Output) -> Result<u8, CliErr
     let status_width = statuses.iter().map(String::len).max().unwrap_or(0);
     // Without a terminal, no path is shortened.
     let path_width = output.stdout_width().map(|columns| columns.saturating_sub(width + status_width + 53));
+    let name_width = width.max(HEADINGS[0].len());
+    let status_width = status_width.max(HEADINGS[1].len());
     let mut text = String::new();
+    if !sandboxes.is_empty() {
+        let [name, status, verb, commit, size, created] = HEADINGS;
+        let place = if all { "WORKING TREE" } else { "" };
+        let created = if all { format!("{created:14}  {place}") } else { created.to_owned() };
+        text += &format!("{name:name_width$}  {status:status_width$}  {verb:6}  {commit:7}  {size:>10}  {created}\n");
+    }
     for (sandbox, status) in sandboxes.iter().zip(&statuses) {
         let record = &sandbox.record;
         let short: String = record.base.chars().take(7).collect();
@@ -54,7 +63,7 @@ pub(crate) fn run_ls(all: bool, json: bool, output: Output) -> Result<u8, CliErr
         let path = path_width.map_or_else(|| path.clone(), |width| shorten_path(&path, width.max(MIN_PATH)));
         let worktree = if all { format!("{age:14}  {path}") } else { age };
         text += &format!(
-            "{:width$}  {status:status_width$}  {:6}  {short}  {:>10}  {worktree}\n",
+            "{:name_width$}  {status:status_width$}  {:6}  {short}  {:>10}  {worktree}\n",
             record.name.as_str(),
             record.verb,
             format_size(record),
@@ -73,6 +82,9 @@ pub(crate) fn run_ls(all: bool, json: bool, output: Output) -> Result<u8, CliErr
     Ok(0)
 }
 
+/// The headings of the columns.
+const HEADINGS: [&str; 6] = ["NAME", "STATE", "AGENT", "COMMIT", "SIZE", "CREATED"];
+
 /// Minimum width of a shortened path.
 const MIN_PATH: usize = 12;
 
@@ -84,6 +96,7 @@ fn sandbox_json(sandbox: &Sandbox) -> Value {
         "name": record.name, "status": sandbox_status(sandbox).0, "verb": record.verb, "created": record.created,
         "base": record.base, "branch": record.branch, "files": files, "worktree": record.worktree,
         "attached": activity.map(|activity| activity.is_attached),
+        "progress": progress_json(record), "rounds": sandbox.read_rounds().map_or(0, |rounds| rounds.len()) + usize::from(files.is_some()),
         "bytes": record.size.map(|(bytes, _)| bytes), "bytes_more": record.size.map(|(_, more)| more),
     })
 }

@@ -7,7 +7,8 @@ use crate::cli::error::CliError;
 use crate::cli::json::{path_text, render_json};
 use crate::cli::ops::holdings::{bring_hints, describe_holdings};
 use crate::cli::ops::repo::{Repo, create_runtime, format_age, sandbox_status as state};
-use crate::cli::output::{Output, print_stdout};
+use crate::cli::ops::review_progress::{describe_progress, progress_json};
+use crate::cli::output::{Output, format_count, print_stdout};
 use crate::core::escape::Escaped;
 use crate::engine::{Docker, Engine as _};
 use crate::sandbox::WorkspaceKind;
@@ -34,6 +35,7 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
                 "uncommitted": manifest.uncommitted, "included": manifest.included, "delta_files": manifest.delta_files,
                 "submodules": paths(&manifest.submodules), "submodules_skipped": skipped_modules, "skipped": skipped,
                 "lfs_pointers": paths(&manifest.lfs_pointers), "filtered": paths(&manifest.filtered), "sparse": manifest.sparse, "limits_hit": record.limits_hit, "claude_config": record.user_config, "other_contents": record.other_contents,
+                "progress": progress_json(record), "rounds": sandbox.read_rounds()?.len() + 1,
         })))?;
         return Ok(0);
     }
@@ -61,6 +63,20 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
     for left in &record.user_config.left_out {
         out += &format!("  left out   {}: {}\n", Escaped::new(&left.name), Escaped::new(&left.reason));
     }
+    let rounds = sandbox.read_rounds().map_or(0, |rounds| rounds.len()) + 1;
+    let changes = sandbox.read_changeset().ok().flatten();
+    let progress = record.progress.as_ref().filter(|p| changes.as_ref().is_some_and(|c| c.id == p.changeset));
+    if let Some(progress) = progress {
+        let parts = describe_progress(progress).join(", ");
+        out += &format!("  review     {}: {parts}\n", format_count(progress.hunks, "hunk"));
+    }
+    if rounds > 1 {
+        out += &format!("  rounds     {rounds}\n");
+    }
+    if matches!(word, "collected" | "decided" | "unchanged") {
+        let how = if record.verb == "claude" { "" } else { " -- COMMAND" };
+        out += &format!("  resume     airlock resume {}{how}\n", record.name);
+    }
     let ignored = sandbox.read_changeset().ok().flatten().map(|changes| changes.ignored).unwrap_or_default();
     if let Some(holds) = describe_holdings(record, &ignored, true) {
         out += &format!("  contains   {holds}\n");
@@ -72,7 +88,13 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
         out += &format!("  limit      {}\n", Escaped::new(limit));
     }
     print_stdout(&out)?;
-    let next = if matches!(word, "running" | "waiting") { "attach" } else { "diff" };
+    let next = match (word, progress) {
+        ("running" | "waiting", _) => "attach",
+        ("unchanged" | "decided", _) => "resume",
+        ("collected", Some(progress)) if progress.decided == progress.hunks && progress.accepted > 0 => "apply",
+        ("collected", _) => "review",
+        _ => "diff",
+    };
     output.print_status(&format!("next: airlock {next} {}", record.name));
     Ok(0)
 }

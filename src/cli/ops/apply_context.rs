@@ -177,7 +177,9 @@ impl<'a> ApplyContext<'a> {
             return Ok(());
         }
         sandbox.write_applied(&self.applied_state(&sandbox)?)?;
-        if sandbox.record.decided_at.take().is_some() {
+        // What is applied is counted again by the next review or apply.
+        let (decided_at, progress) = (sandbox.record.decided_at.take(), sandbox.record.progress.take());
+        if decided_at.is_some() || progress.is_some() {
             sandbox.save_record()?;
         }
         Ok(())

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::apply_context::{ApplyContext, print_report, report_apply_error, warn_interrupted};
 use super::apply_options::ApplyOptions;
-use super::decided::is_decided;
+use super::decided::save_progress;
 use super::holdings::{bring_hints, describe_holdings};
 use super::policy::{CONFIGURED, configured_rules};
 use super::risk_check::{RiskChecker, WrittenContent};
@@ -31,7 +31,7 @@ use crate::core::on_conflict::OnConflict;
 use crate::core::path::{EntryKind, RepoPath};
 use crate::git::{AttributeFiles, HostRepo, MergeAttribute};
 use crate::review::ReviewModel;
-use crate::sandbox::{AppliedPath, AppliedState, Sandbox, lifecycle};
+use crate::sandbox::{AppliedPath, AppliedState, Sandbox};
 
 /// Plans and executes an apply. Returns the exit status.
 pub(crate) fn apply_to_worktree(
@@ -167,7 +167,7 @@ pub(crate) fn apply_to_worktree(
         print_report(report, output);
     }
     let state = draft::load_draft(sandbox, model)?;
-    let is_decided = is_decided(model, &sandbox.record, &state, &after);
+    let is_decided = save_progress(sandbox, model, &state, &after)?;
     if !options.json {
         let send = send_hint(&sandbox.record, model, &state);
         print_result(&plan, sandbox, total, (written, plan.count_files()), (!is_decided).then_some(send), output);
@@ -179,7 +179,6 @@ pub(crate) fn apply_to_worktree(
             }
         }
     }
-    lifecycle::set_decided(sandbox, is_decided)?;
     Ok(0)
 }
 

@@ -8,7 +8,7 @@ use crate::changes::UnitSelection;
 use crate::cli::error::CliError;
 use crate::git::HostRepo;
 use crate::review::{Decision, ReviewModel, ReviewState, has_unsent_comment};
-use crate::sandbox::{AppliedState, Sandbox, SandboxRecord, lifecycle};
+use crate::sandbox::{AppliedState, ReviewProgress, Sandbox, SandboxRecord, lifecycle};
 
 /// Updates the record of a sandbox after a review of it, or an agent in it.
 pub(crate) fn update_decided(
@@ -18,18 +18,40 @@ pub(crate) fn update_decided(
     state: &ReviewState,
 ) -> Result<(), CliError> {
     let applied = ApplyContext::new(host)?.applied_state(sandbox)?;
-    let is_decided = is_decided(model, &sandbox.record, state, &applied);
-    Ok(lifecycle::set_decided(sandbox, is_decided)?)
+    save_progress(sandbox, model, state, &applied).map(|_| ())
+}
+
+/// Records how far the review is. Returns whether all changes are decided.
+pub(crate) fn save_progress(
+    sandbox: &mut Sandbox,
+    model: &ReviewModel<'_>,
+    state: &ReviewState,
+    applied: &AppliedState,
+) -> Result<bool, CliError> {
+    let is_decided = is_decided(model, &sandbox.record, state, applied);
+    lifecycle::set_decided(sandbox, is_decided, Some(measure_progress(model, state, applied)))?;
+    Ok(is_decided)
+}
+
+/// Counts what a review has decided.
+fn measure_progress(model: &ReviewModel<'_>, state: &ReviewState, applied: &AppliedState) -> ReviewProgress {
+    let mut progress = ReviewProgress { changeset: model.changeset.to_owned(), ..ReviewProgress::default() };
+    for file in &model.files {
+        let written = applied_selection(applied, file.change);
+        progress.comments += file.units.iter().map(|unit| state.decisions.comments_on(&unit.id).count()).sum::<usize>();
+        for unit in file.units.iter().filter(|_| !file.is_refused()) {
+            progress.hunks += 1;
+            progress.decided += usize::from(state.decisions.is_decided(unit));
+            progress.accepted += usize::from(state.decisions.is_accepted(unit));
+            progress.applied += usize::from(written.get(&unit.id).is_some());
+        }
+    }
+    progress
 }
 
 /// Returns whether each part of the changes is applied or rejected, and no comment waits to be sent. A sandbox in which
 /// nothing can be accepted is not decided, because its changes exist only there.
-pub(crate) fn is_decided(
-    model: &ReviewModel<'_>,
-    record: &SandboxRecord,
-    state: &ReviewState,
-    applied: &AppliedState,
-) -> bool {
+fn is_decided(model: &ReviewModel<'_>, record: &SandboxRecord, state: &ReviewState, applied: &AppliedState) -> bool {
     let decisions = &state.decisions;
     if send_obstacle(record).is_none() && has_unsent_comment(model.files.iter().flat_map(|f| &f.units), state) {
         return false;

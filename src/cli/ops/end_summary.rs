@@ -102,6 +102,12 @@ fn format_hosts(hosts: &BTreeMap<String, u64>) -> String {
     }
 }
 
+/// Returns the first of some names.
+fn first_names(names: &[String]) -> String {
+    let more = if names.len() > 3 { ", …" } else { "" };
+    format!("{}{more}", names[..names.len().min(3)].join(", "))
+}
+
 /// Prints the summary of the changes.
 pub(crate) fn print_summary(finished: &RunResult, output: Output) -> Result<(), CliError> {
     let changes = &join_renames(&finished.sandbox, finished.changes.clone());
@@ -112,23 +118,21 @@ pub(crate) fn print_summary(finished: &RunResult, output: Output) -> Result<(), 
         finished.sandbox.record.name,
         format_count(changes.files.len(), "file"),
     );
-    let risky: Vec<String> = (changes.files.iter())
-        .filter(|f| f.max_severity() == Some(Severity::High))
-        .map(|f| Escaped::new(f.path.as_bytes()).to_string())
-        .collect();
+    let paths = |level| {
+        let files = changes.files.iter().filter(move |f| f.max_severity() == Some(level));
+        files.map(|f| Escaped::new(f.path.as_bytes()).to_string()).collect::<Vec<_>>()
+    };
+    let (risky, refused) = (paths(Severity::High), paths(Severity::Refused));
     if !risky.is_empty() {
-        let more = if risky.len() > 3 { ", …" } else { "" };
-        text += &format!(
-            " · {}: {}{more}",
-            format_count(risky.len(), "high-risk file"),
-            risky[..risky.len().min(3)].join(", ")
-        );
+        text += &format!(" · {}: {}", format_count(risky.len(), "high-risk file"), first_names(&risky));
     }
-    let refused = changes.files.iter().filter(|f| f.max_severity() == Some(Severity::Refused)).count();
-    for (count, what) in [(refused, "cannot be accepted"), (changes.uncollected.len(), "not collected")] {
-        if count > 0 {
-            text += &format!(" · {count} {what}");
-        }
+    if !refused.is_empty() {
+        text += &format!(" · {} cannot be accepted: {}", refused.len(), first_names(&refused));
+    }
+    if !changes.uncollected.is_empty() {
+        let names: Vec<String> =
+            changes.uncollected.iter().map(|entry| Escaped::new(&entry.path).to_string()).collect();
+        text += &format!(" · {} not collected: {}", names.len(), first_names(&names));
     }
     output.print_status(&text);
     if let Some(holds) = describe_holdings(&finished.sandbox.record, &changes.ignored, false) {

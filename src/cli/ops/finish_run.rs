@@ -52,6 +52,13 @@ pub(crate) fn finish_run(
         return Ok((status, None));
     }
     print_summary(&finished, output)?;
+    if !report.is_first && finished.sandbox.record.decided_at.is_some() {
+        let name = &finished.sandbox.record.name;
+        output.print_status(&format!(
+            "nothing is new since you decided. Next: airlock resume {name}, or airlock rm {name}"
+        ));
+        return Ok((status, None));
+    }
     let asked = report.review.as_deref().and_then(|name| ReviewMode::from_str(name, false).ok());
     let mode = options.review.or(asked).or(settings.review).unwrap_or_default();
     let mode = if options.is_after_feedback && mode == ReviewMode::Ask { ReviewMode::Always } else { mode };
@@ -76,7 +83,7 @@ fn remove_unchanged(finished: RunResult, output: Output) -> Result<(), CliError>
 /// Prints what a sandbox without changes is kept for.
 fn print_kept(mut finished: RunResult, holds: Option<String>, output: Output) -> Result<(), CliError> {
     let is_first = finished.report.is_first;
-    lifecycle::set_decided(&mut finished.sandbox, true)?;
+    lifecycle::set_decided(&mut finished.sandbox, true, None)?;
     let record = &finished.sandbox.record;
     let name = &record.name;
     if let Some(holds) = holds.as_ref().filter(|_| is_first) {

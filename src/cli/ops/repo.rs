@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::draft::join_renames;
 use super::policy::collect_policy;
+use super::review_progress::describe_progress;
 use crate::changes::Changeset;
 use crate::cli::error::CliError;
 use crate::cli::ops::settings::load_settings;
@@ -147,8 +148,13 @@ pub(crate) fn sandbox_status(sandbox: &Sandbox) -> (&'static str, String) {
         SandboxState::Running => ("interrupted", "interrupted".into()),
         SandboxState::Collected { .. } => match sandbox.read_changeset() {
             Ok(Some(changes)) if changes.is_empty() => ("unchanged", "no changes".into()),
-            Ok(Some(_)) if sandbox.record.decided_at.is_some() => ("decided", "decided".into()),
-            Ok(Some(changes)) => ("collected", format_count(join_renames(sandbox, changes).files.len(), "file")),
+            Ok(Some(changes)) => {
+                let word = if sandbox.record.decided_at.is_some() { "decided" } else { "collected" };
+                let progress = sandbox.record.progress.as_ref().filter(|progress| progress.changeset == changes.id);
+                let files = format_count(join_renames(sandbox, changes).files.len(), "file");
+                let parts = progress.map(describe_progress).unwrap_or_default();
+                (word, std::iter::once(files).chain(parts).collect::<Vec<_>>().join(", "))
+            }
             _ => ("damaged", "damaged".into()),
         },
     }

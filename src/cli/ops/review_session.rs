@@ -160,9 +160,16 @@ pub(crate) fn review_sandbox(
     let decisions = &state.decisions;
     let accepted = count_accepted(&model, decisions);
     let send = crate::cli::ops::sending::send_hint(&sandbox.record, &model, &state);
-    if outcome == ReviewOutcome::Quit || accepted == 0 {
-        let what = if accepted == 0 { "nothing is accepted" } else { "the decisions are saved" };
-        output.print_status(&format!("{what}. Next: airlock review {name}{send}, or airlock rm {name}"));
+    if accepted == 0 || sandbox.record.decided_at.is_some() {
+        let what = if accepted == 0 { "nothing is accepted" } else { "all changes are decided and applied" };
+        let next = if sandbox.record.decided_at.is_some() { "resume" } else { "review" };
+        output.print_status(&format!("{what}. Next: airlock {next} {name}{send}, or airlock rm {name}"));
+        return Ok(ReviewEnd::Done(0));
+    }
+    if outcome == ReviewOutcome::Quit {
+        let undecided = sandbox.record.progress.as_ref().map_or(0, |progress| progress.hunks - progress.decided);
+        let rest = if undecided > 0 { format!(", airlock review {name}") } else { String::new() };
+        output.print_status(&format!("the decisions are saved. Next: airlock apply {name}{rest}{send}"));
         return Ok(ReviewEnd::Done(0));
     }
     let on_conflict = match outcome {

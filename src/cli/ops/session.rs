@@ -330,7 +330,7 @@ fn save_end(finished: &mut RunResult, options: FinishOptions, was_stopped: bool)
     finished.sandbox.save_report(&finished.report)?;
     if finished.changes.is_empty() {
         // If no terminal is left to finish the run, `gc` removes it by its age.
-        lifecycle::set_decided(&mut finished.sandbox, true)?;
+        lifecycle::set_decided(&mut finished.sandbox, true, None)?;
     }
     Ok(())
 }
