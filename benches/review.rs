@@ -107,6 +107,7 @@ fn run(case: usize) {
         round_diff: None,
         cannot_send: None,
         start_at: None,
+        notice: None,
         keymap: Keymap::default(),
     };
     let mut app = App::new(&sheet, ReviewState::default(), opening);

@@ -211,21 +211,24 @@ pub(super) enum Command {
     #[command(override_usage = "airlock [OPTIONS] claude [ARGS…]")]
     Claude,
     /// Run a command in a sandbox
-    #[command(override_usage = "airlock run [OPTIONS] -- COMMAND…")]
+    #[command(override_usage = "airlock run [OPTIONS] [--] COMMAND…")]
     Run {
         #[command(flatten)]
         options: RunOptions,
-        /// Words before `--`, which are an error
+        /// The command, if it was given without `--`
         #[arg(hide = true)]
         stray: Vec<String>,
         /// Command to run
         #[arg(last = true, value_name = "COMMAND", help_heading = "Arguments")]
         command: Vec<String>,
     },
-    /// Run a shell in a sandbox
+    /// Run a shell in a sandbox: a new one, or the one with this NAME, to look around in it
     Shell {
         #[command(flatten)]
         options: RunOptions,
+        /// Name of an existing sandbox [default: a new sandbox]
+        #[arg(value_name = "NAME", help_heading = "Arguments")]
+        sandbox: Option<String>,
     },
     /// Continue in a sandbox; for Claude Code, in the same conversation
     ///
@@ -446,6 +449,9 @@ pub(super) struct DiffArgs {
     /// Write an HTML page with findings, decisions and comments to a new file (- for stdout)
     #[arg(long, value_name = "FILE", group = "form")]
     pub html: Option<std::path::PathBuf>,
+    /// Replace the file of --html if it exists
+    #[arg(long, requires = "html")]
+    pub force: bool,
     /// Exit with status 3 if there are changes
     #[arg(long)]
     pub exit_code: bool,
@@ -467,6 +473,9 @@ pub(super) struct ReviewArgs {
     /// Write all decisions and comments to a new file (- for stdout), without a review
     #[arg(long, value_name = "FILE", group = "form")]
     pub export: Option<std::path::PathBuf>,
+    /// Replace the file of --export if it exists
+    #[arg(long, requires = "export")]
+    pub force: bool,
     /// Read decisions and comments from such a file (- for stdin), without a review
     #[arg(long, value_name = "FILE", group = "form")]
     pub import: Option<std::path::PathBuf>,
@@ -508,6 +517,9 @@ pub(super) struct ApplyArgs {
     /// The branch gets a commit on top of the commit that the sandbox started from.
     #[arg(long, value_name = "TARGET")]
     pub to: Option<String>,
+    /// Replace the file of --to patch:FILE if it exists
+    #[arg(long, requires = "to")]
+    pub force: bool,
     /// Show what would be done, but do nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -518,7 +530,8 @@ pub(super) struct ApplyArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct UndoArgs {
-    /// Sandbox whose last apply to undo [default: the last apply of any sandbox]
+    /// Sandbox whose last apply to undo, or the number of an apply in --list [default: the last apply of any sandbox]
+    #[arg(value_name = "NAME|NUMBER")]
     pub name: Option<String>,
     /// List the applies to this working tree
     #[arg(long)]

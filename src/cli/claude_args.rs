@@ -88,6 +88,18 @@ const REFUSED_OPTIONS: [(&str, &str); 6] = [
     ("--teleport", "a sandbox has its own conversations"),
 ];
 
+/// Options without a value of Claude Code that people type by themselves.
+const PLAIN_OPTIONS: [&str; 5] = ["--dangerously-skip-permissions", "--verbose", "--fork-session", "--ide", "--bare"];
+
+/// Returns whether an option is known to belong to Claude Code.
+pub(super) fn is_claude_option(name: &str) -> bool {
+    VALUE_OPTIONS.contains(&name)
+        || LIST_OPTIONS.contains(&name)
+        || OPTIONAL_VALUE_OPTIONS.contains(&name)
+        || CONVERSATION_OPTIONS.contains(&name)
+        || PLAIN_OPTIONS.contains(&name)
+}
+
 /// An option that names a file or a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileOption {

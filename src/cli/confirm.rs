@@ -28,6 +28,13 @@ pub(super) fn confirm_apply(model: &ReviewModel<'_>, decisions: &Decisions, acce
     Ok(typed.is_ok_and(|word| word.trim() == "apply"))
 }
 
+/// Lets the user choose one of some lines. Returns `None` if they choose none.
+pub(super) fn pick_one(question: &str, lines: &[String]) -> Result<Option<usize>, CliError> {
+    terminal::discard_input();
+    let picked = dialoguer::Select::new().with_prompt(question).items(lines).default(0).interact_opt();
+    picked.map_err(|error| CliError::failed(format!("failed to read your choice: {error}")))
+}
+
 /// Asks a question until it is answered with yes or no. Input that was typed before the question is discarded.
 pub(super) fn ask_yes_no(question: &str, default: bool) -> Result<bool, CliError> {
     terminal::discard_input();

@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
+use claude_args::is_claude_option;
 use commands::{
     apply, attach, bring, config, diff, doctor, gc, hosts, image, link, log, ls, port, recover, resume, review, rm,
     run, setup, status, stop, undo, watch,
@@ -41,7 +42,10 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             if verb == Some("run") && !ours.iter().any(|a| a == "--") && error.use_stderr() {
-                return print_failure(&run::missing_dashes_error(), true);
+                let at = subcommand_index(&ours[1..]).map_or(ours.len(), |at| at + 2);
+                let words: Vec<String> = ours[at..].iter().map(|word| word.to_string_lossy().into_owned()).collect();
+                let command = subcommand_index(&ours[at..]).unwrap_or(0);
+                return print_failure(&run::missing_dashes_error(&words, command), true);
             }
             let _ = error.print();
             return if error.use_stderr() {
@@ -72,12 +76,20 @@ fn run_subcommand(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, CliError> 
     match cli.verb {
         None | Some(Command::Claude) => run::run_claude(cli.run, claude_args, output),
         Some(Command::Run { options, stray, command }) => {
-            if !stray.is_empty() || command.is_empty() {
-                return Err(run::missing_dashes_error());
-            }
+            // Without `--`, a command that has no options of its own is clear.
+            let command = if command.is_empty() {
+                stray
+            } else if stray.is_empty() {
+                command
+            } else {
+                return Err(run::missing_dashes_error(&[stray, command].concat(), 0));
+            };
             run::run_command(options.with_defaults(cli.run), command, output)
         }
-        Some(Command::Shell { options }) => run::run_shell(options.with_defaults(cli.run), output),
+        Some(Command::Shell { options, sandbox: None }) => run::run_shell(options.with_defaults(cli.run), output),
+        Some(Command::Shell { options, sandbox: Some(name) }) => {
+            resume::run_shell_in(&name, &options.with_defaults(cli.run), output)
+        }
         Some(Command::Resume(args)) => resume::run_resume(args, cli.run.agent, output),
         Some(Command::Diff(args)) => diff::run_diff(&args, output),
         Some(Command::Review(args)) => review::run_review(&args, output),
@@ -115,10 +127,40 @@ fn split_args(argv: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsString>>) {
     if Path::new(&program).file_name().is_some_and(|name| name == "claude") {
         return (vec!["airlock".into(), "claude".into()], Some(rest));
     }
+    if let Some(at) = claude_start(&rest) {
+        let ours = rest[..at].iter().cloned().chain(["claude".into()]);
+        return (std::iter::once("airlock".into()).chain(ours).collect(), Some(rest[at..].to_vec()));
+    }
     let at = subcommand_index(&rest).filter(|at| rest[*at] == "claude");
     let theirs = at.map(|at| rest[at + 1..].to_vec());
     let ours = rest.into_iter().take(at.map_or(usize::MAX, |at| at + 1));
     (std::iter::once("airlock".into()).chain(ours).collect(), theirs)
+}
+
+/// Returns the index at which the arguments of Claude Code begin without the word `claude`: an option that only Claude Code has,
+/// or a prompt, which has blanks.
+fn claude_start(args: &[OsString]) -> Option<usize> {
+    let command = Cli::command();
+    let mut at = 0;
+    while let Some(arg) = args.get(at) {
+        let text = arg.to_str()?;
+        let name = text.split('=').next().unwrap_or(text);
+        if !name.starts_with('-') {
+            return text.contains(char::is_whitespace).then_some(at);
+        }
+        let is_ours = |option: &clap::Arg| {
+            option.get_long().is_some_and(|long| name == format!("--{long}"))
+                || option.get_short().is_some_and(|short| name == format!("-{short}"))
+        };
+        match command.get_arguments().find(|option| is_ours(option)) {
+            Some(option) => {
+                let takes_next = option.get_action().takes_values() && !option.is_require_equals_set();
+                at += if takes_next && name == text { 2 } else { 1 };
+            }
+            None => return is_claude_option(name).then_some(at),
+        }
+    }
+    None
 }
 
 /// Returns the index of the first word that is neither an option nor the value of an option.
@@ -169,6 +211,17 @@ mod tests {
             split("airlock --name x --uncommitted claude -p hi"),
             expected("airlock --name x --uncommitted claude", Some("-p hi"))
         );
+        assert_eq!(split("airlock -p hi"), expected("airlock claude", Some("-p hi")));
+        assert_eq!(
+            split("airlock --name x --uncommitted --model opus -c"),
+            expected("airlock --name x --uncommitted claude", Some("--model opus -c"))
+        );
+        assert_eq!(split("airlock reviw"), expected("airlock reviw", None), "a typo is no prompt");
+        assert_eq!(split("airlock --memry 4g"), expected("airlock --memry 4g", None));
+        assert_eq!(split("airlock --name -p"), expected("airlock --name -p", None), "the value of an option");
+        let prompt = split_args(["airlock", "-q", "fix the bug", "--help"].map(OsString::from).into());
+        assert_eq!(prompt.0, ["airlock", "-q", "claude"]);
+        assert_eq!(prompt.1, Some(vec!["fix the bug".into(), "--help".into()]));
         assert_eq!(
             split("airlock --uncommitted=all claude -p"),
             expected("airlock --uncommitted=all claude", Some("-p"))

@@ -131,6 +131,24 @@ impl HostRepo {
         }
     }
 
+    /// Returns the short name of the branch of HEAD, if it is on one.
+    #[must_use]
+    pub fn head_branch(&self) -> Option<String> {
+        let head = self.git.find_reference("HEAD").ok()?;
+        let name = head.symbolic_target_bytes()?.strip_prefix(b"refs/heads/")?.to_vec();
+        Some(String::from_utf8_lossy(&name).into_owned())
+    }
+
+    /// Returns how many commits HEAD has that a commit does not reach, and the reverse. `None` if one of them is unknown.
+    #[must_use]
+    pub fn head_distance(&self, commit: &str) -> Option<(usize, usize)> {
+        let (head, commit) = (self.git.head().ok()?.target()?, git2::Oid::from_str(commit).ok()?);
+        if head == commit {
+            return Some((0, 0));
+        }
+        self.git.graph_ahead_behind(head, commit).ok()
+    }
+
     /// Returns the branch and the commit of HEAD, as far as they exist, separated by a space.
     pub fn describe_head(&self) -> Result<String, SnapshotError> {
         let head = self.git.find_reference("HEAD")?;

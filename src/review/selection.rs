@@ -1,6 +1,7 @@
 //! Turns a selection given as options into accepted units.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 
@@ -19,6 +20,8 @@ pub struct Selector {
     pub ids: Vec<String>,
     pub all: bool,
     pub allow_risky: bool,
+    /// The user's directory, relative to the root of the repository.
+    pub directory: PathBuf,
 }
 
 /// The selected parts of a changeset, and the skipped files.
@@ -89,7 +92,7 @@ impl Selector {
     /// # Errors
     /// A pattern matches nothing.
     pub fn rejected_files(&self, model: &ReviewModel<'_>) -> Result<BTreeSet<RepoPath>, SelectionError> {
-        let reject = parse_patterns("--reject", &self.reject, model, &[])?;
+        let reject = parse_patterns("--reject", &self.reject, (model, &self.directory), &[])?;
         let files = model.files.iter().filter(|file| reject.iter().any(|p| p.matches_any_path(file.change)));
         Ok(files.map(|file| file.change.path.clone()).collect())
     }
@@ -105,8 +108,8 @@ impl Selector {
         decisions: &Decisions,
         refused: &[(String, String)],
     ) -> Result<ReviewSelection, SelectionError> {
-        let accept = parse_patterns("--accept", &self.accept, model, refused)?;
-        let reject = parse_patterns("--reject", &self.reject, model, &[])?;
+        let accept = parse_patterns("--accept", &self.accept, (model, &self.directory), refused)?;
+        let reject = parse_patterns("--reject", &self.reject, (model, &self.directory), &[])?;
         let mut selection = ReviewSelection::default();
         for file in &model.files {
             let path = &file.change.path;
@@ -233,14 +236,18 @@ impl Pattern {
     }
 }
 
-/// Restricts a model to the files that match paths, directories or globs.
+/// Restricts a model to the files that match paths, directories or globs, seen from a directory of the repository.
 ///
 /// # Errors
 /// A pattern matches nothing, or is not a glob.
-pub(crate) fn restrict_to_paths(model: &mut ReviewModel<'_>, paths: &[String]) -> Result<(), SelectionError> {
+pub(crate) fn restrict_to_paths(
+    model: &mut ReviewModel<'_>,
+    paths: &[String],
+    directory: &Path,
+) -> Result<(), SelectionError> {
     let mut kept = Vec::new();
     for path in paths {
-        let parse_one = |path: String| parse_patterns("the path", &[path], model, &[]);
+        let parse_one = |path: String| parse_patterns("the path", &[path], (&*model, directory), &[]);
         kept.extend(match parse_one(path.clone()) {
             // As in git, a directory may be named without a slash.
             Err(none @ SelectionError::NoMatch { .. }) if !path.ends_with('/') => {
@@ -253,19 +260,44 @@ pub(crate) fn restrict_to_paths(model: &mut ReviewModel<'_>, paths: &[String]) -
     Ok(())
 }
 
-/// Parses patterns: an exact path first, then a directory, then a glob in which `*` matches within one component.
+/// Splits a pattern into the directory that it starts in, as bytes with a slash at the end, and the rest. `/` and `:/` at its
+/// beginning are the root of the repository.
+fn resolve_start<'p>(pattern: &'p str, directory: &Path) -> (Vec<u8>, &'p str) {
+    use std::os::unix::ffi::OsStrExt;
+    if let Some(rest) = pattern.strip_prefix(":/").or_else(|| pattern.strip_prefix('/')) {
+        return (Vec::new(), rest);
+    }
+    let (mut at, mut rest) = (directory.to_owned(), pattern);
+    loop {
+        if let Some(after) = rest.strip_prefix("./") {
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix("../") {
+            at.pop();
+            rest = after;
+        } else {
+            break;
+        }
+    }
+    let mut start = at.as_os_str().as_bytes().to_vec();
+    if !start.is_empty() {
+        start.push(b'/');
+    }
+    (start, rest)
+}
+
+/// Parses patterns: an exact path first, then a directory, then a glob in which `*` matches within one component. Each starts in
+/// the user's directory, or if nothing matches there at the root of the repository.
 fn parse_patterns(
     option: &'static str,
     patterns: &[String],
-    model: &ReviewModel<'_>,
+    (model, directory): (&ReviewModel<'_>, &Path),
     refused: &[(String, String)],
 ) -> Result<Vec<Pattern>, SelectionError> {
-    let compile = |pattern: &String| {
-        if let Some((path, reason)) = refused.iter().find(|(path, _)| path == pattern) {
+    let compile_at = |pattern: &String, start: &[u8], plain: &str| {
+        let exact = Pattern { bytes: [start, plain.as_bytes()].concat(), glob: None, exact: true };
+        if let Some((path, reason)) = refused.iter().find(|(path, _)| path.as_bytes() == exact.bytes) {
             return Err(SelectionError::Refused { path: path.clone(), reason: reason.clone() });
         }
-        let plain = pattern.trim_start_matches("./");
-        let exact = Pattern { bytes: plain.as_bytes().to_vec(), glob: None, exact: true };
         if model.files.iter().any(|f| exact.matches_any_path(f.change)) {
             return Ok(exact);
         }
@@ -274,8 +306,12 @@ fn parse_patterns(
             pattern: pattern.clone(),
             reason: e.kind().to_string(),
         };
-        let directory = plain.strip_suffix('/').map(|d| format!("{}/**", globset::escape(d)));
-        let glob = GlobBuilder::new(directory.as_deref().unwrap_or(plain))
+        let start = String::from_utf8_lossy(start);
+        let glob = match plain.strip_suffix('/') {
+            Some(directory) => format!("{}/**", globset::escape(&format!("{start}{directory}"))),
+            None => format!("{}{plain}", globset::escape(&start)),
+        };
+        let glob = GlobBuilder::new(&glob)
             .literal_separator(true)
             .backslash_escape(true)
             .build()
@@ -286,6 +322,15 @@ fn parse_patterns(
             Ok(by_glob)
         } else {
             Err(SelectionError::NoMatch { option, pattern: pattern.clone() })
+        }
+    };
+    let compile = |pattern: &String| {
+        let (start, plain) = resolve_start(pattern, directory);
+        match compile_at(pattern, &start, plain) {
+            Err(SelectionError::NoMatch { .. }) if !start.is_empty() => {
+                compile_at(pattern, b"", pattern.trim_start_matches("./"))
+            }
+            compiled => compiled,
         }
     };
     patterns.iter().map(compile).collect()
@@ -355,11 +400,21 @@ mod tests {
         let builder = ChangesetBuilder { files, ..ChangesetBuilder::default() };
         let changes =
             builder.build_changeset(&store, &RuleSet::default(), &(), &CancelToken::default()).expect("built");
-        let restrict = |patterns: &[&str]| {
+        let restrict_from = |directory: &str, patterns: &[&str]| {
             let mut model = ReviewModel::open(&changes, &store).expect("opened");
-            restrict_to_paths(&mut model, &patterns.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>())?;
+            let patterns = patterns.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>();
+            restrict_to_paths(&mut model, &patterns, Path::new(directory))?;
             Ok::<_, SelectionError>(model.files.iter().map(|f| path_text(&f.change.path)).collect::<Vec<_>>())
         };
+        let restrict = |patterns: &[&str]| restrict_from("", patterns);
+        // Paths start where the user stands, and otherwise at the root.
+        assert_eq!(restrict_from("d", &["a.rs"]).expect("paths match"), ["d/a.rs"]);
+        assert_eq!(restrict_from("d", &["b.rs", "./e/"]).expect("paths match"), ["b.rs", "d/e/f.txt"]);
+        assert_eq!(restrict_from("d/e", &["../*.rs"]).expect("paths match"), ["d/a.rs"]);
+        assert_eq!(restrict_from("d", &[":/a.rs"]).expect("paths match"), ["a.rs"]);
+        assert_eq!(restrict_from("d", &["/*.rs"]).expect("paths match"), ["a.rs", "b.rs"]);
+        assert_eq!(restrict_from("d", &["d/e"]).expect("paths match"), ["d/e/f.txt"]);
+        assert!(restrict_from("d", &["../../x"]).is_err());
         assert_eq!(restrict(&["a.rs"]).expect("paths match"), ["a.rs"]);
         assert_eq!(restrict(&["d"]).expect("paths match"), ["d/a.rs", "d/e/f.txt"]);
         assert_eq!(restrict(&["d/e/", "*.rs"]).expect("paths match"), ["a.rs", "b.rs", "d/e/f.txt"]);

@@ -216,6 +216,8 @@ pub struct ReviewOptions {
     pub cannot_send: Option<String>,
     /// The file at which the review starts, instead of the first undecided one.
     pub start_at: Option<RepoPath>,
+    /// A message to begin with.
+    pub notice: Option<String>,
     pub keymap: Keymap,
 }
 
@@ -253,7 +255,8 @@ impl<'a> App<'a> {
             let filter = options.keymap.first_key_name(Command::Filter, options.styles.unicode);
             describe_round_diff(since, model, &counts, &filter)
         });
-        let messages: Vec<String> = state.message.take().into_iter().chain(round_message).collect();
+        let messages: Vec<String> =
+            state.message.take().into_iter().chain(round_message).chain(options.notice).collect();
         let message = (!messages.is_empty()).then(|| messages.join(" · "));
         let mut app = Self {
             model,

@@ -743,7 +743,7 @@ fn patch_export_applies_to_base() {
     status: 1
     ----- stderr -----
     error: [TMP]/out.patch already exists; nothing was written
-    hint: choose another name, or use `-` for stdout
+    hint: to replace it, add `--force`, or use `-` for stdout
     ");
     assert_eq!(repo.read_tree(), before);
     let other = ["apply", "p", "--accept-all", "--allow-risky", "--reject", "a.txt", "--to", "patch:-"];

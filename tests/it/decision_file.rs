@@ -52,7 +52,7 @@ fn decision_file_round_trips_and_applies() {
     status: 1
     ----- stderr -----
     error: d.json already exists; nothing was written
-    hint: choose another name, or use `-` for stdout
+    hint: to replace it, add `--force`, or use `-` for stdout
     ");
 }
 

@@ -456,6 +456,7 @@ fn run_panicking_review() {
         round_diff: None,
         cannot_send: None,
         start_at: None,
+        notice: None,
         keymap: Keymap::default(),
     };
     let mut app = App::new(model, ReviewState::default(), options);

@@ -21,6 +21,7 @@ mod field;
 mod folding;
 mod full_screen;
 mod gateway;
+mod habits;
 mod holdings;
 mod hostile;
 mod images;

@@ -302,7 +302,7 @@ fn plain_review_saves_answers_and_applies_nothing() {
     -gone
     (3/3) c.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
     ----- stderr -----
-    airlock: the decisions are saved. Next: airlock review r, or airlock rm r
+    airlock: the decisions are saved. Next: airlock apply r, airlock review r
     ");
     assert_eq!(repo.read_tree(), before, "the end of input applies nothing");
     // Only the undecided file is asked about.
@@ -316,7 +316,7 @@ fn plain_review_saves_answers_and_applies_nothing() {
     -gone
     (3/3) c.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
     ----- stderr -----
-    airlock: the decisions are saved. Next: airlock review r, or airlock rm r
+    airlock: the decisions are saved. Next: airlock apply r, airlock review r
     ");
     let decisions: Vec<String> = (repo.diff("r")["files"].as_array().expect("a list").iter())
         .map(|f| f["hunks"][0]["decision"].as_str().expect("a word").to_owned())

@@ -1327,6 +1327,7 @@ fn second_round_shows_new_hunks() {
         round_diff: Some(since),
         cannot_send: None,
         start_at: None,
+        notice: None,
         keymap: Keymap::default(),
     };
     let mut review = ReviewFixture::open_with(sheet, state, SIZE, options);
@@ -1346,7 +1347,7 @@ fn second_round_shows_new_hunks() {
     │                       │  9 10                                                │
     │                       │ 10 11   fn three() {}                                │
     └───────────────────────┴──────────────────────────────────────────────────────┘
-     1 hunk new since you decided, 3 older undecided · f, Enter shows all
+     1 hunk new since you decided, 3 older undecided · f a shows all
     ");
     review.press("y");
     assert!(review.press("w").contains("a.rs: 1 decision kept, but the file changed elsewhere"), "{}", review.screen());
@@ -1559,6 +1560,7 @@ fn feedback_is_previewed_and_edited() {
         round_diff: None,
         cannot_send: Some("no agent is running".into()),
         start_at: None,
+        notice: None,
         keymap: Keymap::default(),
     };
     let mut review = ReviewFixture::open_with(review.model, ReviewState::default(), SIZE, options);
@@ -1642,6 +1644,7 @@ fn keys_can_be_rebound() {
         round_diff: None,
         cannot_send: None,
         start_at: None,
+        notice: None,
         keymap,
     };
     let model = sheet(&[("a", None, Some("1\n")), ("b", None, Some("2\n"))], &[]);
@@ -2072,6 +2075,7 @@ fn changed_hunk_marks_its_new_lines_and_shows_the_comment_that_led_to_it() {
         round_diff: Some(since),
         cannot_send: None,
         start_at: None,
+        notice: None,
         keymap: Keymap::default(),
     };
     let mut review = ReviewFixture::open_with(sheet, ReviewState::default(), SIZE, options);
@@ -2091,7 +2095,7 @@ fn changed_hunk_marks_its_new_lines_and_shows_the_comment_that_led_to_it() {
     │                       │  7  7       third();                                 │
     │                       │     8 +     fourth();                             [ ]│
     └───────────────────────┴──────────────────────────────────────────────────────┘
-     1 hunk new since you decided, 4 older undecided · f, Enter shows all
+     1 hunk new since you decided, 4 older undecided · f a shows all
     ");
     review.press("jcand here<Enter>");
     assert_snapshot!(review.press("C"), @"

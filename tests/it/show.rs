@@ -170,6 +170,7 @@ impl ReviewFixture {
             round_diff: None,
             cannot_send: None,
             start_at: None,
+            notice: None,
             keymap: Keymap::default(),
         };
         Self::open_with(model, state, size, options)

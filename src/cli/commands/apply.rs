@@ -31,6 +31,7 @@ pub(crate) fn run_apply(args: ApplyArgs, output: Output) -> Result<u8, CliError>
         ids: args.accept_id,
         all: args.accept_all,
         allow_risky: args.allow_risky,
+        directory: repo.host.subdir.clone(),
     };
     let selected = !selector.is_empty() || args.decisions.is_some();
     let args_only_reject = selector.is_only_rejects();
@@ -52,7 +53,7 @@ pub(crate) fn run_apply(args: ApplyArgs, output: Output) -> Result<u8, CliError>
     };
     options.is_named = selected && !args_only_reject;
     (options.dry_run, options.json, options.allow_risky) = (args.dry_run, args.json, args.allow_risky);
-    options.on_conflict = args.on_conflict;
+    (options.on_conflict, options.force) = (args.on_conflict, args.force);
     if selected && options.selection.is_empty() {
         return Err(CliError::usage(format!("the selection contains no changes of `{name}`"))
             .with_hint(format!("to list the paths, run `airlock diff {name} --name-only`")));

@@ -1,6 +1,7 @@
 //! `airlock diff`: shows what a sandbox changed.
 
 use std::io::IsTerminal;
+use std::path::Path;
 
 use crate::apply::EntryContent;
 use crate::changes::FileVersion;
@@ -34,7 +35,11 @@ pub(crate) fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> 
         _ => None,
     };
     let repo = Repo::open(output)?;
-    let mut sandbox = repo.open_sandbox(args.name.as_deref(), "diff")?;
+    // A first word that is a path and no sandbox is a path, as in git.
+    let named_path = args.name.as_deref().filter(|name| !repo.has_sandbox(name) && Path::new(name).exists());
+    let paths: Vec<String> = named_path.map(str::to_owned).into_iter().chain(args.paths.clone()).collect();
+    let name = args.name.as_deref().filter(|_| named_path.is_none());
+    let mut sandbox = repo.open_sandbox(name, "diff")?;
     let live = sandbox.is_busy() && sandbox.record.state == SandboxState::Running;
     let passing = live.then(|| sandbox.create_live_quarantine()).transpose()?;
     let changes = if let Some((_, store)) = &passing {
@@ -55,8 +60,9 @@ pub(crate) fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> 
         None => sandbox.open_quarantine()?,
     };
     let mut model = ReviewModel::open(&changes, &store)?;
-    if !args.paths.is_empty() {
-        restrict_to_paths(&mut model, &args.paths).map_err(|e| CliError::from_selection(e, &sandbox.record.name))?;
+    if !paths.is_empty() {
+        restrict_to_paths(&mut model, &paths, &repo.host.subdir)
+            .map_err(|e| CliError::from_selection(e, &sandbox.record.name))?;
     }
     let name = sandbox.record.name.as_str();
     if args.json {
@@ -67,7 +73,7 @@ pub(crate) fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> 
         if file.as_os_str() == "-" {
             print_stdout(&page)?;
         } else {
-            write_new_file(file, page.as_bytes())?;
+            write_new_file(file, page.as_bytes(), args.force)?;
             output
                 .print_status(&format!("wrote the page to {}", quote_shell_word(file.as_os_str().as_encoded_bytes())));
         }
@@ -138,7 +144,7 @@ pub(crate) fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> 
             output.print_status(&format!("next: airlock review {name}"));
         }
     }
-    let has_changes = if args.paths.is_empty() { !changes.is_empty() } else { !model.files.is_empty() };
+    let has_changes = if paths.is_empty() { !changes.is_empty() } else { !model.files.is_empty() };
     Ok(if args.exit_code && has_changes { EXIT_CHANGES } else { 0 })
 }
 

@@ -1,7 +1,8 @@
 //! `airlock resume`: runs another agent in a sandbox.
 
-use crate::cli::args::{AgentOptions, ResumeArgs};
+use crate::cli::args::{AgentOptions, ResumeArgs, RunOptions};
 use crate::cli::error::CliError;
+use crate::cli::ops::advisories::SHELL_COMMAND;
 use crate::cli::ops::attach_session::{attach_to, is_agent_running};
 use crate::cli::ops::draft;
 use crate::cli::ops::finish_run::FinishOptions;
@@ -49,6 +50,42 @@ pub(crate) fn run_resume(args: ResumeArgs, before: AgentOptions, output: Output)
         agent: args.agent.with_defaults(before),
         args: args.args,
         feedback,
+        ..ResumeOptions::default()
+    };
+    resume_here(&repo, sandbox, round, (session, finish), output)
+}
+
+/// Runs a shell in an existing sandbox, without a network, to look around in it.
+pub(crate) fn run_shell_in(name: &str, options: &RunOptions, output: Output) -> Result<u8, CliError> {
+    if let Some(option) = options.first_of_new_sandbox() {
+        return Err(CliError::usage(format!("{option} is only for a new sandbox, and {name} exists")));
+    }
+    if !terminal::is_interactive() {
+        return Err(CliError::usage("a shell needs a terminal").with_hint(format!(
+            "to run a command in a sandbox of `airlock run`, use `airlock resume {name} -- COMMAND…`"
+        )));
+    }
+    let repo = Repo::open_for_write()?;
+    let running = repo.open_sandbox(Some(name), "shell").map(|sandbox| is_agent_running(&sandbox))?;
+    if running {
+        return Err(CliError::failed(format!("the agent of `{name}` is running")).with_hint(format!(
+            "to see its session, run `airlock attach {name}`; its changes, `airlock diff {name}`"
+        )));
+    }
+    drop(repo);
+    let finish = FinishOptions { review: options.agent.review, ..FinishOptions::default() };
+    let session = match enter_session(&load_settings()?, output)? {
+        RunPlace::Here(session) => session,
+        RunPlace::Elsewhere(end) => return review_after_session(end, finish, output),
+    };
+    let repo = Repo::open(output)?;
+    let mut sandbox = repo.open_sandbox(Some(name), "shell")?;
+    sandbox.acquire_lock()?;
+    let command = ["sh", "-c", SHELL_COMMAND].map(str::to_owned).into();
+    let round = ResumeOptions {
+        agent: options.agent.clone(),
+        command: Some(command),
+        takes_terminal: true,
         ..ResumeOptions::default()
     };
     resume_here(&repo, sandbox, round, (session, finish), output)

@@ -14,7 +14,7 @@ pub(crate) fn run_review(args: &ReviewArgs, output: Output) -> Result<u8, CliErr
     let changes = repo.load_changes(&mut sandbox, output)?;
     sandbox.acquire_lock()?;
     if let Some(file) = &args.export {
-        return export_decisions(&sandbox, &changes, file, output);
+        return export_decisions(&sandbox, &changes, (file, args.force), output);
     }
     if let Some(file) = &args.import {
         return import_decisions(&repo.host, &mut sandbox, &changes, (file, args.allow_risky), output);

@@ -34,6 +34,7 @@ use crate::cli::ops::user_config::{SandboxConfig, read_sandbox_config};
 use crate::cli::ops::worktree_include::requested_includes;
 use crate::cli::output::{Output, format_count};
 use crate::cli::progress::Progress;
+use crate::cli::shell_word::quote_shell_word;
 use crate::config::Settings;
 use crate::core::clock::seconds_since_epoch;
 use crate::core::name::SandboxName;
@@ -112,6 +113,9 @@ fn continue_conversation(
 }
 
 pub(crate) fn run_command(options: RunOptions, command: Vec<String>, output: Output) -> Result<u8, CliError> {
+    if command.is_empty() {
+        return Err(no_command_error());
+    }
     run_sandbox("run", NetworkLevel::None, options, command, output)
 }
 
@@ -122,9 +126,17 @@ pub(crate) fn run_shell(options: RunOptions, output: Output) -> Result<u8, CliEr
     run_sandbox("shell", NetworkLevel::None, options, ["sh", "-c", SHELL_COMMAND].map(str::to_owned).into(), output)
 }
 
-/// Returns the error for `airlock run` without `--` before its command.
-pub(crate) fn missing_dashes_error() -> CliError {
-    CliError::usage("the command must follow `--`").with_hint("run `airlock run [OPTIONS] -- COMMAND…`")
+/// Returns the error for `airlock run` whose options cannot be told from those of its command, which begins at a word.
+pub(crate) fn missing_dashes_error(words: &[String], at: usize) -> CliError {
+    let quoted: Vec<String> = words.iter().map(|word| quote_shell_word(word.as_bytes())).collect();
+    let before = quoted[..at].iter().map(|word| format!("{word} ")).collect::<String>();
+    CliError::usage("the options of airlock cannot be told from those of the command")
+        .with_hint(format!("run `airlock run {before}-- {}`", quoted[at..].join(" ")))
+}
+
+/// Returns the error for `airlock run` without a command.
+fn no_command_error() -> CliError {
+    CliError::usage("no command was given").with_hint("run `airlock run -- COMMAND…`, or `airlock shell` for a shell")
 }
 
 fn run_sandbox(

@@ -33,8 +33,12 @@ pub(crate) fn run_undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> 
         context.prepare_for_write(output)?;
     }
     let history = read_history(&context.log)?;
-    let Some(transaction) = history.find_last_undoable(&context.target.fingerprint, args.name.as_deref()) else {
-        return Err(no_apply_error(&history, args));
+    let number = args.name.as_deref().filter(|name| !repo.has_sandbox(name)).and_then(|name| name.parse().ok());
+    let transaction = match number {
+        Some(number) => find_numbered(&history, &context, number)?,
+        None => history
+            .find_last_undoable(&context.target.fingerprint, args.name.as_deref())
+            .ok_or_else(|| no_apply_error(&history, args))?,
     };
     let tree = context.open_tree(&transaction.journal.modules)?;
     let undo = Undo::from_transaction(transaction, &tree)?;
@@ -143,21 +147,49 @@ fn no_apply_error(history: &ApplyHistory, args: &UndoArgs) -> CliError {
     }
 }
 
-fn list_applies(context: &ApplyContext<'_>, args: &UndoArgs, output: Output) -> Result<u8, CliError> {
-    let history = read_history(&context.log)?;
-    let is_listed = |transaction: &&FinishedTransaction| {
+/// Returns the applies to this working tree, newest first, each with its number: 1 is the oldest that is still known.
+fn numbered_applies<'h>(
+    history: &'h ApplyHistory,
+    context: &ApplyContext<'_>,
+) -> Vec<(usize, &'h FinishedTransaction)> {
+    let is_apply = |transaction: &&FinishedTransaction| {
         transaction.is_in_worktree(&context.target.fingerprint)
             && transaction.journal.kind == TransactionKind::Apply
             && transaction.outcome.committed
-            && args.name.as_ref().is_none_or(|name| *name == transaction.journal.sandbox)
     };
-    let all: Vec<&FinishedTransaction> = history.finished.iter().rev().filter(is_listed).collect();
+    let mut all: Vec<_> = history.finished.iter().filter(is_apply).enumerate().map(|(at, t)| (at + 1, t)).collect();
+    all.reverse();
+    all
+}
+
+/// Returns the apply with a number of the list.
+fn find_numbered<'h>(
+    history: &'h ApplyHistory,
+    context: &ApplyContext<'_>,
+    number: usize,
+) -> Result<&'h FinishedTransaction, CliError> {
+    let all = numbered_applies(history, context);
+    let hint = "to list all applies, run `airlock undo --list`";
+    match all.iter().find(|(at, _)| *at == number) {
+        Some((_, transaction)) if transaction.is_undoable() => Ok(transaction),
+        Some(_) => Err(CliError::failed(format!("apply {number} is undone already")).with_hint(hint)),
+        None => Err(CliError::failed(format!("there is no apply {number} in this working tree")).with_hint(hint)),
+    }
+}
+
+fn list_applies(context: &ApplyContext<'_>, args: &UndoArgs, output: Output) -> Result<u8, CliError> {
+    let history = read_history(&context.log)?;
+    let is_listed = |(_, transaction): &(usize, &FinishedTransaction)| {
+        args.name.as_ref().is_none_or(|name| *name == transaction.journal.sandbox)
+    };
+    let all: Vec<(usize, &FinishedTransaction)> =
+        numbered_applies(&history, context).into_iter().filter(is_listed).collect();
     if args.json {
         let tree = context.open_tree(&[])?;
         let rows: Vec<_> = (all.iter())
-            .map(|p| {
+            .map(|(number, p)| {
                 json!({
-                    "number": p.dir.sequence_number(), "sandbox": p.journal.sandbox, "at": p.outcome.at, "undone": p.undone,
+                    "number": number, "sandbox": p.journal.sandbox, "at": p.outcome.at, "undone": p.undone,
                     "files": p.journal.changed_files().into_iter().map(path_text).collect::<Vec<_>>(),
                     "backups": list_backups(p, &tree).iter()
                         .map(|(path, file)| json!({"path": path_text(path), "file": file.to_string_lossy()}))
@@ -169,12 +201,12 @@ fn list_applies(context: &ApplyContext<'_>, args: &UndoArgs, output: Output) -> 
         return Ok(0);
     }
     let mut out = String::new();
-    let width = all.iter().map(|p| p.journal.sandbox.len()).max().unwrap_or(0);
-    for transaction in &all {
+    let width = all.iter().map(|(_, p)| p.journal.sandbox.len()).max().unwrap_or(0);
+    for (number, transaction) in &all {
         let state = if transaction.undone { "undone" } else { "" };
         let line = format!(
             "{:>4}  {:width$}  {:>12}  {:>16}  {state}",
-            transaction.dir.sequence_number(),
+            number,
             Escaped::new(&transaction.journal.sandbox).to_string(),
             format_count(transaction.journal.changed_files().len(), "file"),
             format_age(transaction.outcome.at),

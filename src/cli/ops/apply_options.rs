@@ -13,6 +13,8 @@ pub(crate) struct ApplyOptions {
     pub dry_run: bool,
     pub json: bool,
     pub allow_risky: bool,
+    /// Whether an existing patch file is replaced.
+    pub force: bool,
     pub on_conflict: OnConflict,
     /// The user's choices for regions in conflict, by the ID of the region.
     pub choices: BTreeMap<String, ConflictChoice>,

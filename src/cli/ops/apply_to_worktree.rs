@@ -9,6 +9,7 @@ use serde_json::json;
 use super::apply_context::{ApplyContext, print_report, report_apply_error, warn_interrupted};
 use super::apply_options::ApplyOptions;
 use super::decided::save_progress;
+use super::head_change::describe_head_change;
 use super::holdings::{bring_hints, describe_holdings};
 use super::policy::{CONFIGURED, configured_rules};
 use super::risk_check::{RiskChecker, WrittenContent};
@@ -79,6 +80,9 @@ pub(crate) fn apply_to_worktree(
         is_cancelled: &|| false,
     };
     let plan = build_plan(&inputs)?;
+    if let Some(change) = describe_head_change(repo, &sandbox.record) {
+        output.print_status(&format!("note: {change}; the changes are merged into your working tree"));
+    }
     // A path that only an earlier round renamed a file to belongs to the change that moves the file on.
     let known_path = |step: &'_ Step| step.moved_to.clone().unwrap_or_else(|| step.path.clone());
     let known_paths: Vec<RepoPath> = plan.steps.iter().map(known_path).collect();

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::attach_session::is_agent_running;
 use super::repo::{Repo, format_age, load_activity};
 use crate::cli::claude_args::ClaudeArgs;
+use crate::cli::confirm::pick_one;
 use crate::cli::error::CliError;
 use crate::sandbox::{ConversationStore, KeptConversation, Sandbox, SandboxState};
 use crate::terminal;
@@ -101,18 +102,10 @@ pub(crate) fn find_conversation(repo: &Repo, parsed: &ClaudeArgs) -> Result<Conv
                     .with_hint("name a sandbox or a conversation of this list: `--resume ID`")),
             }
         }
-        Some(None) if terminal::is_interactive() => {
-            let chosen = dialoguer::Select::new()
-                .with_prompt("Which conversation")
-                .items(&choices)
-                .default(0)
-                .interact_opt()
-                .map_err(|error| CliError::failed(format!("failed to read your choice: {error}")))?;
-            match chosen {
-                Some(at) => Ok(all.swap_remove(at)),
-                None => Err(crate::sandbox::SandboxError::Interrupted.into()),
-            }
-        }
+        Some(None) if terminal::is_interactive() => match pick_one("Which conversation?", &choices)? {
+            Some(at) => Ok(all.swap_remove(at)),
+            None => Err(crate::sandbox::SandboxError::Interrupted.into()),
+        },
         Some(None) => Err(CliError::usage("a conversation has to be named without a terminal")
             .with_details(choices)
             .with_hint("name a sandbox or a conversation of this list: `--resume ID`")),

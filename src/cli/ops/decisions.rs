@@ -19,7 +19,7 @@ use crate::sandbox::Sandbox;
 pub(crate) fn export_decisions(
     sandbox: &Sandbox,
     changes: &Changeset,
-    file: &Path,
+    (file, force): (&Path, bool),
     output: Output,
 ) -> Result<u8, CliError> {
     let model = ReviewModel::open(changes, &sandbox.open_quarantine()?)?;
@@ -31,7 +31,7 @@ pub(crate) fn export_decisions(
         print_stdout(&text)?;
         return Ok(0);
     }
-    write_new_file(file, text.as_bytes())?;
+    write_new_file(file, text.as_bytes(), force)?;
     let word = quote_shell_word(file.as_os_str().as_encoded_bytes());
     output
         .print_status(&format!("wrote the decisions on {name} to {word}. Next: airlock review {name} --import {word}"));

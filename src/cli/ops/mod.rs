@@ -22,6 +22,7 @@ pub(super) mod end_summary;
 pub(super) mod find_sandbox;
 pub(super) mod find_setup;
 pub(super) mod finish_run;
+mod head_change;
 pub(super) mod holdings;
 pub(super) mod inner_sandbox;
 pub(super) mod listing;

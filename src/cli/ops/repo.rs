@@ -6,6 +6,7 @@ use super::draft::join_renames;
 use super::policy::collect_policy;
 use super::review_progress::describe_progress;
 use crate::changes::Changeset;
+use crate::cli::confirm::pick_one;
 use crate::cli::error::CliError;
 use crate::cli::ops::settings::load_settings;
 use crate::cli::output::{Output, format_count};
@@ -15,6 +16,7 @@ use crate::engine::Docker;
 use crate::git::HostRepo;
 use crate::sandbox::{CollectPolicy, Sandbox, SandboxState, SandboxStore, lifecycle};
 use crate::session::{Activity, ask_activity};
+use crate::terminal;
 
 /// A repository and its sandboxes.
 pub(crate) struct Repo {
@@ -55,6 +57,9 @@ impl Repo {
             (Some(only), true) => Ok(only),
             (Some(last), false) => {
                 all.push(last);
+                if terminal::is_interactive() {
+                    return pick_sandbox(all, verb);
+                }
                 let newest = all[0].record.name.clone();
                 let width = all.iter().map(|sandbox| sandbox.record.name.as_str().len()).max().unwrap_or_default();
                 Err(CliError::usage(format!("failed to choose a sandbox: this repository has {} sandboxes", all.len()))
@@ -62,6 +67,12 @@ impl Repo {
                     .with_hint(format!("run `airlock {verb} {newest}`")))
             }
         }
+    }
+
+    /// Returns whether a sandbox has this name.
+    pub(crate) fn has_sandbox(&self, name: &str) -> bool {
+        let name = name.parse::<SandboxName>().ok();
+        name.is_some_and(|name| self.store.open(&name).is_ok_and(|found| found.is_some()))
     }
 
     fn open_named(&self, name: &str, verb: &str) -> Result<Sandbox, CliError> {
@@ -118,6 +129,17 @@ impl Repo {
     pub(crate) fn load_policy(&self, sandbox: &Sandbox, output: Output) -> Result<CollectPolicy, CliError> {
         let settings = load_settings()?;
         collect_policy(&settings, &self.host, &sandbox.record.base, &sandbox.record.manifest.submodules, output)
+    }
+}
+
+/// Lets the user choose one of several sandboxes, newest first.
+fn pick_sandbox(mut all: Vec<Sandbox>, verb: &str) -> Result<Sandbox, CliError> {
+    all.sort_by_key(|sandbox| std::cmp::Reverse(sandbox.record.created));
+    let width = all.iter().map(|sandbox| sandbox.record.name.as_str().len()).max().unwrap_or_default();
+    let lines: Vec<String> = all.iter().map(|sandbox| describe_sandbox(sandbox, width)).collect();
+    match pick_one(&format!("Which sandbox? (airlock {verb})"), &lines)? {
+        Some(at) => Ok(all.swap_remove(at)),
+        None => Err(CliError::interrupted("no sandbox was chosen")),
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct ResumeOptions {
     pub feedback: Option<Feedback>,
     /// A command to run without a network in place of the agent, whose configuration is kept.
     pub command: Option<Vec<String>>,
+    /// Whether that command has the terminal.
+    pub takes_terminal: bool,
     /// Copies of the user's files that the arguments name.
     pub home_copies: Vec<HomeCopy>,
 }
@@ -198,7 +200,7 @@ fn run_agent(
             image: image.id,
             image_volumes: image.volumes,
             agent_config: config.clone(),
-            tty: tty && round.command.is_none(),
+            tty: tty && (round.command.is_none() || round.takes_terminal),
             network,
             ports,
             forwards: if round.command.is_some() { Vec::new() } else { config.network.forwards.clone() },

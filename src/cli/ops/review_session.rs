@@ -11,6 +11,7 @@ use crate::cli::ops::apply_planner::WorktreePlanner;
 use crate::cli::ops::apply_to_worktree::apply_to_worktree;
 use crate::cli::ops::decided::update_decided;
 use crate::cli::ops::draft::{DRAFT_FILE, draft_error, join_renames, open_draft};
+use crate::cli::ops::head_change::describe_head_change;
 use crate::cli::ops::risk_check::RiskChecker;
 use crate::cli::ops::settings::{load_keymap, load_settings, load_style_sheet};
 use crate::cli::output::Output;
@@ -131,6 +132,7 @@ pub(crate) fn review_sandbox(
             round_diff,
             cannot_send,
             start_at,
+            notice: describe_head_change(host, &sandbox.record),
             keymap: load_keymap(&settings)?,
         };
         let mut app = App::new(&model, std::mem::take(&mut state), review_options);

@@ -184,7 +184,7 @@ pub(crate) fn export_selection(
                 (None, None) => print_stdout(&to_json(json!({"bytes": patch.len()})))?,
                 (Some(file), _) => {
                     if !options.dry_run {
-                        write_new_file(file, &patch)?;
+                        write_new_file(file, &patch, options.force)?;
                     }
                     if options.json {
                         print_stdout(&to_json(json!({"patch": file.to_string_lossy(), "bytes": patch.len()})))?;
