@@ -108,6 +108,7 @@ fn run(case: usize) {
         cannot_send: None,
         start_at: None,
         notice: None,
+        commits: Vec::new(),
         keymap: Keymap::default(),
     };
     let mut app = App::new(&sheet, ReviewState::default(), opening);

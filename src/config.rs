@@ -100,6 +100,8 @@ settings! {
     claude_version: String, false, default r#""pinned""#;
     /// The extent of the user's own configuration of Claude Code in sandboxes.
     claude_config: ClaudeConfigMode, false, default r#""filtered""#;
+    /// What Claude Code asks for in sandboxes.
+    claude_permissions: ClaudePermissions, false, default r#""ask""#;
     /// The user's MCP servers that sandboxes get, by name.
     mcp: Words, false, example r#"["tickets"]"#;
     /// The memory limit, such as `4g`.
@@ -300,6 +302,8 @@ pub enum ThemeMode {
     Auto,
     Dark,
     Light,
+    /// The 16 colors of the terminal's own palette.
+    Ansi,
 }
 
 /// The initial decisions of a review.
@@ -309,6 +313,19 @@ pub enum Preselect {
     #[default]
     None,
     /// Every change is accepted that requires no explicit confirmation.
+    All,
+}
+
+/// What Claude Code asks for in sandboxes before it acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClaudePermissions {
+    /// Edits and commands, as outside of a sandbox.
+    #[default]
+    Ask,
+    /// Only commands.
+    Edits,
+    /// Nothing.
     All,
 }
 

@@ -35,7 +35,7 @@ mod transaction_log;
 mod undo;
 mod working_tree;
 
-pub(crate) use branch::{BranchChange, BranchError, check_branch, commit_on_branch};
+pub(crate) use branch::{BranchChange, BranchCommit, BranchError, CommitOptions, check_branch, commit_on_branch};
 pub use capabilities::FsCapabilities;
 pub(crate) use commit::{read_late_edits, staged_file_path};
 pub use entry_content::EntryContent;

@@ -2,6 +2,7 @@
 //!
 //! Nothing in this module touches the working tree or a container.
 
+mod agent_commit;
 mod aliases;
 mod builder;
 mod cancel;
@@ -27,6 +28,7 @@ mod secrets;
 mod selection;
 mod selection_set;
 
+pub use agent_commit::AgentCommit;
 pub(crate) use aliases::LinkAliases;
 pub use builder::{BaseEntries, ChangesetBuilder};
 pub use cancel::CancelToken;

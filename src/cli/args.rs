@@ -517,6 +517,12 @@ pub(super) struct ApplyArgs {
     /// The branch gets a commit on top of the commit that the sandbox started from.
     #[arg(long, value_name = "TARGET")]
     pub to: Option<String>,
+    /// Message of the commit of --to branch:NAME [default: the agent's, if it committed]
+    #[arg(short, long, value_name = "MESSAGE", requires = "to")]
+    pub message: Option<String>,
+    /// Make one commit on the branch for each of the agent's, if each accepted file belongs to one of them
+    #[arg(long, requires = "to", conflicts_with = "message")]
+    pub per_commit: bool,
     /// Replace the file of --to patch:FILE if it exists
     #[arg(long, requires = "to")]
     pub force: bool,

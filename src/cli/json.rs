@@ -4,7 +4,7 @@ use std::io;
 
 use serde_json::{Value, json};
 
-use crate::changes::{Changeset, UnitKind};
+use crate::changes::{AgentCommit, Changeset, UnitKind};
 use crate::core::path::RepoPath;
 use crate::review::{Decisions, ReviewFile, ReviewModel, UnitDecision};
 
@@ -14,7 +14,7 @@ pub(super) fn write_diff(
     changes: &Changeset,
     model: &ReviewModel<'_>,
     decisions: &Decisions,
-    live: bool,
+    (commits, live): (&[AgentCommit], bool),
     mut out: impl FnMut(&str) -> io::Result<()>,
 ) -> io::Result<()> {
     let frame = json!({
@@ -23,6 +23,7 @@ pub(super) fn write_diff(
         "changeset": changes.id,
         "base": changes.base,
         "live": live,
+        "commits": commits.iter().map(commit_json).collect::<Vec<_>>(),
         "not_collected": changes.uncollected,
         "ignored_by_agent_rules": changes.ignored_by_agent_rules.iter().map(path_text).collect::<Vec<_>>(),
     });
@@ -35,6 +36,13 @@ pub(super) fn write_diff(
         out(&format!("{comma}\n{}", text.trim_end()))?;
     }
     out("\n  ]\n}\n")
+}
+
+fn commit_json(commit: &AgentCommit) -> Value {
+    json!({
+        "id": commit.id, "author": commit.author, "time": commit.time, "message": commit.message,
+        "files": commit.paths.iter().map(path_text).collect::<Vec<_>>(),
+    })
 }
 
 fn file_to_json(file: &ReviewFile<'_>, decisions: &Decisions) -> Value {

@@ -149,6 +149,12 @@ impl HostRepo {
         self.git.graph_ahead_behind(head, commit).ok()
     }
 
+    /// Returns whether the repository has a commit.
+    #[must_use]
+    pub fn has_commit(&self, id: &str) -> bool {
+        git2::Oid::from_str(id).is_ok_and(|id| self.git.find_commit(id).is_ok())
+    }
+
     /// Returns the branch and the commit of HEAD, as far as they exist, separated by a space.
     pub fn describe_head(&self) -> Result<String, SnapshotError> {
         let head = self.git.find_reference("HEAD")?;

@@ -12,6 +12,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use crate::commits::HeadLog;
+
 /// `sigset_t`: 1,024 bits in glibc and musl.
 #[repr(C)]
 struct SignalSet([u64; 16]);
@@ -123,6 +125,7 @@ pub fn run(
     owner: TcpStream,
     options: &LaunchOptions,
 ) -> ExitCode {
+    let head_log = HeadLog::find();
     let mut command = Command::new(program);
     command.args(args).process_group(0);
     // SAFETY: only async-signal-safe system calls are made between fork and exec.
@@ -157,6 +160,9 @@ pub fn run(
         match signals.next() {
             SIGCHLD => {
                 if let Some(status) = reap_processes(child) {
+                    if let Some(log) = &head_log {
+                        log.write_commits();
+                    }
                     return ExitCode::from(u8::try_from(status & 0xff).unwrap_or(u8::MAX));
                 }
             }
@@ -164,6 +170,18 @@ pub fn run(
             // SAFETY: the call takes only numbers.
             other => drop(unsafe { kill(child, other) }),
         }
+    }
+}
+
+/// Lets a command start with no signal blocked.
+pub fn unblock_signals(command: &mut Command) {
+    // SAFETY: only an async-signal-safe system call is made between fork and exec, with a set on its stack.
+    unsafe {
+        command.pre_exec(|| {
+            let empty_set = SignalSet([0; 16]);
+            sigprocmask(SIG_SETMASK, &raw const empty_set, std::ptr::null_mut());
+            Ok(())
+        });
     }
 }
 

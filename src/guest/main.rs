@@ -10,6 +10,7 @@
 #[path = "../protocol.rs"]
 mod protocol;
 
+mod commits;
 mod environment;
 mod exec;
 mod files;

@@ -1,5 +1,6 @@
 //! Sandboxes: their records, volumes and containers, and the flow of data through them (seed, run, collect).
 
+mod agent_commits;
 mod agent_paths;
 mod attach;
 mod claude_session;

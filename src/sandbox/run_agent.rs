@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::agent_commits::find_commits;
 use super::attach::{AttachResult, attach_agent, end_on_signal};
 use super::collect::collect_final;
 use super::conversation_store::{ConversationStore, MAX_CONVERSATION};
@@ -144,6 +145,7 @@ pub(crate) async fn run_agent(
     let changed_nothing = collected.as_ref().is_ok_and(|(_, changes, _)| changes.is_empty());
     let conversations = ConversationStore::new(&host.common_dir);
     let kept = (&mut sandbox.record, &conversations);
+    let commits = find_commits(&sidecar.guest, host).await;
     record_post_run(&sidecar.guest, resources.touched_roots(), kept, changed_nothing).await;
     // The guest ends with its connection, and an ended container is removed faster.
     let Sidecar { container, guest } = sidecar;
@@ -159,6 +161,7 @@ pub(crate) async fn run_agent(
         let (sandbox, changes, exit) = (&mut *sandbox, changes, *exit);
         tokio::task::block_in_place(|| {
             sandbox.write_changeset(changes)?;
+            sandbox.write_commits(&changes.id, commits)?;
             sandbox.record.state = SandboxState::Collected { exit: Some(exit) };
             sandbox.save_record()
         })

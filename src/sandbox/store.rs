@@ -647,7 +647,7 @@ impl Sandbox {
         }
     }
 
-    fn write_json(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+    pub(super) fn write_json(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
         let mut file = io::BufWriter::new(tempfile::NamedTempFile::new_in(&self.dir)?);
         serde_json::to_writer_pretty(&mut file, value)?;
         sync_and_persist(file.into_inner().map_err(io::IntoInnerError::into_error)?, &self.dir.join(name))

@@ -14,7 +14,7 @@ use super::layout::{DisplayOptions, FileLayout};
 use super::style::{StyleSheet, Symbol};
 use super::syntax::{FileClasses, HighlightRequest, HighlightedFile, is_small};
 use super::tree::{ListRow, MIN_TREE_FILES, TreeFile, sort_as_tree};
-use crate::changes::{Severity as Risk, Unit, UnitKind};
+use crate::changes::{AgentCommit, Severity as Risk, Unit, UnitKind};
 use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
 use crate::review::{
@@ -107,6 +107,8 @@ pub(crate) enum Mode {
     },
     /// The list of all comments: the selected row.
     Comments(usize),
+    /// The commits of the agent: the scroll position.
+    Commits(usize),
     /// The apply preview.
     Apply(ApplyView),
     /// The conflicts, to be resolved region by region.
@@ -146,6 +148,8 @@ pub struct App<'a> {
     pub(crate) cannot_send: Option<String>,
     /// The message to the agent, once the user has confirmed that it is sent.
     pub pending_feedback: Option<Feedback>,
+    /// The commits of the agent, oldest first.
+    pub(crate) commits: Vec<AgentCommit>,
     pub(crate) order: Order,
     pub(crate) filter: Filter,
     /// The files that are shown, in display order.
@@ -218,6 +222,8 @@ pub struct ReviewOptions {
     pub start_at: Option<RepoPath>,
     /// A message to begin with.
     pub notice: Option<String>,
+    /// The commits of the agent, oldest first.
+    pub commits: Vec<AgentCommit>,
     pub keymap: Keymap,
 }
 
@@ -267,6 +273,7 @@ impl<'a> App<'a> {
             round_diff: options.round_diff,
             cannot_send: options.cannot_send,
             pending_feedback: None,
+            commits: options.commits,
             order: Order::Risk,
             filter: if is_first { Filter::All } else { Filter::New },
             files: Vec::new(),

@@ -54,6 +54,7 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>) {
         }
         match app.mode {
             Mode::Preview { .. }
+            | Mode::Commits(_)
             | Mode::Comments(..)
             | Mode::Apply(_)
             | Mode::Resolve(_)
@@ -335,6 +336,7 @@ fn footer_line(app: &App<'_>, width: usize) -> Line<'static> {
         Mode::Help(..) => fixed(&[("type", "to search"), ("↓ ↑", "scroll"), ("Esc", "back")]),
         Mode::Preview { .. } => fixed(&[("j k", "scroll"), ("[ ]", "changes"), ("Esc", "back")]),
         Mode::Send { .. } => fixed(&[("y", "send"), ("e", "edit"), ("j k", "scroll"), ("Esc", "back")]),
+        Mode::Commits(_) => fixed(&[("j k", "scroll"), ("Esc", "back")]),
         Mode::Comments(..) => fixed(&[("Enter", "go to it"), ("j k", "move"), ("Esc", "back")]),
         Mode::Resolve(_) => fixed(&[
             ("o", "ours"),

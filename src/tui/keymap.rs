@@ -27,6 +27,7 @@ pub enum Command {
     View,
     Comment,
     Comments,
+    Commits,
     Send,
     Outward,
     Inward,
@@ -68,7 +69,7 @@ pub enum Command {
 type HelpRow = (&'static [Command], &'static str);
 
 /// Each command with its name in the configuration and its default keys.
-const COMMANDS: [(Command, &str, &[&str]); 50] = [
+const COMMANDS: [(Command, &str, &[&str]); 51] = [
     (Command::Accept, "accept", &["y"]),
     (Command::Reject, "reject", &["n"]),
     (Command::Toggle, "toggle", &["Space"]),
@@ -84,6 +85,7 @@ const COMMANDS: [(Command, &str, &[&str]); 50] = [
     (Command::View, "view", &["E"]),
     (Command::Comment, "comment", &["c"]),
     (Command::Comments, "comments", &["C"]),
+    (Command::Commits, "commits", &["L"]),
     (Command::Send, "send", &["R"]),
     (Command::Outward, "outward", &["h", "Left"]),
     (Command::Inward, "inward", &["l", "Right", "Enter"]),
@@ -142,6 +144,7 @@ pub(super) const HELP: [(&str, &[HelpRow]); 6] = [
             (&[Command::Edit], "edit the hunk's result in your editor"),
             (&[Command::View], "view the agent's file in your editor"),
             (&[Command::Comment], "comment on the hunk or line"),
+            (&[Command::Commits], "show the agent's commits with their messages"),
             (&[Command::Comments], "list all comments: open, sent, answered, outdated"),
             (&[Command::Resolve], "resolve a conflict with the working tree: ours, theirs, both, your text"),
             (&[Command::Send], "send comments and rejections to the agent, for another round"),

@@ -90,6 +90,18 @@ impl App<'_> {
                 self.mode = Mode::Preview { title, content, new_lines, scroll };
                 Ok(Effect::Redraw)
             }
+            Mode::Commits(scroll) => {
+                let scroll = match key.code {
+                    KeyCode::Esc | KeyCode::Enter | KeyCode::Char('q' | 'L') => return Ok(Effect::Redraw),
+                    KeyCode::Down | KeyCode::Char('j') => scroll + 1,
+                    KeyCode::Up | KeyCode::Char('k') => scroll.saturating_sub(1),
+                    KeyCode::PageDown | KeyCode::Char(' ') => scroll + usize::from(self.hit_areas.rows.height),
+                    KeyCode::PageUp => scroll.saturating_sub(self.hit_areas.rows.height.into()),
+                    _ => scroll,
+                };
+                self.mode = Mode::Commits(scroll.min(self.max_scroll.get()));
+                Ok(Effect::Redraw)
+            }
             Mode::Comments(selected) => self.handle_comments_key(selected, key),
             Mode::Apply(view) => self.handle_apply_key(view, key),
             Mode::Resolve(view) => self.handle_resolve_key(view, key, host),
@@ -144,6 +156,8 @@ impl App<'_> {
             Command::View => return self.view_file(host),
             Command::Comment => return self.open_comment_prompt(host),
             Command::Comments => self.open_comments(),
+            Command::Commits if self.commits.is_empty() => self.message = Some("the agent made no commits".into()),
+            Command::Commits => self.mode = Mode::Commits(0),
             Command::Send => self.open_feedback_dialog(),
             Command::Outward if is_at_file => self.move_to_parent_folder(),
             Command::Outward => self.set_granularity(match self.granularity {

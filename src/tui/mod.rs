@@ -5,6 +5,7 @@ mod app;
 mod apply_dialog;
 mod apply_overlay;
 mod comments;
+mod commits;
 mod conflict_watch;
 mod conflicts;
 mod counts;

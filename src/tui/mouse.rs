@@ -30,6 +30,7 @@ impl App<'_> {
                     Mode::Preview { scroll, .. }
                     | Mode::Apply(ApplyView { scroll, .. })
                     | Mode::Resolve(ResolveView { scroll, .. })
+                    | Mode::Commits(scroll)
                     | Mode::Send { scroll, .. } => {
                         *scroll = if down {
                             *scroll + ROWS_PER_WHEEL_STEP

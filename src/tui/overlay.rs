@@ -9,6 +9,7 @@ use ratatui::widgets::Paragraph;
 use super::app::{App, Mode};
 use super::apply_overlay::draw_apply;
 use super::comments::draw_comments;
+use super::commits::draw_commits;
 use super::keymap::{Command, HELP};
 use super::menu::draw_menu;
 use super::outline::{display_width, draw_box};
@@ -27,6 +28,7 @@ pub(super) fn draw(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
         Mode::Preview { title, content, new_lines, scroll } => {
             draw_text(app, frame, area, title, (content, &new_lines.added), *scroll);
         }
+        Mode::Commits(scroll) => draw_commits(app, frame, area, *scroll),
         Mode::Comments(selected) => draw_comments(app, frame, area, *selected),
         Mode::Apply(view) => draw_apply(app, frame, area, view),
         Mode::Resolve(view) => draw_resolve(app, frame, area, view),

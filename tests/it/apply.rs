@@ -885,3 +885,77 @@ fn apply_never_relies_on_a_deletion_that_does_not_happen() {
     "#);
     assert_eq!(repo.read_tree(), before);
 }
+
+#[test]
+fn branch_commit_is_signed_as_git_would_sign() {
+    let repo = TestRepo::empty();
+    repo.write("a.txt", "one\n");
+    repo.commit();
+    repo.changeset("s", "echo two >> a.txt");
+    let key = repo.directory().join("key");
+    let made = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f", key.to_str().expect("UTF-8")])
+        .status();
+    assert!(made.expect("ssh-keygen runs").success());
+    for (name, value) in [
+        ("user.name", "Ann"),
+        ("user.email", "ann@example.org"),
+        ("commit.gpgSign", "true"),
+        ("gpg.format", "ssh"),
+        ("user.signingKey", key.to_str().expect("UTF-8")),
+    ] {
+        repo.git(&["config", name, value]);
+    }
+    repo.airlock(&["apply", "s", "--accept-all", "--to", "branch:signed", "-m", "My message\n\nMore"]).ok();
+    let commit = repo.git(&["cat-file", "commit", "signed"]);
+    assert!(commit.contains("gpgsig -----BEGIN SSH SIGNATURE-----"), "{commit}");
+    assert!(commit.contains("author Ann <ann@example.org>") && commit.contains("\nMy message\n\nMore\n"), "{commit}");
+    assert_eq!(repo.git(&["show", "signed:a.txt"]), "one\ntwo\n");
+    assert_eq!(repo.git(&["rev-parse", "signed~"]), repo.git(&["rev-parse", "HEAD"]));
+    // Without the key, no branch is created.
+    std::fs::remove_file(&key).expect("removed");
+    repo.airlock(&["apply", "s", "--accept-all", "--to", "branch:other"])
+        .expect_failure(1, &["failed to sign the commit", "no branch was created", "user.signingKey"]);
+    assert_eq!(repo.git(&["branch", "--list", "other"]), "");
+}
+
+#[test]
+fn branch_gets_the_commits_of_the_agent() {
+    let repo = TestRepo::empty();
+    for path in ["a.txt", "b.txt", "c.txt"] {
+        repo.write(path, "one\n");
+    }
+    repo.commit();
+    repo.git(&["config", "user.name", "Ann"]);
+    repo.git(&["config", "user.email", "ann@example.org"]);
+    repo.changeset("s", "for f in a b c; do echo two >> $f.txt; done");
+    let directory = repo.path.join(".git/airlock/sandboxes/s");
+    let changeset = repo.diff("s")["changeset"].clone();
+    let commit = |message: &str, paths: &[&str]| serde_json::json!({"id": "a".repeat(40), "author": "Agent", "time": 1, "message": message, "paths": paths});
+    let write = |commits: &[Value]| {
+        let file = serde_json::json!({"changeset": changeset, "commits": commits});
+        fs::write(directory.join("commits.json"), file.to_string()).expect("written");
+    };
+    let export = |branch: &str, more: &[&str]| {
+        let to = format!("branch:{branch}");
+        repo.airlock(&[&["apply", "s", "--accept-all", "--to", &to][..], more].concat())
+    };
+    let subjects = |branch: &str| repo.git(&["log", "--reverse", "--format=%s", &format!("main..{branch}")]);
+    export("none", &["--per-commit"]).expect_failure(1, &["the agent made no commits", "leave out `--per-commit`"]);
+    write(&[commit("Add a second line\n\nIt was missing.", &["a.txt"]), commit("Also here\u{1b}[31m", &["b.txt"])]);
+    assert_eq!(repo.diff("s")["commits"][1]["message"], "Also here\u{1b}[31m", "{}", repo.diff("s")["commits"]);
+    export("split", &["--per-commit"]).ok();
+    assert_eq!(subjects("split"), "Add a second line\nAlso here<U+001B>[31m\nChange 3 files\n");
+    assert_eq!(repo.git(&["show", "--format=", "--name-only", "split~2"]), "a.txt\n");
+    assert_eq!(repo.git(&["diff", "split", "--name-only"]), "a.txt\nb.txt\nc.txt\n");
+    // One commit, with the messages of all.
+    export("one", &[]).ok();
+    assert_eq!(subjects("one"), "Change 3 files\n");
+    assert!(repo.git(&["log", "-1", "--format=%b", "one"]).contains("* Add a second line\n* Also here<U+001B>[31m"));
+    write(&[commit("Add a second line\n\nIt was missing.", &["a.txt", "b.txt", "c.txt"])]);
+    export("only", &[]).ok();
+    assert_eq!(subjects("only"), "Add a second line\n");
+    write(&[commit("one", &["a.txt"]), commit("two", &["a.txt"])]);
+    export("shared", &["--per-commit"]).expect_failure(1, &["a.txt was changed by 2 of the agent's commits"]);
+    assert_eq!(repo.git(&["branch", "--list", "shared"]), "");
+}

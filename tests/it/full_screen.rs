@@ -457,6 +457,7 @@ fn run_panicking_review() {
         cannot_send: None,
         start_at: None,
         notice: None,
+        commits: Vec::new(),
         keymap: Keymap::default(),
     };
     let mut app = App::new(model, ReviewState::default(), options);

@@ -324,3 +324,32 @@ fn kept_sandboxes_follow_the_setting() {
         assert_eq!(count(&repo), expected, "{keep}");
     }
 }
+
+/// The agent's commits are listed by its own git, in order, and only new ones; of no run is the `.git` of a sandbox read here.
+#[test]
+fn commits_of_the_agent_are_listed() {
+    let repo = TestRepo::new();
+    let commit = "git -c user.name=Bot -c user.email=bot@example.org commit -qam";
+    let script = format!(
+        "cd dir; echo x >> keep.txt; {commit} 'first one'; cd ..; echo y >> a.txt; {commit} 'second\n\nwith a body'"
+    );
+    repo.sandbox("s", &script).ok();
+    let commits = |name: &str| {
+        let commits = repo.diff(name)["commits"].as_array().expect("a list").clone();
+        commits
+            .iter()
+            .map(|c| (c["message"].as_str().expect("text").to_owned(), c["files"][0].clone()))
+            .collect::<Vec<_>>()
+    };
+    let both = [("first one".to_owned(), "dir/keep.txt".into()), ("second\n\nwith a body".to_owned(), "a.txt".into())];
+    assert_eq!(commits("s"), both);
+    // A round without commits keeps the list, and another one adds to it.
+    repo.airlock(&["resume", "s", "--", "sh", "-c", "echo more >> a.txt"]).ok();
+    assert_eq!(commits("s"), both);
+    repo.airlock(&["resume", "s", "--", "sh", "-c", &format!("{commit} third")]).ok();
+    assert_eq!(commits("s").len(), 3);
+    // A git that hangs or writes without an end does not hold up the end of the run.
+    let bad = "mkdir -p ~/bin; printf '#!/bin/sh\\nexec yes' > ~/bin/git; chmod +x ~/bin/git; echo z >> a.txt; git commit -qam x 2>/dev/null; mkdir -p .git/logs; echo >> .git/logs/HEAD";
+    repo.sandbox("bad", bad).ok();
+    assert_eq!(commits("bad"), []);
+}

@@ -1328,6 +1328,7 @@ fn second_round_shows_new_hunks() {
         cannot_send: None,
         start_at: None,
         notice: None,
+        commits: Vec::new(),
         keymap: Keymap::default(),
     };
     let mut review = ReviewFixture::open_with(sheet, state, SIZE, options);
@@ -1561,6 +1562,7 @@ fn feedback_is_previewed_and_edited() {
         cannot_send: Some("no agent is running".into()),
         start_at: None,
         notice: None,
+        commits: Vec::new(),
         keymap: Keymap::default(),
     };
     let mut review = ReviewFixture::open_with(review.model, ReviewState::default(), SIZE, options);
@@ -1645,6 +1647,7 @@ fn keys_can_be_rebound() {
         cannot_send: None,
         start_at: None,
         notice: None,
+        commits: Vec::new(),
         keymap,
     };
     let model = sheet(&[("a", None, Some("1\n")), ("b", None, Some("2\n"))], &[]);
@@ -2076,6 +2079,7 @@ fn changed_hunk_marks_its_new_lines_and_shows_the_comment_that_led_to_it() {
         cannot_send: None,
         start_at: None,
         notice: None,
+        commits: Vec::new(),
         keymap: Keymap::default(),
     };
     let mut review = ReviewFixture::open_with(sheet, ReviewState::default(), SIZE, options);

@@ -171,6 +171,7 @@ impl ReviewFixture {
             cannot_send: None,
             start_at: None,
             notice: None,
+            commits: Vec::new(),
             keymap: Keymap::default(),
         };
         Self::open_with(model, state, size, options)

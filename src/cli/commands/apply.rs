@@ -53,6 +53,7 @@ pub(crate) fn run_apply(args: ApplyArgs, output: Output) -> Result<u8, CliError>
     };
     options.is_named = selected && !args_only_reject;
     (options.dry_run, options.json, options.allow_risky) = (args.dry_run, args.json, args.allow_risky);
+    (options.message, options.per_commit) = (args.message, args.per_commit);
     (options.on_conflict, options.force) = (args.on_conflict, args.force);
     if selected && options.selection.is_empty() {
         return Err(CliError::usage(format!("the selection contains no changes of `{name}`"))

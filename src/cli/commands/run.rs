@@ -17,6 +17,7 @@ use crate::cli::ops::attach_session::attach_to;
 use crate::cli::ops::bring_files::{Place, bring_files, pasted_file_reader};
 use crate::cli::ops::choose_image::{Proposal, choose_image};
 use crate::cli::ops::claude_on_host::answer_on_host;
+use crate::cli::ops::claude_permissions::{BYPASS_ACCEPTED, add_permission_mode};
 use crate::cli::ops::conversation::{Conversation, find_conversation, find_running_session};
 use crate::cli::ops::find_setup::{find_setup, is_setup_accepted};
 use crate::cli::ops::finish_run::{FinishOptions, finish_run};
@@ -35,7 +36,7 @@ use crate::cli::ops::worktree_include::requested_includes;
 use crate::cli::output::{Output, format_count};
 use crate::cli::progress::Progress;
 use crate::cli::shell_word::quote_shell_word;
-use crate::config::Settings;
+use crate::config::{ClaudePermissions, Settings};
 use crate::core::clock::seconds_since_epoch;
 use crate::core::name::SandboxName;
 use crate::core::progress::ProgressCounter;
@@ -210,7 +211,8 @@ fn run_agent(
         Some(UncommittedArg::Tracked) => UncommittedScope::Tracked,
         Some(UncommittedArg::All) => UncommittedScope::All,
     };
-    let user = if verb == "run" { SandboxConfig::default() } else { read_sandbox_config(settings, &repo.host.root)? };
+    let mut user =
+        if verb == "run" { SandboxConfig::default() } else { read_sandbox_config(settings, &repo.host.root)? };
     let dirty_scan = DirtyScan::start_scan(repo.host.reopen()?, uncommitted);
     // The memory limit is known once there is an engine.
     let config = new_agent_config(settings, &options.agent, default_level, 0)?;
@@ -233,6 +235,12 @@ fn run_agent(
         let parsed = ClaudeArgs::parse_args(&command[1..]);
         home_copies.extend(bring_files(&mut command[1..], &parsed, place, output)?);
         turn_off_inner_sandbox(&mut command, &mut home_copies, &repo.host, &snapshot.commit)?;
+        let permissions = settings.claude_permissions.unwrap_or_default();
+        add_permission_mode(&mut command, permissions);
+        if permissions == ClaudePermissions::All {
+            // The user has chosen it in their settings, where its meaning is described.
+            user.claude_json.insert(BYPASS_ACCEPTED.into(), true.into());
+        }
     }
     let proposal = if verb == "claude" { Proposal::Ask } else { Proposal::AskQuietly };
     let choice = choose_image(&repo.host, &snapshot.commit, settings, proposal, output)?;

@@ -13,6 +13,10 @@ pub(crate) struct ApplyOptions {
     pub dry_run: bool,
     pub json: bool,
     pub allow_risky: bool,
+    /// The message of an exported commit.
+    pub message: Option<String>,
+    /// Whether a branch gets one commit for each of the agent's.
+    pub per_commit: bool,
     /// Whether an existing patch file is replaced.
     pub force: bool,
     pub on_conflict: OnConflict,

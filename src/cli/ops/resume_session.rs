@@ -7,6 +7,7 @@ use crate::cli::error::CliError;
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
 use crate::cli::ops::agent_config::{new_agent_config, parse_variables, with_overrides};
 use crate::cli::ops::bring_files::pasted_file_reader;
+use crate::cli::ops::claude_permissions::add_permission_mode;
 use crate::cli::ops::decided::update_decided;
 use crate::cli::ops::draft;
 use crate::cli::ops::draft::DRAFT_FILE;
@@ -153,6 +154,9 @@ fn run_agent(
         turn_off_inner_sandbox(&mut command, &mut home_copies, host, &record.base)?;
     }
     let settings = load_settings()?;
+    if record.verb == "claude" && round.command.is_none() {
+        add_permission_mode(&mut command, settings.claude_permissions.unwrap_or_default());
+    }
     let flags = round.agent.settings();
     let verb = if record.verb == "claude" { "claude" } else { "run" };
     let default_level = if verb == "claude" { NetworkLevel::Packages } else { NetworkLevel::None };

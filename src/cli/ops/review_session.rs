@@ -132,6 +132,7 @@ pub(crate) fn review_sandbox(
             round_diff,
             cannot_send,
             start_at,
+            commits: sandbox.read_commits(&changes.id),
             notice: describe_head_change(host, &sandbox.record),
             keymap: load_keymap(&settings)?,
         };

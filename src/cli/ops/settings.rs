@@ -6,7 +6,7 @@ use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::config::ThemeMode;
 use crate::config::{Settings, config_path};
-use crate::tui::{Keymap, StyleSheet, Theme};
+use crate::tui::{ColorDepth, Keymap, StyleSheet, Theme};
 
 /// Reads the settings of the user, and checks the keys of the review: an agent must not run for an hour before they turn out
 /// to be wrong.
@@ -39,10 +39,16 @@ pub(crate) fn load_keymap(settings: &Settings) -> Result<Keymap, CliError> {
 
 /// Returns the styles of a full screen for the terminal and the user's settings.
 pub(crate) fn load_style_sheet(settings: &Settings, output: Output) -> StyleSheet {
-    let theme = match settings.theme.unwrap_or_default() {
-        ThemeMode::Auto => None,
+    let mode = settings.theme.unwrap_or_default();
+    let theme = match mode {
+        ThemeMode::Auto | ThemeMode::Ansi => None,
         ThemeMode::Dark => Some(Theme::Dark),
         ThemeMode::Light => Some(Theme::Light),
     };
-    StyleSheet::from_env(output.is_colored(), theme, &|name| std::env::var(name).ok())
+    let sheet = StyleSheet::from_env(output.is_colored(), theme, &|name| std::env::var(name).ok());
+    match (mode, sheet.depth) {
+        (_, ColorDepth::None) => sheet,
+        (ThemeMode::Ansi, _) => StyleSheet { depth: ColorDepth::Basic, ..sheet },
+        _ => sheet,
+    }
 }

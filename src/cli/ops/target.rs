@@ -6,10 +6,14 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::apply_options::ApplyOptions;
+use super::commit_message::{agent_message, joined_message, split_by_commit};
 use super::patch::{PatchSide, git_patch};
 use super::risk_check::{RiskChecker, WrittenContent};
 use super::selected_changes::select_changes;
-use crate::apply::{BranchChange, BranchError, EntryContent, SelectedChange, check_branch, commit_on_branch};
+use crate::apply::{
+    BranchChange, BranchCommit, BranchError, CommitOptions, EntryContent, SelectedChange, check_branch,
+    commit_on_branch,
+};
 use crate::changes::Quarantine;
 use crate::cli::error::CliError;
 use crate::cli::json::{path_text, render_json};
@@ -145,12 +149,13 @@ pub(crate) fn export_selection(
     match to {
         Target::Worktree => unreachable!("the caller applies it"),
         Target::Branch(name) => {
+            let commits = plan_commits(sandbox, &accepted, &commit_title(&choices), options)?;
             let commit = export_to_branch(
                 repo,
                 sandbox,
                 &accepted,
                 &attributes,
-                &BranchExport { name, title: &commit_title(&choices), dry_run: options.dry_run, output },
+                &BranchExport { name, commits: &commits, dry_run: options.dry_run },
             )?;
             if options.json {
                 print_stdout(&to_json(json!({"branch": name, "commit": commit})))?;
@@ -247,10 +252,8 @@ pub(crate) fn stored_side(
 /// A new branch for the accepted files.
 struct BranchExport<'a> {
     name: &'a str,
-    /// The first line of the commit message.
-    title: &'a str,
+    commits: &'a [PlannedCommit],
     dry_run: bool,
-    output: Output,
 }
 
 /// Returns the first line of the commit message. Paths are escaped, because they may contain any bytes, and the message is
@@ -270,7 +273,7 @@ fn export_to_branch(
     sandbox: &Sandbox,
     accepted: &[AcceptedFile<'_>],
     attributes: &AttributeFiles,
-    BranchExport { name, title, dry_run, output }: &BranchExport<'_>,
+    BranchExport { name, commits: planned, dry_run }: &BranchExport<'_>,
 ) -> Result<Option<String>, CliError> {
     let base = &sandbox.record.base;
     let committed = repo.open_commit(base)?;
@@ -301,28 +304,67 @@ fn export_to_branch(
         return check_branch(&repo.root, name).map(|()| None).map_err(branch_failure);
     }
     let changeset = sandbox.read_changeset()?.map(|c| c.id).unwrap_or_default();
-    let message = format!("{title}\n\nAirlock-Sandbox: {} {changeset}\n", sandbox.record.name);
+    let mut commits: Vec<BranchCommit> = Vec::new();
+    for planned in *planned {
+        let is_in = |change: &BranchChange| planned.paths.contains(&change.path);
+        let (own, rest): (Vec<BranchChange>, Vec<BranchChange>) = changes.into_iter().partition(is_in);
+        changes = rest;
+        let message =
+            format!("{}\n\nAirlock-Sandbox: {} {changeset}\n", planned.message.trim_end(), sandbox.record.name);
+        commits.push(BranchCommit { changes: own, message });
+    }
     let sign = |role| {
         let ident = read_identity(&repo.root, role).ok_or(BranchError::NoAuthor)?;
         git2::Signature::now(&ident.name, &ident.email).map_err(BranchError::from)
     };
-    let (author, committer) =
-        (sign(IdentityRole::Author).map_err(branch_failure)?, sign(IdentityRole::Committer).map_err(branch_failure)?);
-    if repo.signs_commits() {
-        let name = quote_shell_word(name.as_bytes());
-        output.print_status(&format!(
-            "the commit is not signed, although `commit.gpgSign` is set; to sign it, run `git switch {name} && git commit --amend --no-edit -S`"
-        ));
+    let options = CommitOptions {
+        author: sign(IdentityRole::Author).map_err(branch_failure)?,
+        committer: sign(IdentityRole::Committer).map_err(branch_failure)?,
+        signs: repo.signs_commits(),
+    };
+    commit_on_branch(&repo.root, base, name, &commits, &options).map(Some).map_err(branch_failure)
+}
+
+/// A commit to create: its paths and its message.
+struct PlannedCommit {
+    paths: BTreeSet<RepoPath>,
+    message: String,
+}
+
+/// Returns the commits to create, in order: one, or one for each of the agent's commits.
+fn plan_commits(
+    sandbox: &Sandbox,
+    accepted: &[AcceptedFile<'_>],
+    title: &str,
+    options: &ApplyOptions,
+) -> Result<Vec<PlannedCommit>, CliError> {
+    let changeset = sandbox.read_changeset()?.map(|changes| changes.id).unwrap_or_default();
+    let agent_commits = sandbox.read_commits(&changeset);
+    let paths = || accepted.iter().map(|one| one.path);
+    if !options.per_commit {
+        let message = options.message.clone().unwrap_or_else(|| joined_message(&agent_commits, title));
+        return Ok(vec![PlannedCommit { paths: paths().cloned().collect(), message }]);
     }
-    commit_on_branch(&repo.root, base, name, &changes, &message, (&author, &committer))
-        .map(Some)
-        .map_err(branch_failure)
+    let mut groups = split_by_commit(&agent_commits, paths()).map_err(|error| {
+        CliError::failed(format!("failed to make one commit for each of the agent's: {error}"))
+            .with_hint("leave out `--per-commit` to make one commit")
+    })?;
+    let uncommitted = groups.remove(&None);
+    let planned =
+        |message: String, paths: Vec<&RepoPath>| PlannedCommit { paths: paths.into_iter().cloned().collect(), message };
+    let of_agent = groups.into_iter().filter_map(|(at, paths)| Some((agent_commits.get(at?)?, paths)));
+    let mut commits: Vec<PlannedCommit> =
+        of_agent.map(|(commit, paths)| planned(agent_message(commit), paths)).collect();
+    commits.extend(uncommitted.map(|paths| planned(title.to_owned(), paths)));
+    Ok(commits)
 }
 
 fn branch_failure(error: BranchError) -> CliError {
     let failure = CliError::failed(error.to_string());
     match error {
         BranchError::Exists(_) => failure.with_hint("choose another name"),
+        BranchError::Sign(_) => failure
+            .with_hint("git signs because `commit.gpgSign` is set; to check the key, run `git config user.signingKey`"),
         BranchError::BadName(_) => CliError::usage(error.to_string()),
         BranchError::NoAuthor => failure.with_hint(
             "run `git config --global user.name \"Your Name\"` and `git config --global user.email you@example.org`",
