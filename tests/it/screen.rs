@@ -1081,7 +1081,7 @@ fn help_filters_by_typed_word() {
     │ Edit and comment                                                             │
     │  s             split the hunk above the line, or a rename; again: join it    │
     │  e             edit the hunk's result in your editor                         │
-    │ 33 more below; or type a word to search                                      │
+    │ 34 more below; or type a word to search                                      │
     └──────────────────────────────────────────────────────────────────────────────┘
      type to search  ↓ ↑ scroll  Esc back
     ");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::changes::AgentCommit;
-use crate::core::escape::{Escaped, escape_lossy};
+use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
 
 /// Maximum number of lines of an agent's message, and of commits that a message lists.
@@ -21,7 +21,7 @@ pub(crate) enum SplitError {
 
 /// Returns the message of an agent's commit. Control characters are escaped, because git prints messages to terminals.
 pub(crate) fn agent_message(commit: &AgentCommit) -> String {
-    let lines = commit.message.lines().take(MAX_LINES).map(|line| escape_lossy(line.as_bytes()));
+    let lines = commit.message.lines().take(MAX_LINES).map(|line| Escaped::from_line(line).to_string());
     let message = lines.collect::<Vec<_>>().join("\n");
     if message.trim().is_empty() { "Change files".into() } else { message }
 }
