@@ -100,7 +100,7 @@ settings! {
     claude_version: String, false, default r#""pinned""#;
     /// The extent of the user's own configuration of Claude Code in sandboxes.
     claude_config: ClaudeConfigMode, false, default r#""filtered""#;
-    /// What Claude Code asks for in sandboxes.
+    /// The permissions that Claude Code asks for in sandboxes.
     claude_permissions: ClaudePermissions, false, default r#""ask""#;
     /// The user's MCP servers that sandboxes get, by name.
     mcp: Words, false, example r#"["tickets"]"#;
@@ -316,16 +316,16 @@ pub enum Preselect {
     All,
 }
 
-/// What Claude Code asks for in sandboxes before it acts.
+/// The permissions that Claude Code asks for in sandboxes before it acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClaudePermissions {
     /// Edits and commands, as outside of a sandbox.
     #[default]
     Ask,
-    /// Only commands.
+    /// Commands, but not edits.
     Edits,
-    /// Nothing.
+    /// No permissions at all.
     All,
 }
 

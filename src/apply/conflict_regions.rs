@@ -67,7 +67,7 @@ pub(super) fn conflict_regions(path: &RepoPath, sides: &ConflictSides, blobs: &d
 impl Conflict {
     /// Returns the regions that can be resolved one by one; none if the conflict is not about content.
     #[must_use]
-    pub fn regions(&self, blobs: &dyn BlobStore) -> Vec<ConflictRegion> {
+    pub fn split_regions(&self, blobs: &dyn BlobStore) -> Vec<ConflictRegion> {
         self.sides.as_ref().map(|sides| conflict_regions(&self.path, sides, blobs)).unwrap_or_default()
     }
 }

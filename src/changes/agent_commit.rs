@@ -19,7 +19,7 @@ pub struct AgentCommit {
     pub time: i64,
     /// The message. Lines are separated by line feeds; other control characters are as the agent wrote them.
     pub message: String,
-    /// The changed paths.
+    /// The paths that it changed.
     pub paths: Vec<RepoPath>,
 }
 
@@ -48,7 +48,7 @@ impl AgentCommit {
 
     /// Returns the first line of the message.
     #[must_use]
-    pub fn subject(&self) -> &str {
+    pub fn subject_line(&self) -> &str {
         self.message.lines().next().unwrap_or("(no message)")
     }
 }
@@ -64,7 +64,7 @@ mod tests {
             "\u{1e}{id}\u{1f}Ann\u{1f}17\u{1f}one\n\nbody\n\u{1f}\0\na b\0\u{1e}{id}\u{1f}B\u{1f}18\u{1f}two\u{1f}\0\nc\0d/e\0"
         );
         let commits = AgentCommit::parse_list(list.as_bytes());
-        assert_eq!(commits.iter().map(AgentCommit::subject).collect::<Vec<_>>(), ["one", "two"]);
+        assert_eq!(commits.iter().map(AgentCommit::subject_line).collect::<Vec<_>>(), ["one", "two"]);
         assert_eq!((commits[0].message.as_str(), commits[0].time), ("one\n\nbody", 17));
         let paths: Vec<&[u8]> = commits[1].paths.iter().map(RepoPath::as_bytes).collect();
         assert_eq!(paths, [&b"c"[..], b"d/e"]);

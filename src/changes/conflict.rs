@@ -16,9 +16,9 @@ pub struct ConflictRegion {
     /// A hash of the path, the position in the base, and the content of all three sides.
     pub id: String,
     pub base: RegionSide,
-    /// The working tree.
+    /// The side of the working tree.
     pub ours: RegionSide,
-    /// The accepted content.
+    /// The side of the accepted content.
     pub theirs: RegionSide,
     /// Whether the region is the whole file.
     pub is_whole: bool,
@@ -43,11 +43,11 @@ pub struct RegionSide {
 pub enum ConflictChoice {
     /// The working tree's lines.
     Ours,
-    /// The accepted lines.
+    /// The lines of the accepted content.
     Theirs,
     /// The working tree's lines, then the accepted ones.
     Both,
-    /// The user's text.
+    /// A text that the user wrote.
     Text(ContentHash),
 }
 

@@ -30,7 +30,7 @@ pub(crate) enum ContextLine<'a> {
 impl<'a> ContextLine<'a> {
     /// Returns the content of the line.
     #[must_use]
-    pub(crate) fn bytes(&self) -> &'a [u8] {
+    pub(crate) fn line_bytes(&self) -> &'a [u8] {
         let (Self::Context(bytes) | Self::Removed(bytes) | Self::Added(bytes)) = self;
         bytes
     }

@@ -76,7 +76,7 @@ fn run_subcommand(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, CliError> 
     match cli.verb {
         None | Some(Command::Claude) => run::run_claude(cli.run, claude_args, output),
         Some(Command::Run { options, stray, command }) => {
-            // Without `--`, a command that has no options of its own is clear.
+            // Without `--`, a command without options is clear.
             let command = if command.is_empty() {
                 stray
             } else if stray.is_empty() {

@@ -1,5 +1,6 @@
 //! Lists the commits that were made while the command ran, by the git of the image, and writes the list to the home. The host
 //! reads it as data of the agent.
+#![expect(clippy::disallowed_methods, reason = "the guest writes to the home of its sandbox")]
 
 use std::fs;
 use std::io::Read as _;
@@ -28,11 +29,11 @@ pub struct HeadLog {
 
 impl HeadLog {
     /// Finds the repository around the current directory.
-    pub fn find() -> Option<Self> {
+    pub fn find_log() -> Option<Self> {
         let current = std::env::current_dir().ok()?;
         let git_dir = |dir: &Path| Some(dir.join(".git")).filter(|path| path.is_dir());
         let file = current.ancestors().take(MAX_PARENTS).find_map(git_dir)?.join("logs/HEAD");
-        let before = state(&file);
+        let before = file_state(&file);
         Some(Self { file, before })
     }
 
@@ -40,7 +41,7 @@ impl HeadLog {
     pub fn write_commits(&self) {
         let Some(list) = std::env::var_os("HOME").map(|home| Path::new(&home).join(LIST)) else { return };
         // The list of an earlier run is still right.
-        if state(&self.file) == self.before {
+        if file_state(&self.file) == self.before {
             return;
         }
         if let Some(commits) = list_commits() {
@@ -50,7 +51,7 @@ impl HeadLog {
     }
 }
 
-fn state(file: &Path) -> Option<(u64, SystemTime)> {
+fn file_state(file: &Path) -> Option<(u64, SystemTime)> {
     let metadata = fs::symlink_metadata(file).ok()?;
     Some((metadata.len(), metadata.modified().ok()?))
 }

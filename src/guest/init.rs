@@ -125,7 +125,7 @@ pub fn run(
     owner: TcpStream,
     options: &LaunchOptions,
 ) -> ExitCode {
-    let head_log = HeadLog::find();
+    let head_log = HeadLog::find_log();
     let mut command = Command::new(program);
     command.args(args).process_group(0);
     // SAFETY: only async-signal-safe system calls are made between fork and exec.

@@ -150,7 +150,7 @@ fn write_file(
             (written, count) = (written + 1, count + 1);
         }
         write_omitted(&mut rows, hunk.len() - written, "lines");
-        for (_, comment) in decisions.comments_on(&unit.id).filter(|(at, _)| at.line().is_none()) {
+        for (_, comment) in decisions.comments_on(&unit.id).filter(|(at, _)| at.scope_line().is_none()) {
             let _ = writeln!(rows, "<tr class=\"said\"><td colspan=\"5\">● {}", escape_comment(comment));
         }
         if let Some(UnitDecision::Edited(hash)) = decisions.get(&unit.id) {
@@ -241,7 +241,8 @@ impl<'a> UnitAnnotations<'a> {
             }
             Some(UnitDecision::Edited(_)) | None => (None, Vec::new()),
         };
-        let comments = decisions.comments_on(&unit.id).filter_map(|(at, said)| Some((at.line()?, said))).collect();
+        let comments =
+            decisions.comments_on(&unit.id).filter_map(|(at, said)| Some((at.scope_line()?, said))).collect();
         Self { is_edited: matches!(unit_decision, Some(UnitDecision::Edited(_))), decisions: by_line, all, comments }
     }
 

@@ -172,8 +172,8 @@ fn find_partners(lines: &[ContextLine<'_>]) -> BTreeMap<usize, usize> {
         let removed = at..run(at, |line| matches!(line, ContextLine::Removed(_)));
         let added = removed.end..run(removed.end, |line| matches!(line, ContextLine::Added(_)));
         if !removed.is_empty() && !added.is_empty() {
-            let [old, new] =
-                [&removed, &added].map(|range| lines[range.clone()].iter().map(ContextLine::bytes).collect::<Vec<_>>());
+            let [old, new] = [&removed, &added]
+                .map(|range| lines[range.clone()].iter().map(ContextLine::line_bytes).collect::<Vec<_>>());
             for (old, new) in replaced_lines(&old, &new) {
                 partners.insert(removed.start + old, added.start + new);
                 partners.insert(added.start + new, removed.start + old);
@@ -187,13 +187,13 @@ fn find_partners(lines: &[ContextLine<'_>]) -> BTreeMap<usize, usize> {
 /// Returns the words of a removed line that its replacement lacks, or the reverse.
 fn changed_words(lines: &[ContextLine<'_>], at: usize, partners: &BTreeMap<usize, usize>) -> Vec<Range<usize>> {
     let Some(other) = partners.get(&at) else { return Vec::new() };
-    let line = |at: usize| trim_line_ending(lines[at].bytes());
+    let line = |at: usize| trim_line_ending(lines[at].line_bytes());
     let (removed, added) = intraline_diff(line(at.min(*other)), line(at.max(*other)));
     if at < *other { removed } else { added }
 }
 
 fn is_blank(line: &ContextLine<'_>) -> bool {
-    std::str::from_utf8(line.bytes())
+    std::str::from_utf8(line.line_bytes())
         .is_ok_and(|text| text.chars().all(|c| c == '\n' || c == '\r' || escape::is_blank(c)))
 }
 

@@ -133,7 +133,11 @@ impl DecisionFile {
                 };
                 let comments = decisions.comments_on(&unit.id);
                 let comments = comments
-                    .map(|(at, text)| HunkComment { line: at.line(), part: at.part(), text: text.to_owned() })
+                    .map(|(at, text)| HunkComment {
+                        line: at.scope_line(),
+                        part: at.scope_part(),
+                        text: text.to_owned(),
+                    })
                     .collect();
                 hunks.push(HunkDecision { id: unit.id.clone(), at, decision, text, comments });
             }
@@ -218,7 +222,7 @@ impl DecisionFile {
                 }
             }
             events.push(Event::Decision { unit: hunk.id.clone(), is: unit_decision });
-            events.extend(decisions.comments_on(&hunk.id).map(|(anchor, _)| Event::comment(anchor, None)));
+            events.extend(decisions.comments_on(&hunk.id).map(|(anchor, _)| Event::comment_event(anchor, None)));
             for comment in &hunk.comments {
                 let is_part_missing = |[from, to]: [usize; 2]| from >= to || to > unit.line_count();
                 if comment.line.is_some_and(|line| line >= unit.line_count())
@@ -227,7 +231,7 @@ impl DecisionFile {
                     return Err(wrong("a comment refers to a line that it does not have".into()));
                 }
                 let text = Some(comment.text.clone());
-                events.push(Event::comment(&CommentAnchor::new(&hunk.id, comment.line, comment.part), text));
+                events.push(Event::comment_event(&CommentAnchor::new(&hunk.id, comment.line, comment.part), text));
             }
         }
         Ok(events)

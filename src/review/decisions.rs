@@ -106,7 +106,7 @@ impl CommentAnchor {
 
     /// Returns the line, if the comment is about one.
     #[must_use]
-    pub fn line(&self) -> Option<usize> {
+    pub fn scope_line(&self) -> Option<usize> {
         match self.scope {
             CommentScope::Line(line) => Some(line),
             CommentScope::Unit | CommentScope::Part { .. } => None,
@@ -115,7 +115,7 @@ impl CommentAnchor {
 
     /// Returns the rows of the part, if the comment is about one.
     #[must_use]
-    pub fn part(&self) -> Option<[usize; 2]> {
+    pub fn scope_part(&self) -> Option<[usize; 2]> {
         match self.scope {
             CommentScope::Part { from, to } => Some([from, to]),
             CommentScope::Unit | CommentScope::Line(_) => None,
@@ -135,7 +135,7 @@ pub struct Decisions {
 impl Decisions {
     /// Returns the choices for regions in conflict.
     #[must_use]
-    pub fn choices(&self) -> &BTreeMap<String, ConflictChoice> {
+    pub fn conflict_choices(&self) -> &BTreeMap<String, ConflictChoice> {
         &self.choices
     }
 

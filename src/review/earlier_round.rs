@@ -34,7 +34,7 @@ impl ComparedFile {
     ///
     /// # Errors
     /// The quarantine is damaged.
-    pub(super) fn compare(
+    pub(super) fn compare_file(
         model: &ReviewModel<'_>,
         file: &ReviewFile<'_>,
         before: &FileChange,
@@ -78,7 +78,7 @@ impl ComparedFile {
     }
 
     /// Returns the hunk of this round that is where a hunk of the last round was.
-    pub(super) fn successor<'u>(&self, earlier: &str, units: &'u [Unit]) -> Option<&'u Unit> {
+    pub(super) fn successor_unit<'u>(&self, earlier: &str, units: &'u [Unit]) -> Option<&'u Unit> {
         let (_, rows) = self.earlier.iter().find(|(unit, _)| unit.id == earlier)?;
         let touches = |unit: &&Unit| match &unit.kind {
             UnitKind::Hunk { old, .. } => old.start <= rows.old.end && rows.old.start <= old.end,
@@ -104,7 +104,8 @@ impl ComparedFile {
         for (earlier, earlier_rows) in &self.earlier {
             match decisions.get(&earlier.id) {
                 Some(UnitDecision::Edited(hash)) => {
-                    if self.is_edited_result(unit, earlier_rows, &model.read_text(hash)?) {
+                    let edited = model.read_text(hash)?;
+                    if self.is_edited_result(unit, earlier_rows, &edited) {
                         return Ok(Some(UnitDecision::All(Decision::Accepted)));
                     }
                 }
@@ -117,7 +118,7 @@ impl ComparedFile {
             }
         }
         accepted.sort_unstable();
-        Ok(Decisions::default().with_lines(unit, accepted.into_iter(), Some(Decision::Accepted)))
+        Ok(Decisions::default().with_lines(unit, accepted, Some(Decision::Accepted)))
     }
 
     /// Returns whether a unit is what the user's text made of a hunk, or a part of it.
@@ -184,7 +185,7 @@ pub(crate) fn kept_decisions(
         if before.new == file.change.new || before.renamed_from != file.change.renamed_from {
             continue;
         }
-        let Some(compared) = ComparedFile::compare(model, file, before, store)? else { continue };
+        let Some(compared) = ComparedFile::compare_file(model, file, before, store)? else { continue };
         for unit in open {
             kept.extend(compared.kept_decision(unit, decisions, model)?.map(|decision| (unit.id.clone(), decision)));
         }
@@ -197,13 +198,13 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::changes::{ContentHash, FileVersion};
+    use crate::changes::{ContentHash, FileVersion, Finding, Severity};
     use crate::core::path::EntryKind;
     use crate::review::{Action, CommentAnchor, DecisionTarget, ReviewState, RoundDiff, update_state};
 
     const BASE: &str = "a\nb\nc\nd\ne\nf\ng\nh\n";
 
-    fn changeset(store: &Quarantine, result: &str) -> Changeset {
+    fn changeset(store: &Quarantine, result: &str, findings: &[Finding]) -> Changeset {
         let side = |text: &str| {
             let hash = store.store_blob(text.as_bytes()).expect("stored");
             Some(FileVersion { kind: EntryKind::Regular, hash, size: text.len() as u64 })
@@ -213,7 +214,7 @@ mod tests {
             old: side(BASE),
             new: side(result),
             renamed_from: None,
-            findings: Vec::new(),
+            findings: findings.to_vec(),
         };
         Changeset {
             schema_version: 1,
@@ -229,9 +230,18 @@ mod tests {
 
     /// Decides on the first round, and returns what is kept in the second one as the letters of its units.
     fn kept(first: &str, second: &str, decide: impl Fn(ReviewState, &ReviewModel<'_>) -> ReviewState) -> Vec<String> {
+        kept_with_findings(first, second, &[], decide)
+    }
+
+    fn kept_with_findings(
+        first: &str,
+        second: &str,
+        findings: &[Finding],
+        decide: impl Fn(ReviewState, &ReviewModel<'_>) -> ReviewState,
+    ) -> Vec<String> {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Quarantine::open(dir.path().to_owned()).expect("opened");
-        let (before, now) = (changeset(&store, first), changeset(&store, second));
+        let (before, now) = (changeset(&store, first, findings), changeset(&store, second, findings));
         let model = ReviewModel::open(&before, &store).expect("opened");
         let state = decide(ReviewState::default(), &model);
         let model = ReviewModel::open(&now, &store).expect("opened");
@@ -268,6 +278,15 @@ mod tests {
     }
 
     #[test]
+    fn nothing_of_a_risky_file_stays_accepted() {
+        let (first, second) = (BASE.replace("c\nd\n", "C\nC2\nD\n"), BASE.replace("c\nd\n", "C\nC2\nother\n"));
+        let finding = |severity| Finding { rule: "x".into(), severity, reason: "does x".into(), line: None };
+        let half = accept(0, Some(&[0, 2, 3]));
+        assert_eq!(kept_with_findings(&first, &second, &[finding(Severity::Medium)], &half), ["lines y.2y."]);
+        assert_eq!(kept_with_findings(&first, &second, &[finding(Severity::High)], &half), [""; 0]);
+    }
+
+    #[test]
     fn agent_that_takes_over_the_text_of_the_user_needs_no_other_decision() {
         let first = BASE.replace("c\nd\n", "C\nD\n");
         let edit = |text: &'static str| {
@@ -288,7 +307,7 @@ mod tests {
         let store = Quarantine::open(dir.path().to_owned()).expect("opened");
         let first = BASE.replace("c\n", "C\n").replace("g\n", "G\n");
         let second = BASE.replace("c\nd\n", "C\nD\n");
-        let (before, now) = (changeset(&store, &first), changeset(&store, &second));
+        let (before, now) = (changeset(&store, &first, &[]), changeset(&store, &second, &[]));
         let model = ReviewModel::open(&before, &store).expect("opened");
         let mut state = ReviewState::default();
         for (unit, text) in [(0, "also d"), (1, "why?")] {

@@ -107,7 +107,7 @@ pub(crate) fn resulting_file(
 /// The lines of a file that a base does not have, and the number of lines that are gone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct NewLines {
-    /// Line indexes, ascending.
+    /// The indexes of the lines, ascending.
     pub added: Vec<usize>,
     pub removed: usize,
 }

@@ -76,7 +76,7 @@ impl RoundDiff {
             diff.gone += gone;
             diff.new.extend(now.difference(&known).cloned());
             // What cannot be compared has no marks.
-            let compared = other.and_then(|other| ComparedFile::compare(model, file, other, store).ok().flatten());
+            let compared = other.and_then(|other| ComparedFile::compare_file(model, file, other, store).ok().flatten());
             if let Some(compared) = compared {
                 let is_new = |unit: &&Unit| !known.contains(&unit.id);
                 let lines = file.units.iter().filter(is_new).map(|unit| (unit.id.clone(), compared.new_lines(unit)));
@@ -114,7 +114,7 @@ fn earlier_comments(
         text: text.to_owned(),
         is_sent: is_comment_sent(anchor, text, state),
         line: compared.earlier_start(id).unwrap_or(0),
-        unit: compared.successor(id, &file.units).map(|unit| unit.id.clone()),
+        unit: compared.successor_unit(id, &file.units).map(|unit| unit.id.clone()),
     };
     state.decisions.comments_on(id).map(comment).collect()
 }

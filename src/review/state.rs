@@ -112,8 +112,8 @@ pub enum Event {
 impl Event {
     /// Returns the event of a comment, or of its removal.
     #[must_use]
-    pub(super) fn comment(anchor: &CommentAnchor, text: Option<String>) -> Self {
-        Self::Comment { unit: anchor.unit.clone(), line: anchor.line(), part: anchor.part(), text }
+    pub(super) fn comment_event(anchor: &CommentAnchor, text: Option<String>) -> Self {
+        Self::Comment { unit: anchor.unit.clone(), line: anchor.scope_line(), part: anchor.scope_part(), text }
     }
 }
 
@@ -186,11 +186,11 @@ impl ReviewState {
         let unit_decisions = unit_decisions
             .map(|(unit, unit_decision)| Event::Decision { unit: unit.to_owned(), is: Some(unit_decision.clone()) });
         let comments =
-            self.decisions.all_comments().map(|(anchor, text)| Event::comment(anchor, Some(text.to_owned())));
+            self.decisions.all_comments().map(|(anchor, text)| Event::comment_event(anchor, Some(text.to_owned())));
         let splits = self.splits.iter().flat_map(|(unit, rows)| {
             rows.iter().map(move |row| Event::Split { unit: unit.clone(), row: *row, is: true })
         });
-        let choices = self.decisions.choices().iter();
+        let choices = self.decisions.conflict_choices().iter();
         let choices =
             choices.map(|(region, choice)| Event::Choice { region: region.clone(), is: Some(choice.clone()) });
         let seen =
@@ -354,7 +354,7 @@ impl ReviewState {
         for change in changes {
             let event = match change.clone() {
                 Change::Decision { unit, after, .. } => Event::Decision { unit, is: after },
-                Change::Comment { anchor, after, .. } => Event::comment(&anchor, after),
+                Change::Comment { anchor, after, .. } => Event::comment_event(&anchor, after),
                 Change::Split { unit, row, is_split: is_there } => Event::Split { unit, row, is: is_there },
                 Change::Choice { region, after, .. } => Event::Choice { region, is: after },
             };
@@ -575,7 +575,7 @@ pub fn update_state(mut state: ReviewState, model: &ReviewModel<'_>, action: Act
             }
         }
         Action::Choose { region, choice } => {
-            let before = state.decisions.choices().get(&region).cloned();
+            let before = state.decisions.conflict_choices().get(&region).cloned();
             if before != choice {
                 state.perform_changes(vec![Change::Choice { region, before, after: choice }]);
             }

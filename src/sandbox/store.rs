@@ -94,7 +94,7 @@ pub struct SandboxRecord {
     /// counts the age of the sandbox from then on.
     #[serde(default)]
     pub decided_at: Option<u64>,
-    /// What the last review decided.
+    /// The progress of the last review.
     #[serde(default)]
     pub progress: Option<ReviewProgress>,
     /// Work that is in none of its changes, as text.
@@ -107,7 +107,7 @@ pub struct SandboxRecord {
     pub state: SandboxState,
 }
 
-/// How far the review of a changeset is, for lists of sandboxes.
+/// The progress of the review of a changeset, for lists of sandboxes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReviewProgress {
     /// The ID of the changeset.

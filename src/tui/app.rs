@@ -109,7 +109,7 @@ pub(crate) enum Mode {
     Comments(usize),
     /// The commits of the agent: the scroll position.
     Commits(usize),
-    /// The apply preview.
+    /// The preview of an apply.
     Apply(ApplyView),
     /// The conflicts, to be resolved region by region.
     Resolve(ResolveView),
@@ -189,7 +189,7 @@ pub struct App<'a> {
     pub(crate) highlighted: BTreeMap<usize, [FileClasses; 2]>,
     highlight_requested: BTreeSet<usize>,
     input_guard: InputGuard,
-    /// Keys without an effect that the user was told of.
+    /// Keys without an effect that a message has named.
     pub(crate) noted_keys: BTreeSet<String>,
     /// Whether the open file has a unit that changes all line endings.
     has_line_ending_unit: bool,

@@ -57,7 +57,7 @@ impl App<'_> {
                 _ => {}
             },
             ApplyStep::Type(word, request) => match key.code {
-                KeyCode::Enter if word == "apply" => return Ok(Effect::Exit(request.outcome())),
+                KeyCode::Enter if word == "apply" => return Ok(Effect::Exit(request.review_outcome())),
                 KeyCode::Enter => self.message = Some("type the word apply, or Esc to go back".into()),
                 KeyCode::Esc => {
                     self.message = None;
@@ -118,7 +118,7 @@ impl App<'_> {
     /// Ends the review with an apply, or asks for the word `apply` if a risky file is written.
     fn finish_apply(&mut self, preview: Preview, request: ApplyRequest) -> Effect {
         if !self.has_risky_writes(&preview, request.on_conflict) {
-            return Effect::Exit(request.outcome());
+            return Effect::Exit(request.review_outcome());
         }
         let step = ApplyStep::Type(String::new(), request);
         self.mode = Mode::Apply(ApplyView { preview, scroll: 0, step, lists_rest: false });

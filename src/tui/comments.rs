@@ -28,7 +28,7 @@ struct CommentRow {
     target: Option<(usize, usize)>,
 }
 
-/// What became of a comment.
+/// The state of a comment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CommentState {
     /// The agent has not got it yet.
@@ -42,7 +42,7 @@ enum CommentState {
 }
 
 impl CommentState {
-    fn word(self) -> &'static str {
+    fn state_word(self) -> &'static str {
         match self {
             Self::Open => "open",
             Self::Sent => "sent",
@@ -69,7 +69,7 @@ impl App<'_> {
             if let Some((file, unit)) = position
                 && file == self.cursor.file
             {
-                let text = format!("{}: {}", CommentState::of_earlier(comment).word(), comment.text);
+                let text = format!("{}: {}", CommentState::of_earlier(comment).state_word(), comment.text);
                 found.entry(unit).or_default().push(text);
             }
         }
@@ -154,7 +154,7 @@ pub(super) fn draw_comments(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect
         .map(|(at, row)| {
             let text = Escaped::new(row.text.lines().next().unwrap_or_default()).to_string();
             let more = if row.text.lines().nth(1).is_some() { format!(" {ellipsis}") } else { String::new() };
-            let line = format!(" {:8}  {}  {text}{more}", row.state.word(), row.place);
+            let line = format!(" {:8}  {}  {text}{more}", row.state.state_word(), row.place);
             let role = match (at == selected, row.state) {
                 (true, _) => StyleKind::Cursor,
                 (false, CommentState::Open) => StyleKind::Strong,

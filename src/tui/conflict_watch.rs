@@ -20,7 +20,7 @@ pub(super) struct ConflictWatch<'scope> {
 
 impl<'scope> ConflictWatch<'scope> {
     /// Starts the thread. It calls `wake` after each plan, and ends when the watch is dropped.
-    pub(super) fn start<'env>(
+    pub(super) fn start_watch<'env>(
         scope: &'scope Scope<'scope, 'env>,
         planner: &'scope dyn ApplyPlanner,
         is_stopped: &'scope AtomicBool,
@@ -28,12 +28,12 @@ impl<'scope> ConflictWatch<'scope> {
     ) -> Self {
         let (requests, received) = mpsc::channel();
         let (sender, plans) = mpsc::channel();
-        scope.spawn(move || watch(planner, &received, &sender, is_stopped, &wake));
+        scope.spawn(move || watch_tree(planner, &received, &sender, is_stopped, &wake));
         Self { requests, plans, is_stopped }
     }
 
     /// Asks for a plan of other decisions.
-    pub(super) fn request(&self, decisions: Decisions) {
+    pub(super) fn request_plan(&self, decisions: Decisions) {
         // The thread ends early only if it panics; there are no marks then.
         let _ = self.requests.send(decisions);
     }
@@ -45,7 +45,7 @@ impl Drop for ConflictWatch<'_> {
     }
 }
 
-fn watch(
+fn watch_tree(
     planner: &dyn ApplyPlanner,
     requests: &Receiver<Decisions>,
     plans: &Sender<Preview>,

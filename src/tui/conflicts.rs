@@ -57,7 +57,7 @@ impl App<'_> {
 
     /// Returns whether the user has chosen a result for each region.
     pub(super) fn is_resolved(&self, conflict: &FileConflict) -> bool {
-        let choices = self.state.decisions.choices();
+        let choices = self.state.decisions.conflict_choices();
         !conflict.regions.is_empty() && conflict.regions.iter().all(|region| choices.contains_key(&region.id))
     }
 
@@ -78,7 +78,7 @@ impl App<'_> {
     pub(super) fn unit_conflict(&self, file: usize, unit: &Unit) -> Option<bool> {
         let conflict = self.file_conflict(file)?;
         let (regions, is_in_conflict) = Self::unit_regions(conflict, unit);
-        let choices = self.state.decisions.choices();
+        let choices = self.state.decisions.conflict_choices();
         let is_resolved = !regions.is_empty() && regions.iter().all(|region| choices.contains_key(&region.id));
         is_in_conflict.then_some(is_resolved)
     }
@@ -102,7 +102,7 @@ impl App<'_> {
         let reason = Escaped::new(&conflict.reason);
         let Some(region) = regions.first() else { return vec![format!("conflict: {reason}")] };
         let choices: Vec<&ConflictChoice> =
-            regions.iter().filter_map(|region| self.state.decisions.choices().get(&region.id)).collect();
+            regions.iter().filter_map(|region| self.state.decisions.conflict_choices().get(&region.id)).collect();
         if choices.len() == regions.len() {
             let words: BTreeSet<&str> = choices.into_iter().map(choice_word).collect();
             let words = words.into_iter().collect::<Vec<_>>().join(", ");
@@ -155,8 +155,9 @@ impl App<'_> {
             self.message = Some("these conflicts are not about lines: they cannot be resolved here".into());
             return false;
         }
-        let is_open =
-            |(_, region): &(RepoPath, ConflictRegion)| !self.state.decisions.choices().contains_key(&region.id);
+        let is_open = |(_, region): &(RepoPath, ConflictRegion)| {
+            !self.state.decisions.conflict_choices().contains_key(&region.id)
+        };
         let at = items.iter().position(is_open).unwrap_or(0);
         self.mode = Mode::Resolve(ResolveView { items, at, scroll: 0, from_apply: true });
         true
@@ -181,12 +182,12 @@ impl App<'_> {
             KeyCode::Char('e') => {
                 let choice = self.edit_region(&path, &region, host)?;
                 if let Some(choice) = choice {
-                    self.choose(&mut view, &region, Some(choice), host)?;
+                    self.choose_side(&mut view, &region, Some(choice), host)?;
                 }
                 return Ok(self.continue_resolving(view, Effect::RedrawAll, host));
             }
             KeyCode::Char('u') => {
-                self.choose(&mut view, &region, None, host)?;
+                self.choose_side(&mut view, &region, None, host)?;
                 None
             }
             KeyCode::Esc | KeyCode::Char('q') => return Ok(self.leave_resolve_view(view.from_apply, host)),
@@ -220,7 +221,7 @@ impl App<'_> {
             _ => None,
         };
         if let Some(choice) = choice {
-            self.choose(&mut view, &region, Some(choice), host)?;
+            self.choose_side(&mut view, &region, Some(choice), host)?;
             return Ok(self.continue_resolving(view, Effect::Redraw, host));
         }
         view.scroll = view.scroll.min(self.max_scroll.get());
@@ -228,7 +229,7 @@ impl App<'_> {
         Ok(Effect::Redraw)
     }
 
-    fn choose(
+    fn choose_side(
         &mut self,
         view: &mut ResolveView,
         region: &ConflictRegion,
@@ -242,7 +243,7 @@ impl App<'_> {
     }
 
     fn first_open_region(&self, view: &ResolveView) -> Option<usize> {
-        let is_open = |at: &usize| !self.state.decisions.choices().contains_key(&view.items[*at].1.id);
+        let is_open = |at: &usize| !self.state.decisions.conflict_choices().contains_key(&view.items[*at].1.id);
         (view.at..view.items.len()).chain(0..view.at).find(is_open)
     }
 
@@ -279,7 +280,7 @@ impl App<'_> {
         region: &ConflictRegion,
         host: &mut dyn ReviewHost,
     ) -> io::Result<Option<ConflictChoice>> {
-        let chosen = self.state.decisions.choices().get(&region.id);
+        let chosen = self.state.decisions.conflict_choices().get(&region.id);
         let chosen =
             chosen.and_then(|choice| region.chosen_text(choice, |hash| self.model.read_text(hash)).ok().flatten());
         let text = chosen.unwrap_or_else(|| text_with_markers(region));

@@ -34,7 +34,7 @@ pub(crate) struct ApplyView {
     pub lists_rest: bool,
 }
 
-/// What the screen waits for.
+/// The input that the screen waits for.
 #[derive(Debug)]
 pub(crate) enum ApplyStep {
     Look,
@@ -54,12 +54,12 @@ pub(crate) struct ApplyRequest {
 
 impl ApplyRequest {
     /// Returns the outcome of the review that asks for this apply.
-    pub(super) fn outcome(self) -> ReviewOutcome {
+    pub(super) fn review_outcome(self) -> ReviewOutcome {
         if self.stays { ReviewOutcome::ApplyAndStay } else { ReviewOutcome::Apply(Some(self.on_conflict)) }
     }
 }
 
-/// An open menu.
+/// A menu that is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Menu {
     Filter,

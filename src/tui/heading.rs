@@ -24,17 +24,17 @@ pub(super) fn find_heading(lines: &Lines<Vec<u8>>, below: usize, path: &RepoPath
     if MARKDOWN.iter().any(|ending| path.file_name().ends_with(ending.as_bytes())) {
         return above(below).find(|at| line(*at).starts_with(b"#"));
     }
-    let next = (below..lines.len()).map(line).find(|line| indentation(line).is_some())?;
-    let mut limit = indentation(next)?;
+    let next = (below..lines.len()).map(line).find(|line| indent_columns(line).is_some())?;
+    let mut limit = indent_columns(next)?;
     // What closes a body is inside it.
     let start = next.trim_ascii_start();
     limit += usize::from(start.first().is_some_and(|b| b"})]".contains(b)) || first_word(start) == b"end");
     let mut outermost = None;
     for at in above(below) {
         let text = line(at);
-        let Some(columns) = indentation(text).filter(|columns| *columns < limit) else { continue };
+        let Some(columns) = indent_columns(text).filter(|columns| *columns < limit) else { continue };
         let text = text.trim_ascii_start();
-        // A brace on a line of its own belongs to the line above it.
+        // A brace alone on a line belongs to the line above it.
         if text.first().is_some_and(|b| b"{}()".contains(b)) {
             continue;
         }
@@ -53,7 +53,7 @@ pub(super) fn find_heading(lines: &Lines<Vec<u8>>, below: usize, path: &RepoPath
 }
 
 /// Returns the columns before the first character of a line that is not blank.
-fn indentation(line: &[u8]) -> Option<usize> {
+fn indent_columns(line: &[u8]) -> Option<usize> {
     let mut columns = 0;
     for byte in line {
         match byte {

@@ -123,7 +123,7 @@ impl App<'_> {
         self.run_command(command, host)
     }
 
-    /// Says once that a key has no effect.
+    /// Shows once that a key has no effect.
     fn note_unknown_key(&mut self, key: KeyEvent) {
         let name = key_name(key, self.styles.unicode);
         if self.noted_keys.insert(name.clone()) {

@@ -38,7 +38,7 @@ struct MenuEntry {
 }
 
 impl Menu {
-    fn title(self) -> &'static str {
+    fn menu_title(self) -> &'static str {
         match self {
             Self::Filter => "Show only",
             Self::Order => "Order",
@@ -46,7 +46,7 @@ impl Menu {
         }
     }
 
-    fn entries(self, app: &App<'_>) -> Vec<MenuEntry> {
+    fn menu_entries(self, app: &App<'_>) -> Vec<MenuEntry> {
         match self {
             Self::Filter => filter_entries(app),
             Self::Order => order_entries(app),
@@ -128,7 +128,7 @@ fn view_entries(app: &App<'_>) -> Vec<MenuEntry> {
 impl App<'_> {
     /// Opens a menu at the entry that is in effect.
     pub(super) fn open_menu(&mut self, menu: Menu) {
-        let selected = menu.entries(self).iter().position(|entry| entry.is_current).unwrap_or(0);
+        let selected = menu.menu_entries(self).iter().position(|entry| entry.is_current).unwrap_or(0);
         self.mode = Mode::Menu { menu, selected };
     }
 
@@ -139,7 +139,7 @@ impl App<'_> {
         key: KeyEvent,
         host: &mut dyn ReviewHost,
     ) -> io::Result<Effect> {
-        let entries = menu.entries(self);
+        let entries = menu.menu_entries(self);
         let chosen = match key.code {
             KeyCode::Esc | KeyCode::Char('q') => return Ok(Effect::Redraw),
             KeyCode::Enter => entries.get(selected),
@@ -175,7 +175,7 @@ impl App<'_> {
 
 /// Draws a menu above the last row.
 pub(super) fn draw_menu(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, menu: Menu, selected: usize) {
-    let entries = menu.entries(app);
+    let entries = menu.menu_entries(app);
     let mark = app.styles.symbol_text(Symbol::Accepted);
     let text = |entry: &MenuEntry| format!(" {} {} ", if entry.is_current { mark } else { " " }, entry.text);
     let width = entries.iter().map(|entry| display_width(&text(entry)) + 3).max().unwrap_or(0).max(24);
@@ -183,7 +183,7 @@ pub(super) fn draw_menu(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, menu: 
         (u16::try_from(width + 2).unwrap_or(u16::MAX), u16::try_from(entries.len() + 2).unwrap_or(u16::MAX));
     let (width, height) = (width.min(area.width), height.min(area.height));
     let place = Rect { x: area.x, y: area.bottom() - height, width, height };
-    let inner = draw_box(app, frame, place, &format!(" {} ", menu.title()), true);
+    let inner = draw_box(app, frame, place, &format!(" {} ", menu.menu_title()), true);
     let lines: Vec<Line<'static>> = entries
         .iter()
         .enumerate()

@@ -411,7 +411,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         self.output.write_all(shown.as_bytes())?;
         for (anchor, comment) in state.decisions.comments_on(&unit.id) {
             // A comment on another part is shown with that part.
-            if anchor.part().is_some_and(|[from, to]| from >= question.rows.end || to <= question.rows.start) {
+            if anchor.scope_part().is_some_and(|[from, to]| from >= question.rows.end || to <= question.rows.start) {
                 continue;
             }
             for line in comment.lines() {

@@ -25,7 +25,7 @@ pub(super) fn draw_resolve(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect,
     let (path, region) = &view.items[view.at];
     let styles = app.styles;
     let resolved =
-        view.items.iter().filter(|(_, region)| app.state.decisions.choices().contains_key(&region.id)).count();
+        view.items.iter().filter(|(_, region)| app.state.decisions.conflict_choices().contains_key(&region.id)).count();
     let place = format!(" Conflict {}/{}, {resolved} resolved: ", view.at + 1, view.items.len());
     let room = usize::from(area.width).saturating_sub(place.chars().count() + 4);
     let name = truncate_start(&Escaped::new(path.as_bytes()).to_string(), room, styles.symbol_text(Symbol::Ellipsis));
@@ -50,7 +50,7 @@ pub(super) fn draw_resolve(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect,
         }
         lines.push(Line::default());
     }
-    let choice = app.state.decisions.choices().get(&region.id);
+    let choice = app.state.decisions.conflict_choices().get(&region.id);
     match choice {
         None => lines.push(Line::styled(" result: not chosen yet", styles.role_style(StyleKind::Faint))),
         Some(choice) => {

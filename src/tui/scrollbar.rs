@@ -16,7 +16,7 @@ pub(super) struct ScrollPosition {
 
 impl ScrollPosition {
     /// Returns the offset and length of the thumb on a track, or `None` if everything is shown.
-    fn thumb(self, track: usize) -> Option<(usize, usize)> {
+    fn thumb_range(self, track: usize) -> Option<(usize, usize)> {
         if self.all <= self.shown || track == 0 {
             return None;
         }
@@ -29,7 +29,7 @@ impl ScrollPosition {
 /// Draws the position on the right border of a box, unless everything is shown.
 pub(super) fn draw_scrollbar(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, position: ScrollPosition) {
     let track = area.height.saturating_sub(2);
-    let Some((offset, length)) = position.thumb(track.into()) else { return };
+    let Some((offset, length)) = position.thumb_range(track.into()) else { return };
     for row in offset..offset + length {
         let y = area.y + 1 + u16::try_from(row).unwrap_or(track);
         if let Some(cell) = frame.buffer_mut().cell_mut((area.right().saturating_sub(1), y)) {
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn thumb_covers_the_shown_part() {
-        let thumb = |first, shown, all| ScrollPosition { first, shown, all }.thumb(10);
+        let thumb = |first, shown, all| ScrollPosition { first, shown, all }.thumb_range(10);
         assert_eq!(thumb(0, 10, 10), None);
         assert_eq!(thumb(0, 10, 20), Some((0, 5)));
         assert_eq!(thumb(10, 10, 20), Some((5, 5)));

@@ -54,7 +54,7 @@ pub fn run(
     let is_stopped = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let wake_loop = move || drop((&plan_wake).write_all(&[0]));
-        let watch = planner.map(|planner| ConflictWatch::start(scope, planner, &is_stopped, wake_loop));
+        let watch = planner.map(|planner| ConflictWatch::start_watch(scope, planner, &is_stopped, wake_loop));
         run_loop(app, host, wake, watch.as_ref())
     })
 }
@@ -90,7 +90,7 @@ fn run_loop(
         if let Some(watch) = watch
             && let Some(decisions) = app.take_plan_request()
         {
-            watch.request(decisions);
+            watch.request_plan(decisions);
         }
         match wake.wait_for_screen(&mut terminal, None)? {
             Some(is_renewed) => needs_redraw |= is_renewed,

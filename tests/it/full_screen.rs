@@ -120,6 +120,28 @@ fn conflict_is_marked_when_the_tree_changes_and_resolved_in_the_review() {
 }
 
 #[test]
+fn resolved_text_is_checked_for_risks() {
+    let mut repo = sample_repo();
+    let editor = repo.path.parent().expect("a folder").join("editor");
+    std::fs::write(&editor, "#!/bin/sh\nprintf 'hidden \\342\\200\\256 text\\n' > \"$1\"\n")
+        .and_then(|()| std::fs::set_permissions(&editor, std::fs::Permissions::from_mode(0o755)))
+        .expect("written");
+    repo.set("EDITOR", editor.to_str().expect("UTF-8"));
+    repo.write("a.txt", repo.read("a.txt").replace("line three\n", "my three\n"));
+    let mut terminal = Terminal::start(&repo, &["review", "s"]);
+    terminal.shows("≠ conflict");
+    terminal.types("x");
+    terminal.shows("ours (working tree)");
+    terminal.types("e");
+    terminal.shows("≠ conflict resolved: your text");
+    terminal.types("yw");
+    terminal.shows("resolve    a.txt");
+    terminal.types("y");
+    terminal.ends();
+    terminal.shows("what would be written to a.txt is riskier than the whole change");
+}
+
+#[test]
 fn review_keeps_draft_after_signal() {
     let repo = sample_repo();
     for (n, signal) in [Signal::TERM, Signal::INT, Signal::HUP].into_iter().enumerate() {

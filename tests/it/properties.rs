@@ -538,7 +538,7 @@ fn choices_resolve_only_the_state_they_were_made_for() {
         let (all, none) = (case.select_all(), Selection::default());
         let plan = case.plan(&all, &none);
         let Some(conflict) = plan.conflicts.first() else { continue };
-        let regions = conflict.regions(case.fixture.store());
+        let regions = conflict.split_regions(case.fixture.store());
         assert!(!regions.is_empty(), "a conflict of text can be resolved");
         let text = case.fixture.store().store_blob(b"chosen text\n").expect("stored");
         let all_choices =
@@ -581,7 +581,8 @@ fn choices_resolve_only_the_state_they_were_made_for() {
             other_case.fixture.store().store_blob(b"chosen text\n").expect("stored");
             let plan = other_case.plan_with_choices(&other_case.select_all(), &none, choices.clone());
             let is_same = |region: &airlock::changes::ConflictRegion| choices.contains_key(&region.id);
-            let is_unused = plan.conflicts.iter().any(|c| !c.regions(other_case.fixture.store()).iter().all(is_same));
+            let is_unused =
+                plan.conflicts.iter().any(|c| !c.split_regions(other_case.fixture.store()).iter().all(is_same));
             let has_changed = plan.conflicts.is_empty() || is_unused;
             assert!(has_changed, "{base:?} {host:?} {result:?}");
         }

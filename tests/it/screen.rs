@@ -561,8 +561,13 @@ fn comments_stay_at_their_lines() {
      y accept  n reject  j k move  R send  w apply  q leave  ? all keys
     ");
     review.press("ljcnot this<Backspace><Backspace>at<Enter>");
-    let comments: Vec<_> =
-        review.app.state.decisions.all_comments().map(|(anchor, text)| (anchor.line(), text.to_owned())).collect();
+    let comments: Vec<_> = review
+        .app
+        .state
+        .decisions
+        .all_comments()
+        .map(|(anchor, text)| (anchor.scope_line(), text.to_owned()))
+        .collect();
     assert_eq!(comments, [(None, "keep the names".into()), (Some(1), "not that".into())]);
     assert!(review.screen().contains("(on old line 3) not that"), "{}", review.screen());
     review.press("c<C-u><Enter>");
@@ -1978,7 +1983,7 @@ fn conflict_is_resolved_where_it_is_shown() {
      the conflict is resolved (y accepts the hunk)
     ");
     let choices = |review: &ReviewFixture| {
-        review.app.state.decisions.choices().values().map(ToString::to_string).collect::<Vec<_>>()
+        review.app.state.decisions.conflict_choices().values().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(choices(&review), ["both"]);
     assert!(review.press("u").contains("undone: conflict resolved with both"), "{}", review.screen());

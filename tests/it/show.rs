@@ -76,7 +76,7 @@ impl ReviewHost for FakeReviewHost {
             regions: self.regions.clone(),
             has_git_merge: self.has_git_merge,
         };
-        let is_chosen = |region: &ConflictRegion| decisions.choices().contains_key(&region.id);
+        let is_chosen = |region: &ConflictRegion| decisions.conflict_choices().contains_key(&region.id);
         let is_resolved = !self.regions.is_empty() && self.regions.iter().all(is_chosen);
         let conflicts = if is_resolved { &[][..] } else { &self.conflicts };
         let mut lines: Vec<PreviewLine> = conflicts.iter().map(line).collect();

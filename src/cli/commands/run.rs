@@ -127,11 +127,11 @@ pub(crate) fn run_shell(options: RunOptions, output: Output) -> Result<u8, CliEr
     run_sandbox("shell", NetworkLevel::None, options, ["sh", "-c", SHELL_COMMAND].map(str::to_owned).into(), output)
 }
 
-/// Returns the error for `airlock run` whose options cannot be told from those of its command, which begins at a word.
+/// Returns the error for `airlock run` whose options and those of its command cannot be separated. The command begins at a word.
 pub(crate) fn missing_dashes_error(words: &[String], at: usize) -> CliError {
     let quoted: Vec<String> = words.iter().map(|word| quote_shell_word(word.as_bytes())).collect();
     let before = quoted[..at].iter().map(|word| format!("{word} ")).collect::<String>();
-    CliError::usage("the options of airlock cannot be told from those of the command")
+    CliError::usage("the options of airlock and those of the command cannot be separated")
         .with_hint(format!("run `airlock run {before}-- {}`", quoted[at..].join(" ")))
 }
 

@@ -36,6 +36,6 @@ impl ApplyOptions {
         let files = model.files.iter().filter(|f| !f.is_refused());
         let selections = files.map(|f| (f.change.path.clone(), decisions.accepted_selection(&f.units))).collect();
         let selection = ReviewSelection { selections, ..ReviewSelection::default() };
-        Self { choices: decisions.choices().clone(), ..Self::from_selection(selection) }
+        Self { choices: decisions.conflict_choices().clone(), ..Self::from_selection(selection) }
     }
 }

@@ -69,7 +69,7 @@ impl<'a> WorktreePlanner<'a> {
             reason: c.reason.clone(),
             is_conflict: true,
             has_git_merge: c.sides.as_ref().is_some_and(|sides| sides.git_merge.is_some()),
-            regions: c.regions(&store),
+            regions: c.split_regions(&store),
             sides: conflict::format_conflicts(std::slice::from_ref(c), conflict::APPLY_LABELS, &store)
                 .lines()
                 .skip(2)

@@ -237,19 +237,19 @@ struct CancellableStore<'a> {
 }
 
 impl CancellableStore<'_> {
-    fn check(&self) -> io::Result<()> {
+    fn check_cancelled(&self) -> io::Result<()> {
         if (self.is_cancelled)() { Err(io::Error::from(io::ErrorKind::Interrupted)) } else { Ok(()) }
     }
 }
 
 impl BlobStore for CancellableStore<'_> {
     fn read_blob(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
-        self.check()?;
+        self.check_cancelled()?;
         self.store.read_blob(hash)
     }
 
     fn write_blob(&self, bytes: &[u8]) -> io::Result<ContentHash> {
-        self.check()?;
+        self.check_cancelled()?;
         self.store.write_blob(bytes)
     }
 }

@@ -32,7 +32,8 @@ pub(crate) fn joined_message(commits: &[AgentCommit], title: &str) -> String {
         [] => title.to_owned(),
         [only] => agent_message(only),
         _ => {
-            let listed = commits.iter().take(MAX_LISTED).map(|commit| format!("* {}", Escaped::new(commit.subject())));
+            let listed =
+                commits.iter().take(MAX_LISTED).map(|commit| format!("* {}", Escaped::new(commit.subject_line())));
             let mut lines: Vec<String> = listed.collect();
             if commits.len() > MAX_LISTED {
                 lines.push(format!("* and {} more", commits.len() - MAX_LISTED));
