@@ -3,12 +3,16 @@
 //! A choice is bound to the exact state of the three sides by the ID of its region, so that it is never used for another one.
 
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::ContentHash;
+use super::{ContentHash, is_line_based};
+
+/// The marker lines around the sides of a region in an editor.
+const EDIT_MARKERS: [&str; 4] = ["<<<<<<< ours", "||||||| base", "=======", ">>>>>>> theirs"];
 
 /// A region of a file in which both sides changed the same lines, or a whole file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +114,34 @@ impl ConflictRegion {
             },
             ConflictChoice::Text(hash) => Some(read(hash)?),
         })
+    }
+
+    /// Lets the user edit both sides, with the base between them and markers around them, which must be removed.
+    ///
+    /// # Errors
+    /// The reason why the result cannot be used, not escaped.
+    pub fn edit_sides(&self, edit: impl FnOnce(&[u8]) -> io::Result<Vec<u8>>) -> Result<Vec<u8>, String> {
+        let text = |side: &RegionSide| with_line_feed(side.text.clone().unwrap_or_default());
+        let marker = |at: usize| format!("{}\n", EDIT_MARKERS[at]).into_bytes();
+        let (ours, base, theirs) = (text(&self.ours), text(&self.base), text(&self.theirs));
+        let all = [marker(0), ours, marker(1), base, marker(2), theirs, marker(3)].concat();
+        self.edit_text(&all, edit)
+    }
+
+    /// Lets the user edit a text for the region.
+    ///
+    /// # Errors
+    /// The reason why the result cannot be used, not escaped.
+    pub fn edit_text(&self, text: &[u8], edit: impl FnOnce(&[u8]) -> io::Result<Vec<u8>>) -> Result<Vec<u8>, String> {
+        let edited = edit(text).map_err(|error| format!("the editor failed: {error}"))?;
+        let is_marker = |line: &[u8]| EDIT_MARKERS.iter().any(|marker| marker.as_bytes() == line);
+        if edited.split(|b| *b == b'\n').any(is_marker) {
+            return Err("the text still has conflict markers, so nothing is chosen".into());
+        }
+        if !is_line_based(&edited) {
+            return Err("the text is not UTF-8 without NUL, so nothing is chosen".into());
+        }
+        Ok(edited)
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) use feedback::{has_unsent, has_unsent_comment, is_comment_sent};
 pub use host::{ApplyPlanner, Preview, PreviewLine, ReviewHost, ReviewOutcome};
 pub(crate) use hunk_rows::{FileText, HunkRows};
 pub(crate) use intraline::intraline_diff;
+pub(crate) use model::with_all_accepted;
 pub use model::{ReviewFile, ReviewModel};
 pub(crate) use round_diff::newly_risky;
 pub use round_diff::{EarlierComment, RoundDiff};

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::collapsed::is_collapsed_by_default;
+use super::decisions::{Decision, Decisions, UnitDecision};
 use crate::changes::{
     Changeset, ContentHash, FileChange, Quarantine, Severity, Unit, UnitKind, similarity_percent, split_units,
 };
@@ -149,6 +150,19 @@ impl ReviewModel<'_> {
     pub fn line_counts(&self) -> (usize, usize) {
         self.files.iter().map(|f| f.line_counts).fold((0, 0), |sum, n| (sum.0 + n.0, sum.1 + n.1))
     }
+}
+
+/// Returns the decisions with every unit accepted, except in refused files. Edits are kept.
+pub(crate) fn with_all_accepted(model: &ReviewModel<'_>, decisions: &Decisions) -> Decisions {
+    let mut decisions = decisions.clone();
+    for file in model.files.iter().filter(|f| !f.is_refused()) {
+        for unit in &file.units {
+            if !matches!(decisions.get(&unit.id), Some(UnitDecision::Edited(_))) {
+                decisions.set_decision(&unit.id, Some(UnitDecision::All(Decision::Accepted)));
+            }
+        }
+    }
+    decisions
 }
 
 impl ReviewFile<'_> {

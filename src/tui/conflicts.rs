@@ -9,13 +9,11 @@ use super::app::{App, Mode};
 use super::dialogs::{FileConflict, ResolveView};
 use super::keymap::Command;
 use super::keys::Effect;
-use crate::changes::{ConflictChoice, ConflictRegion, RegionSide, Unit, UnitKind};
+use super::side_words::{choice_word, side_lines};
+use crate::changes::{ConflictChoice, ConflictRegion, Unit, UnitKind};
 use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
-use crate::review::{Action, Decisions, Preview, ReviewHost};
-
-/// The marker lines around the sides of a region in the editor.
-const EDIT_MARKERS: [&str; 4] = ["<<<<<<< ours", "||||||| base", "=======", ">>>>>>> theirs"];
+use crate::review::{Action, Decisions, Preview, ReviewHost, with_all_accepted};
 
 /// Lines of the working tree that the note at a hunk shows.
 const MAX_NOTE_LINES: usize = 4;
@@ -25,7 +23,7 @@ impl App<'_> {
     pub fn take_plan_request(&mut self) -> Option<Decisions> {
         let is_due = std::mem::take(&mut self.needs_plan);
         is_due.then(|| {
-            let mut decisions = self.with_all_accepted();
+            let mut decisions = with_all_accepted(self.model, &self.state.decisions);
             decisions.clear_choices();
             decisions
         })
@@ -283,50 +281,17 @@ impl App<'_> {
         let chosen = self.state.decisions.conflict_choices().get(&region.id);
         let chosen =
             chosen.and_then(|choice| region.chosen_text(choice, |hash| self.model.read_text(hash)).ok().flatten());
-        let text = chosen.unwrap_or_else(|| text_with_markers(region));
-        let edited = match host.edit_text(path, &text) {
-            Ok(edited) => edited,
-            Err(error) => {
-                self.message = Some(format!("the editor failed: {}", Escaped::new(&error.to_string())));
-                return Ok(None);
-            }
+        let edit = |text: &[u8]| host.edit_text(path, text);
+        let edited = match chosen {
+            Some(text) => region.edit_text(&text, edit),
+            None => region.edit_sides(edit),
         };
-        let is_marker = |line: &[u8]| EDIT_MARKERS.iter().any(|marker| marker.as_bytes() == line);
-        let has_markers = edited.split(|b| *b == b'\n').any(is_marker);
-        if has_markers {
-            self.message = Some("the text still has conflict markers, so nothing is chosen".into());
-            return Ok(None);
+        match edited {
+            Ok(text) => Ok(Some(ConflictChoice::Text(self.model.store_text(&text)?))),
+            Err(reason) => {
+                self.message = Some(Escaped::new(&reason).to_string());
+                Ok(None)
+            }
         }
-        if !crate::changes::is_line_based(&edited) {
-            self.message = Some("the text is not UTF-8 without NUL, so nothing is chosen".into());
-            return Ok(None);
-        }
-        Ok(Some(ConflictChoice::Text(self.model.store_text(&edited)?)))
-    }
-}
-
-/// Returns both sides of a region, and its base, between markers.
-fn text_with_markers(region: &ConflictRegion) -> Vec<u8> {
-    let text = |side: &RegionSide| crate::changes::with_line_feed(side.text.clone().unwrap_or_default());
-    let marker = |at: usize| format!("{}\n", EDIT_MARKERS[at]).into_bytes();
-    [marker(0), text(&region.ours), marker(1), text(&region.base), marker(2), text(&region.theirs), marker(3)].concat()
-}
-
-/// Returns the word for a choice.
-pub(super) fn choice_word(choice: &ConflictChoice) -> &'static str {
-    match choice {
-        ConflictChoice::Ours => "ours",
-        ConflictChoice::Theirs => "theirs",
-        ConflictChoice::Both => "both",
-        ConflictChoice::Text(_) => "your text",
-    }
-}
-
-/// Returns the line numbers of a side.
-pub(super) fn side_lines(side: &RegionSide) -> String {
-    match side.lines.len() {
-        0 => format!("after line {}", side.lines.start),
-        1 => format!("line {}", side.lines.start + 1),
-        _ => format!("lines {} to {}", side.lines.start + 1, side.lines.end),
     }
 }

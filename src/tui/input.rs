@@ -9,7 +9,7 @@ use globset::Glob;
 use super::app::{App, Cursor, Filter, Mode, PromptKind};
 use super::keys::Effect;
 use crate::core::escape::Escaped;
-use crate::review::{Decision, Decisions, ReviewHost, UnitDecision};
+use crate::review::{ReviewHost, with_all_accepted};
 
 /// Maximum length of an input line: in bytes while typing, and in characters for each paste.
 const MAX_INPUT: usize = 2000;
@@ -95,7 +95,7 @@ impl App<'_> {
         if let Some(conflicts) = &self.conflicts {
             return self.set_filter(Filter::Conflict(conflicts.keys().copied().collect()));
         }
-        match host.preview_apply(&self.with_all_accepted()) {
+        match host.preview_apply(&with_all_accepted(self.model, &self.state.decisions)) {
             Ok(preview) => {
                 let paths: BTreeSet<_> = preview.lines.iter().filter(|l| l.is_conflict).map(|l| &l.path).collect();
                 let files = self.model.files.iter().enumerate();
@@ -129,18 +129,5 @@ impl App<'_> {
             }
         }
         self.open_current_file();
-    }
-
-    /// Returns the decisions with every unit accepted, except in refused files. Edits are kept.
-    pub(crate) fn with_all_accepted(&self) -> Decisions {
-        let mut decisions = self.state.decisions.clone();
-        for file in self.model.files.iter().filter(|f| !f.is_refused()) {
-            for unit in &file.units {
-                if !matches!(decisions.get(&unit.id), Some(UnitDecision::Edited(_))) {
-                    decisions.set_decision(&unit.id, Some(UnitDecision::All(Decision::Accepted)));
-                }
-            }
-        }
-        decisions
     }
 }

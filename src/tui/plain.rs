@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, Write};
 use std::ops::Range;
 
-use crate::changes::{CONTEXT_LINES, ContextHunk, ContextLine, HunkLine, Unit, UnitKind};
+use crate::changes::{AgentCommit, CONTEXT_LINES, ContextHunk, ContextLine, HunkLine, Unit, UnitKind};
 use crate::core::escape::Escaped;
 use crate::render::TextRenderer;
 use crate::review::{
@@ -22,6 +22,10 @@ pub(crate) struct PlainReview<'a, I, O> {
     pub input: I,
     pub output: O,
     pub renderer: TextRenderer,
+    /// The reason why feedback cannot be sent to the agent, if any.
+    pub cannot_send: Option<String>,
+    /// The commits of the agent, oldest first.
+    pub commits: Vec<AgentCommit>,
 }
 
 /// The question that is asked.
@@ -42,7 +46,7 @@ struct Question {
     rows: Range<usize>,
 }
 
-enum AnswerEffect {
+pub(super) enum AnswerEffect {
     /// Repeat the prompt.
     RepeatPrompt,
     /// Repeat the text and the prompt.
@@ -67,6 +71,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         if questions.is_empty() {
             return Ok(ReviewOutcome::Completed);
         }
+        let conflicts = self.find_conflicts(state, host);
         // If everything is decided, visit all questions again.
         let mut cached_text = None;
         let first = questions.iter().position(|q| self.is_undecided(q, state, &mut cached_text));
@@ -80,6 +85,11 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
             let file = &self.model.files[questions[at].file];
             if shown_file != Some(questions[at].file) {
                 write!(self.output, "\n{}", self.renderer.file_heading(file))?;
+                if let Some(line) = conflicts.iter().find(|line| line.path == file.change.path) {
+                    let key = if line.regions.is_empty() { "" } else { " (x resolves it)" };
+                    let note = format!("conflict with the working tree: {}{key}", Escaped::new(&line.reason));
+                    write!(self.output, "{}", self.renderer.note_row(&note))?;
+                }
                 shown_file = Some(questions[at].file);
                 text = FileText::read(self.model, file)?;
             }
@@ -89,7 +99,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                 let decision_note = self.decision_so_far(question, &text, state);
                 write!(
                     self.output,
-                    "({}/{}) {}{decision_note} Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] ",
+                    "({}/{}) {}{decision_note} Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] ",
                     at + 1,
                     questions.len(),
                     Escaped::new(file.change.path.as_bytes()),
@@ -187,12 +197,12 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         }
     }
 
-    fn print_reply(&mut self, text: &str) -> io::Result<AnswerEffect> {
+    pub(super) fn print_reply(&mut self, text: &str) -> io::Result<AnswerEffect> {
         writeln!(self.output, "{text}")?;
         Ok(AnswerEffect::RepeatPrompt)
     }
 
-    fn run_action(&mut self, state: &mut ReviewState, action: Action) -> io::Result<()> {
+    pub(super) fn run_action(&mut self, state: &mut ReviewState, action: Action) -> io::Result<()> {
         *state = update_state(std::mem::take(state), self.model, action);
         if let Some(message) = state.message.take() {
             writeln!(self.output, "{message}")?;
@@ -271,8 +281,12 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                 self.run_action(state, Action::Comment(comment_anchor(unit, &question.rows), Some(comment)))?;
                 Ok(AnswerEffect::RepeatPrompt)
             }
-            "u" => {
-                self.run_action(state, Action::Undo)?;
+            "x" => self.resolve_conflicts(question.file, state, host),
+            "C" => self.list_comments(state),
+            "L" => self.list_commits(),
+            "R" => self.send_feedback(state),
+            "u" | "r" => {
+                self.run_action(state, if key == "u" { Action::Undo } else { Action::Redo })?;
                 let touched = state.touched.clone();
                 let to = questions.iter().position(|q| touched.contains(&self.question_unit(q).id));
                 Ok(to.map_or(AnswerEffect::RepeatPrompt, AnswerEffect::GoTo))
@@ -467,7 +481,9 @@ const HELP: &str = "\
 y  accept this hunk             n  reject it
 a  accept the rest of the file   d  reject the rest of the file
 s  split it into smaller hunks   e  edit it in $EDITOR, and accept the result
-c  comment (c TEXT)              u  undo the last answer
+x  resolve conflicts of the file c  comment (c TEXT)
+C  list all comments             L  list the agent's commits
+R  send comments and rejections  u  undo the last answer, r: redo it
 j  go to the next hunk           k  go to the previous hunk
 g  go to (g NUMBER, g PATH)      /  search (/TEXT)
 p  show the resulting file       w  apply accepted changes

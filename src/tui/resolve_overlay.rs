@@ -9,10 +9,10 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::app::App;
-use super::conflicts::{choice_word, side_lines};
 use super::dialogs::ResolveView;
 use super::outline::draw_box;
 use super::scrollbar::{ScrollPosition, draw_scrollbar};
+use super::side_words::{choice_word, side_lines};
 use super::style::{StyleKind, Symbol};
 use super::text_layout::{truncate_start, wrap_line};
 use crate::changes::{RegionSide, split_lines, trim_line_ending};

@@ -64,13 +64,13 @@ fn wrong_starts_name_the_right_command() {
     assert_snapshot!(repo.airlock(&["run", "ls", "-la"]), @"
     status: 125
     ----- stderr -----
-    error: the options of airlock cannot be told from those of the command
+    error: the options of airlock and those of the command cannot be separated
     hint: run `airlock run -- ls -la`
     ");
     assert_snapshot!(repo.airlock(&["run", "--memory", "4g", "make", "-j", "2 3"]), @"
     status: 125
     ----- stderr -----
-    error: the options of airlock cannot be told from those of the command
+    error: the options of airlock and those of the command cannot be separated
     hint: run `airlock run --memory 4g -- make -j $'2 3'`
     ");
     assert_snapshot!(repo.airlock(&["reviw"]), @"

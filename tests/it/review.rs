@@ -279,28 +279,30 @@ fn plain_review_saves_answers_and_applies_nothing() {
     ! high: sets environment variables of commands
     @@ -0,0 +1 @@
     +export A=1
-    (1/3) .envrc Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] y  accept this hunk             n  reject it
+    (1/3) .envrc Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] y  accept this hunk             n  reject it
     a  accept the rest of the file   d  reject the rest of the file
     s  split it into smaller hunks   e  edit it in $EDITOR, and accept the result
-    c  comment (c TEXT)              u  undo the last answer
+    x  resolve conflicts of the file c  comment (c TEXT)
+    C  list all comments             L  list the agent's commits
+    R  send comments and rejections  u  undo the last answer, r: redo it
     j  go to the next hunk           k  go to the previous hunk
     g  go to (g NUMBER, g PATH)      /  search (/TEXT)
     p  show the resulting file       w  apply accepted changes
     q  save and leave                ?  this help
-    (1/3) .envrc Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] This is the first hunk.
-    (1/3) .envrc Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] This file is high risk: answer y for each hunk.
-    (1/3) .envrc Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    (1/3) .envrc Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] This is the first hunk.
+    (1/3) .envrc Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] This file is high risk: answer y for each hunk.
+    (1/3) .envrc Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     modified  a.txt
     @@ -1,2 +1,3 @@
      one
      two
     +x
-    (2/3) a.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    (2/3) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     deleted  c.txt
     deleted, 5 bytes
     @@ -1 +0,0 @@
     -gone
-    (3/3) c.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    (3/3) c.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     ----- stderr -----
     airlock: the decisions are saved. Next: airlock apply r, airlock review r
     ");
@@ -314,7 +316,7 @@ fn plain_review_saves_answers_and_applies_nothing() {
     deleted, 5 bytes
     @@ -1 +0,0 @@
     -gone
-    (3/3) c.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    (3/3) c.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     ----- stderr -----
     airlock: the decisions are saved. Next: airlock apply r, airlock review r
     ");
@@ -324,6 +326,66 @@ fn plain_review_saves_answers_and_applies_nothing() {
     assert_eq!(decisions, ["rejected", "accepted", "undecided"]);
     repo.airlock(&["apply", "r"]).ok();
     assert_eq!(repo.git(&["status", "--short"]), " M a.txt\n");
+}
+
+#[test]
+fn plain_review_resolves_conflicts_and_lists_comments() {
+    let mut repo = TestRepo::new();
+    repo.set("EDITOR", "sh -c 'sed -i -e /^[\\<\\|=\\>]/d \"$1\"; echo edited >> \"$1\"' sh");
+    repo.changeset("r", "sed -i s/two/theirs/ a.txt; echo 'new \u{1b}[31m' > n.txt");
+    let before = repo.read("a.txt");
+    repo.write("a.txt", before.replace("two", "ours"));
+    let answers = "x\n?\nb\nc not\u{1b}[31m so\nC\nL\nR\nu\nr\ny\nq\n";
+    assert_snapshot!(repo.airlock_with_input(&["review", "r", "--plain"], answers), @"
+    status: 0
+    ----- stdout -----
+
+    modified  a.txt
+    conflict with the working tree: both sides changed the same lines (x resolves it)
+    @@ -1,2 +1,2 @@
+     one
+    -two
+    +theirs
+    (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] Conflict 1 of 1
+      base, line 2
+      | two
+      ours (working tree), line 2
+      | ours
+      theirs (accepted), line 2
+      | theirs
+    o: ours, t: theirs, b: both, e: edit, Enter: leave it: Type one of these letters, then Enter.
+    o: ours, t: theirs, b: both, e: edit, Enter: leave it: Resolved: both.
+    (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] open  a.txt:2  not<U+001B>[31m so
+    (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] The agent made no commits.
+    (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] This cannot be sent: only Claude Code receives comments, and this is a sandbox of airlock run
+    (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] undone: 1 hunk of a.txt commented
+    @@ -1,2 +1,2 @@
+     one
+    -two
+    +theirs
+    (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] redone: 1 hunk of a.txt commented
+    @@ -1,2 +1,2 @@
+     one
+    -two
+    +theirs
+    ● not<U+001B>[31m so
+    (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    added  n.txt
+    ! high: contains invisible characters (line 1)
+    @@ -0,0 +1 @@
+    +new <U+001B>[31m
+    (2/2) n.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    ----- stderr -----
+    airlock: the decisions are saved. Next: airlock apply r, airlock review r
+    ");
+    // The choice is saved with its state, and applies to it alone.
+    repo.airlock(&["apply", "r"]).ok();
+    assert_eq!(repo.read("a.txt"), before.replace("two", "ours\ntheirs"));
+    repo.airlock(&["undo"]).ok();
+    assert_eq!(repo.read("a.txt"), before.replace("two", "ours"));
+    repo.airlock_with_input(&["review", "r", "--plain"], "g a.txt\nx\ne\nq\n").ok();
+    repo.airlock(&["apply", "r"]).ok();
+    assert_eq!(repo.read("a.txt"), before.replace("two\n", "ours\ntwo\ntheirs\nedited\n"));
 }
 
 #[test]
@@ -514,20 +576,22 @@ fn apply_accepts_rejected_files_only_by_name() {
      one
      two
     +x
-    (1/2) a.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] "maybe" is not an answer. Type one of these, then Enter:
+    (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] "maybe" is not an answer. Type one of these, then Enter:
     y  accept this hunk             n  reject it
     a  accept the rest of the file   d  reject the rest of the file
     s  split it into smaller hunks   e  edit it in $EDITOR, and accept the result
-    c  comment (c TEXT)              u  undo the last answer
+    x  resolve conflicts of the file c  comment (c TEXT)
+    C  list all comments             L  list the agent's commits
+    R  send comments and rejections  u  undo the last answer, r: redo it
     j  go to the next hunk           k  go to the previous hunk
     g  go to (g NUMBER, g PATH)      /  search (/TEXT)
     p  show the resulting file       w  apply accepted changes
     q  save and leave                ?  this help
-    (1/2) a.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     added  new.txt
     @@ -0,0 +1 @@
     +y
-    (2/2) new.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    (2/2) new.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     ----- stderr -----
     airlock: the decisions are saved. Next: airlock apply n
     "#);
@@ -542,11 +606,11 @@ fn apply_accepts_rejected_files_only_by_name() {
      one
      two
     +x
-    (1/2) a.txt (rejected so far) Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    (1/2) a.txt (rejected so far) Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     added  new.txt
     @@ -0,0 +1 @@
     +y
-    (2/2) new.txt (accepted so far) Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    (2/2) new.txt (accepted so far) Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     ----- stderr -----
     airlock: the decisions are saved. Next: airlock apply n
     ");
@@ -645,7 +709,7 @@ fn review_preselect_skips_high_risk_files() {
     ! high: sets environment variables of commands
     @@ -0,0 +1 @@
     +export A=1
-    (1/3) .envrc Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    (1/3) .envrc Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     ----- stderr -----
     airlock: the decisions are saved. Next: airlock apply p
     ");

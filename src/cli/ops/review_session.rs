@@ -105,11 +105,14 @@ pub(crate) fn review_sandbox(
         review_host.save_events(&state.take_events())?;
     }
     terminal::discard_input();
+    let cannot_send = crate::cli::ops::sending::send_obstacle(&sandbox.record);
+    let commits = sandbox.read_commits(&changes.id);
     let outcome = if plain || !is_full_screen() {
         let renderer = TextRenderer { color: output.is_colored(), width: output.stdout_width() };
-        loop {
+        let outcome = loop {
             let (input, out) = (io::stdin().lock(), io::stdout().lock());
-            let mut plain = PlainReview { model: &model, input, output: out, renderer };
+            let (cannot_send, commits) = (cannot_send.clone(), commits.clone());
+            let mut plain = PlainReview { model: &model, input, output: out, renderer, cannot_send, commits };
             let outcome = plain.run(&mut state, &mut review_host)?;
             drop(plain);
             if outcome != ReviewOutcome::Apply(None) || !terminal::is_interactive() {
@@ -120,19 +123,22 @@ pub(crate) fn review_sandbox(
             if accepted == 0 || confirm_apply(&model, &state.decisions, accepted)? {
                 break ReviewOutcome::Apply(Some(OnConflict::Abort));
             }
+        };
+        if outcome == ReviewOutcome::Send {
+            pending_feedback = Feedback::from_review(&model, &state)?;
         }
+        outcome
     } else {
         // The screen must be restored before a signal ends the process.
         Signals::release_signals();
         let style_sheet = load_style_sheet(&settings, output);
-        let cannot_send = crate::cli::ops::sending::send_obstacle(&sandbox.record);
         let review_options = ReviewOptions {
             name: name.to_string(),
             styles: style_sheet,
             round_diff,
             cannot_send,
             start_at,
-            commits: sandbox.read_commits(&changes.id),
+            commits,
             notice: describe_head_change(host, &sandbox.record),
             keymap: load_keymap(&settings)?,
         };

@@ -1,0 +1,164 @@
+//! The answers of the line-based review that are not about one hunk: conflicts, comments, commits and feedback.
+
+use std::io::{self, BufRead, Write};
+
+use super::plain::{AnswerEffect, PlainReview};
+use super::side_words::{choice_word, side_lines};
+use crate::changes::{ConflictChoice, ConflictRegion, RegionSide, UnitKind, split_lines, trim_line_ending};
+use crate::core::escape::Escaped;
+use crate::core::path::RepoPath;
+use crate::review::{
+    Action, Feedback, PreviewLine, ReviewHost, ReviewOutcome, ReviewState, is_comment_sent, with_all_accepted,
+};
+
+impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
+    /// Returns the conflicts with the working tree if everything were accepted. A plan that fails has none: the apply
+    /// fails with its reason.
+    pub(super) fn find_conflicts(&self, state: &ReviewState, host: &mut dyn ReviewHost) -> Vec<PreviewLine> {
+        let mut decisions = with_all_accepted(self.model, &state.decisions);
+        decisions.clear_choices();
+        let plan = host.preview_apply(&decisions);
+        plan.map_or_else(|_| Vec::new(), |plan| plan.lines.into_iter().filter(|line| line.is_conflict).collect())
+    }
+
+    /// Asks for a choice for each region in which a file conflicts with the working tree.
+    pub(super) fn resolve_conflicts(
+        &mut self,
+        file: usize,
+        state: &mut ReviewState,
+        host: &mut dyn ReviewHost,
+    ) -> io::Result<AnswerEffect> {
+        let path = &self.model.files[file].change.path;
+        let conflicts = self.find_conflicts(state, host);
+        let Some(line) = conflicts.into_iter().find(|line| line.path == *path) else {
+            return self.print_reply("This file has no conflict with the working tree.");
+        };
+        if line.regions.is_empty() {
+            return self.print_reply(&format!("This cannot be resolved here: {}", Escaped::new(&line.reason)));
+        }
+        for (at, region) in line.regions.iter().enumerate() {
+            self.print_region(region, (at + 1, line.regions.len()))?;
+            let choice = self.ask_choice(path, region, host)?;
+            if let Some(choice) = choice {
+                let word = choice_word(&choice);
+                self.run_action(state, Action::Choose { region: region.id.clone(), choice: Some(choice) })?;
+                writeln!(self.output, "Resolved: {word}.")?;
+            }
+        }
+        Ok(AnswerEffect::RepeatPrompt)
+    }
+
+    fn print_region(&mut self, region: &ConflictRegion, (at, all): (usize, usize)) -> io::Result<()> {
+        writeln!(self.output, "Conflict {at} of {all}")?;
+        let sides =
+            [("base", &region.base), ("ours (working tree)", &region.ours), ("theirs (accepted)", &region.theirs)];
+        for (name, side) in sides {
+            let place = if region.is_whole { String::new() } else { format!(", {}", side_lines(side)) };
+            writeln!(self.output, "  {name}{place}")?;
+            self.print_side(side)?;
+        }
+        Ok(())
+    }
+
+    fn print_side(&mut self, side: &RegionSide) -> io::Result<()> {
+        match &side.text {
+            None => writeln!(self.output, "  | {}", side.note),
+            Some(text) => split_lines(text)
+                .iter()
+                .try_for_each(|line| writeln!(self.output, "  | {}", Escaped::from_line(trim_line_ending(line)))),
+        }
+    }
+
+    /// Asks until the answer is one of the choices. An empty answer, or the end of the input, chooses nothing.
+    fn ask_choice(
+        &mut self,
+        path: &RepoPath,
+        region: &ConflictRegion,
+        host: &mut dyn ReviewHost,
+    ) -> io::Result<Option<ConflictChoice>> {
+        loop {
+            let more = if region.can_combine { ", b: both, e: edit" } else { "" };
+            write!(self.output, "o: ours, t: theirs{more}, Enter: leave it: ")?;
+            self.output.flush()?;
+            let mut answer = String::new();
+            if self.input.read_line(&mut answer)? == 0 {
+                writeln!(self.output)?;
+                return Ok(None);
+            }
+            return Ok(Some(match answer.trim() {
+                "" => return Ok(None),
+                "o" => ConflictChoice::Ours,
+                "t" => ConflictChoice::Theirs,
+                "b" if region.can_combine => ConflictChoice::Both,
+                "e" if region.can_combine => match region.edit_sides(|text| host.edit_text(path, text)) {
+                    Ok(edited) => ConflictChoice::Text(self.model.store_text(&edited)?),
+                    Err(reason) => {
+                        writeln!(self.output, "{}", Escaped::new(&reason))?;
+                        continue;
+                    }
+                },
+                _ => {
+                    writeln!(self.output, "Type one of these letters, then Enter.")?;
+                    continue;
+                }
+            }));
+        }
+    }
+
+    /// Lists all comments with their places and whether they were sent.
+    pub(super) fn list_comments(&mut self, state: &ReviewState) -> io::Result<AnswerEffect> {
+        let mut count = 0;
+        for file in &self.model.files {
+            for unit in &file.units {
+                let line = match &unit.kind {
+                    UnitKind::Hunk { new, .. } => format!(":{}", new.start + 1),
+                    _ => String::new(),
+                };
+                for (anchor, text) in state.decisions.comments_on(&unit.id) {
+                    let word = if is_comment_sent(anchor, text, state) { "sent" } else { "open" };
+                    let path = Escaped::new(file.change.path.as_bytes());
+                    writeln!(self.output, "{word}  {path}{line}  {}", Escaped::new(text.lines().next().unwrap_or("")))?;
+                    count += 1;
+                }
+            }
+        }
+        if count == 0 { self.print_reply("There are no comments yet.") } else { Ok(AnswerEffect::RepeatPrompt) }
+    }
+
+    /// Lists the commits of the agent with their messages.
+    pub(super) fn list_commits(&mut self) -> io::Result<AnswerEffect> {
+        if self.commits.is_empty() {
+            return self.print_reply("The agent made no commits.");
+        }
+        for commit in &self.commits {
+            let id: String = commit.id.chars().take(10).collect();
+            writeln!(self.output, "{id}  {}", Escaped::new(&commit.author))?;
+            for line in commit.message.lines() {
+                writeln!(self.output, "    {}", Escaped::from_line(line))?;
+            }
+        }
+        Ok(AnswerEffect::RepeatPrompt)
+    }
+
+    /// Shows the message to the agent, and ends the review to send it if the user agrees.
+    pub(super) fn send_feedback(&mut self, state: &ReviewState) -> io::Result<AnswerEffect> {
+        if let Some(reason) = &self.cannot_send {
+            let reason = reason.clone();
+            return self.print_reply(&format!("This cannot be sent: {}", Escaped::new(&reason)));
+        }
+        let Some(feedback) = Feedback::from_review(self.model, state)? else {
+            return self.print_reply("There is nothing to send: nothing was rejected, edited or commented on since.");
+        };
+        for line in feedback.text.lines() {
+            writeln!(self.output, "| {}", Escaped::from_line(line))?;
+        }
+        write!(self.output, "Send this to the agent? [y/N] ")?;
+        self.output.flush()?;
+        let mut answer = String::new();
+        self.input.read_line(&mut answer)?;
+        match answer.trim() {
+            "y" | "yes" => Ok(AnswerEffect::Exit(ReviewOutcome::Send)),
+            _ => Ok(AnswerEffect::RepeatPrompt),
+        }
+    }
+}
