@@ -127,6 +127,8 @@ pub(crate) struct HitAreas {
     pub files: (ratatui::layout::Rect, usize),
     /// The area of the diff rows.
     pub rows: ratatui::layout::Rect,
+    /// The entries of the open menu.
+    pub menu: ratatui::layout::Rect,
     /// For each display row, the row of the file that it shows, in whole or in part.
     pub lines: Vec<usize>,
 }

@@ -102,6 +102,11 @@ fn conflict_mark(app: &App<'_>, files: &[usize]) -> (&'static str, StyleKind) {
     }
 }
 
+/// Returns the space after the column of conflicts, which is empty and separates the text while there are none.
+fn conflict_space(app: &App<'_>) -> &'static str {
+    if app.conflicts.as_ref().is_some_and(|conflicts| !conflicts.is_empty()) { " " } else { "" }
+}
+
 /// The parts of a row of the list.
 struct RowParts {
     mark: (Symbol, StyleKind),
@@ -126,7 +131,7 @@ fn draw_row(app: &App<'_>, parts: RowParts, is_current: bool, width: usize) -> L
         (true, _) => styles.symbol_text(Symbol::Bar),
         (false, _) => " ",
     };
-    let room = text_room(width, &parts.tail);
+    let room = text_room(app, width, &parts.tail);
     let pad = " ".repeat(room.saturating_sub(display_width(&parts.text)));
     let styled = |text: &str, role| Span::styled(text.to_owned(), with_cursor_style(styles.role_style(role)));
     Line::from(vec![
@@ -134,14 +139,15 @@ fn draw_row(app: &App<'_>, parts: RowParts, is_current: bool, width: usize) -> L
         styled(styles.symbol_text(parts.mark.0), parts.mark.1),
         styled(parts.risk.0, parts.risk.1),
         styled(parts.conflict.0, parts.conflict.1),
+        styled(conflict_space(app), StyleKind::Faint),
         Span::styled(format!("{}{pad}", parts.text), with_cursor_style(parts.style)),
         styled(&parts.tail, StyleKind::Faint),
     ])
 }
 
 /// Returns the columns for the text of a row.
-fn text_room(width: usize, tail: &str) -> usize {
-    width.saturating_sub(display_width(tail) + 4)
+fn text_room(app: &App<'_>, width: usize, tail: &str) -> usize {
+    width.saturating_sub(display_width(tail) + 4 + conflict_space(app).len())
 }
 
 /// Returns the row of a file: decision, risk, path, and the number of decided units.
@@ -156,7 +162,7 @@ fn file_row(app: &App<'_>, at: usize, depth: usize, (is_current, width): (bool, 
     };
     let tail = if file.is_refused() { " refused".into() } else { format!(" {}/{}", count.decided, count.all) };
     let indent = " ".repeat(2 * depth.min(MAX_INDENT));
-    let room = text_room(width, &tail).saturating_sub(indent.len());
+    let room = text_room(app, width, &tail).saturating_sub(indent.len());
     let name = if app.is_tree { truncated_name } else { truncated_path };
     let text = format!("{indent}{}", name(file.change, room, styles));
     let parts = RowParts {
@@ -178,7 +184,7 @@ fn folder_row(app: &App<'_>, folder: &Folder, (is_current, width): (bool, usize)
     let tail = format!(" {}/{}", sum.decided, sum.all);
     let arrow = styles.symbol_text(if folder.is_collapsed { Symbol::Folded } else { Symbol::Unfolded });
     let indent = " ".repeat(2 * folder.depth.min(MAX_INDENT));
-    let room = text_room(width, &tail).saturating_sub(indent.len() + 2);
+    let room = text_room(app, width, &tail).saturating_sub(indent.len() + 2);
     let name = Escaped::new(&folder.path[folder.parent_len..]).to_string();
     let text = format!("{indent}{arrow} {}", truncate_start(&name, room, styles.symbol_text(Symbol::Ellipsis)));
     let parts = RowParts {

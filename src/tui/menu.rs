@@ -158,6 +158,20 @@ impl App<'_> {
         Ok(Effect::Redraw)
     }
 
+    /// Chooses the entry at a row of the menu; a click beside the menu closes it.
+    pub(super) fn click_menu(
+        &mut self,
+        menu: Menu,
+        row: Option<usize>,
+        host: &mut dyn ReviewHost,
+    ) -> io::Result<Effect> {
+        self.mode = Mode::Browse;
+        match row.and_then(|row| menu.menu_entries(self).into_iter().nth(row)) {
+            Some(entry) => self.run_menu_action(entry.action, host),
+            None => Ok(Effect::Redraw),
+        }
+    }
+
     fn run_menu_action(&mut self, action: MenuAction, host: &mut dyn ReviewHost) -> io::Result<Effect> {
         match action {
             MenuAction::Filter(filter) => self.set_filter(filter),
@@ -174,7 +188,7 @@ impl App<'_> {
 }
 
 /// Draws a menu above the last row.
-pub(super) fn draw_menu(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, menu: Menu, selected: usize) {
+pub(super) fn draw_menu(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect, menu: Menu, selected: usize) {
     let entries = menu.menu_entries(app);
     let mark = app.styles.symbol_text(Symbol::Accepted);
     let text = |entry: &MenuEntry| format!(" {} {} ", if entry.is_current { mark } else { " " }, entry.text);
@@ -184,6 +198,7 @@ pub(super) fn draw_menu(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, menu: 
     let (width, height) = (width.min(area.width), height.min(area.height));
     let place = Rect { x: area.x, y: area.bottom() - height, width, height };
     let inner = draw_box(app, frame, place, &format!(" {} ", menu.menu_title()), true);
+    app.hit_areas.menu = inner;
     let lines: Vec<Line<'static>> = entries
         .iter()
         .enumerate()

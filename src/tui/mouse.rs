@@ -53,6 +53,11 @@ impl App<'_> {
             }
             MouseEventKind::ScrollLeft => self.h_scroll = self.h_scroll.saturating_sub(H_SCROLL_STEP),
             MouseEventKind::ScrollRight => self.scroll_right(),
+            MouseEventKind::Down(MouseButton::Left) if let Mode::Menu { menu, .. } = self.mode => {
+                let area = self.hit_areas.menu;
+                let row = area.contains(position).then(|| usize::from(mouse.row - area.y));
+                return self.click_menu(menu, row, host);
+            }
             MouseEventKind::Down(MouseButton::Left) if matches!(self.mode, Mode::Browse) => {
                 self.message = None;
                 if files.contains(position) {

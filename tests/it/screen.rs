@@ -690,8 +690,16 @@ fn filters_and_orders_change_file_list() {
     └───────────────────────┴──────────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
-    review.press("fa");
-    assert!(review.screen().contains("b/long name.txt"));
+    // A click on an entry chooses it; a click beside the menu closes it.
+    let click = |review: &mut ReviewFixture, text: &str| {
+        let row = review.screen().lines().position(|line| line.contains(text)).expect("it is on the screen");
+        review.click(6, u16::try_from(row).expect("a row"))
+    };
+    review.press("f");
+    assert!(click(&mut review, "all files (3)").contains("b/long name.txt"), "{}", review.screen());
+    review.press("f");
+    assert!(!click(&mut review, "Files").contains("Show only"), "{}", review.screen());
+    assert!(review.screen().contains("b/long name.txt"), "{}", review.screen());
     review.press("fglong<Enter>");
     assert!(review.screen().contains("only long: 1"), "{}", review.screen());
     review.press("fg*.rs<Enter>");
@@ -1925,9 +1933,9 @@ fn conflicts_are_marked_before_deciding() {
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
     ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [undecided] ≠ conflict ────┐
-    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
-    │▌  ≠a.rs               0/3│▶ 2    -     first(1);                         ≠[ ]┃
-    │    b/long name.txt    0/1│▌ 3    -     second(2);                        ≠[ ]┃
+    │  !  .envrc            0/1│  1  1   fn one() {                                ┃
+    │▌  ≠ a.rs              0/3│▶ 2    -     first(1);                         ≠[ ]┃
+    │     b/long name.txt   0/1│▌ 3    -     second(2);                        ≠[ ]┃
     │                          │▌    2 +     first(10);                        ≠[ ]┃
     │                          │▌    3 +     second(20);                       ≠[ ]┃
     │                          │         ≠ conflict: your working tree has other   ┃
@@ -1967,9 +1975,9 @@ fn conflict_is_resolved_where_it_is_shown() {
     assert_snapshot!(review.press("b"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
     ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [undecided] ≠ resolved ────┐
-    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
-    │▌  ≠a.rs               0/3│▶ 2    -     first(1);                         ≠[ ]┃
-    │    b/long name.txt    0/1│▌ 3    -     second(2);                        ≠[ ]┃
+    │  !  .envrc            0/1│  1  1   fn one() {                                ┃
+    │▌  ≠ a.rs              0/3│▶ 2    -     first(1);                         ≠[ ]┃
+    │     b/long name.txt   0/1│▌ 3    -     second(2);                        ≠[ ]┃
     │                          │▌    2 +     first(10);                        ≠[ ]┃
     │                          │▌    3 +     second(20);                       ≠[ ]┃
     │                          │         ≠ conflict resolved: both (x changes it)  ┃
