@@ -492,6 +492,13 @@ mod tests {
     }
 
     #[test]
+    fn documentation_lists_all_commands() {
+        let names: Vec<String> = COMMANDS.iter().map(|(_, name, _)| format!("`{name}`")).collect();
+        let settings = include_str!("../../docs/settings.md");
+        assert!(settings.contains(&format!("The commands are {}.\n", names.join(", "))), "docs/settings.md");
+    }
+
+    #[test]
     fn keys_can_be_rebound() {
         let keymap = Keymap::with_overrides(&overrides(&[("accept", &["x", "Ctrl-y"]), ("reject", &[])]))
             .expect("valid bindings");

@@ -9,7 +9,7 @@ use crate::cli::ops::draft::join_renames;
 use crate::cli::ops::listing::{Listing, display_worktree, list_stores};
 use crate::cli::ops::network::find_cache;
 use crate::cli::ops::repo::{Repo, format_age, load_activity, sandbox_status};
-use crate::cli::ops::review_progress::progress_json;
+use crate::cli::ops::review_progress::{count_rounds, progress_json};
 use crate::cli::output::{Output, format_count, print_stderr, print_stdout};
 use crate::core::escape::Escaped;
 use crate::sandbox::layer::LayerStore;
@@ -96,7 +96,7 @@ fn sandbox_json(sandbox: &Sandbox) -> Value {
         "name": record.name, "status": sandbox_status(sandbox).0, "verb": record.verb, "created": record.created,
         "base": record.base, "branch": record.branch, "files": files, "worktree": record.worktree,
         "attached": activity.map(|activity| activity.is_attached),
-        "progress": progress_json(record), "rounds": sandbox.read_rounds().map_or(0, |rounds| rounds.len()) + usize::from(files.is_some()),
+        "progress": progress_json(record), "rounds": count_rounds(sandbox),
         "bytes": record.size.map(|(bytes, _)| bytes), "bytes_more": record.size.map(|(_, more)| more),
     })
 }

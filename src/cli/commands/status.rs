@@ -7,7 +7,7 @@ use crate::cli::error::CliError;
 use crate::cli::json::{path_text, render_json};
 use crate::cli::ops::holdings::{bring_hints, describe_holdings};
 use crate::cli::ops::repo::{Repo, create_runtime, format_age, sandbox_status as state};
-use crate::cli::ops::review_progress::{describe_progress, progress_json};
+use crate::cli::ops::review_progress::{count_rounds, describe_progress, progress_json};
 use crate::cli::output::{Output, format_count, print_stdout};
 use crate::core::escape::Escaped;
 use crate::engine::{Docker, Engine as _};
@@ -35,7 +35,7 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
                 "uncommitted": manifest.uncommitted, "included": manifest.included, "delta_files": manifest.delta_files,
                 "submodules": paths(&manifest.submodules), "submodules_skipped": skipped_modules, "skipped": skipped,
                 "lfs_pointers": paths(&manifest.lfs_pointers), "filtered": paths(&manifest.filtered), "sparse": manifest.sparse, "limits_hit": record.limits_hit, "claude_config": record.user_config, "other_contents": record.other_contents,
-                "progress": progress_json(record), "rounds": sandbox.read_rounds()?.len() + 1,
+                "progress": progress_json(record), "rounds": count_rounds(&sandbox),
         })))?;
         return Ok(0);
     }
@@ -63,7 +63,7 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
     for left in &record.user_config.left_out {
         out += &format!("  left out   {}: {}\n", Escaped::new(&left.name), Escaped::new(&left.reason));
     }
-    let rounds = sandbox.read_rounds().map_or(0, |rounds| rounds.len()) + 1;
+    let rounds = count_rounds(&sandbox);
     let changes = sandbox.read_changeset().ok().flatten();
     let progress = record.progress.as_ref().filter(|p| changes.as_ref().is_some_and(|c| c.id == p.changeset));
     if let Some(progress) = progress {

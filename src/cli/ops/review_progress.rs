@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cli::output::format_count;
-use crate::sandbox::{ReviewProgress, SandboxRecord};
+use crate::sandbox::{ReviewProgress, Sandbox, SandboxRecord};
 
 /// Describes how far a review is, such as `9/16 decided`, `3 applied` and `1 comment`.
 pub(crate) fn describe_progress(progress: &ReviewProgress) -> Vec<String> {
@@ -22,6 +22,12 @@ pub(crate) fn describe_progress(progress: &ReviewProgress) -> Vec<String> {
         parts.push(format_count(progress.comments, "comment"));
     }
     parts
+}
+
+/// Returns the number of rounds that were collected, the last included. Rounds that cannot be read do not count.
+pub(crate) fn count_rounds(sandbox: &Sandbox) -> usize {
+    let is_collected = sandbox.read_changeset().is_ok_and(|changes| changes.is_some());
+    sandbox.read_rounds().map_or(0, |rounds| rounds.len()) + usize::from(is_collected)
 }
 
 /// Returns how far the last review is; null if there was none of these changes.
