@@ -7,7 +7,7 @@ use git2::{FileFavor, MergeFileInput, MergeFileOptions, Oid};
 use similar::{Algorithm, DiffTag, MergeResolution, TextMergeConfig};
 
 use super::entry_merge::ConflictKind;
-use crate::changes::{is_comparable, is_line_based, split_lines};
+use crate::changes::{ContentHash, is_comparable, is_line_based, split_lines};
 
 /// The three sides of a merge.
 #[derive(Debug, Clone, Copy)]
@@ -202,7 +202,9 @@ fn marker_size(sides: Sides<'_>) -> Option<u16> {
 fn unused_line(sides: Sides<'_>) -> String {
     let all = [sides.base, sides.ours, sides.theirs];
     let is_used = |line: &String| all.iter().any(|side| memchr::memmem::find(side, line.as_bytes()).is_some());
-    (0_usize..).map(|n| format!("first line {n}\n")).find(|line| !is_used(line)).unwrap_or_default()
+    // No side can have the hash of itself, so that the first attempt succeeds.
+    let hash: String = all.iter().map(|side| ContentHash::from_content(side).to_string()).collect();
+    (0_usize..).map(|n| format!("first line {n} {hash}\n")).find(|line| !is_used(line)).unwrap_or_default()
 }
 
 fn check_mergeable(sides: Sides<'_>) -> Result<(), ConflictKind> {

@@ -134,7 +134,9 @@ impl ConflictRegion {
     /// The reason why the result cannot be used, not escaped.
     pub fn edit_text(&self, text: &[u8], edit: impl FnOnce(&[u8]) -> io::Result<Vec<u8>>) -> Result<Vec<u8>, String> {
         let edited = edit(text).map_err(|error| format!("the editor failed: {error}"))?;
-        let is_marker = |line: &[u8]| EDIT_MARKERS.iter().any(|marker| marker.as_bytes() == line);
+        let is_marker = |line: &[u8]| {
+            EDIT_MARKERS.iter().any(|marker| marker.as_bytes() == line.strip_suffix(b"\r").unwrap_or(line))
+        };
         if edited.split(|b| *b == b'\n').any(is_marker) {
             return Err("the text still has conflict markers, so nothing is chosen".into());
         }
@@ -156,6 +158,31 @@ pub(crate) fn with_line_feed(mut text: Vec<u8>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_with_markers_is_no_choice() {
+        let side = |text: &str| RegionSide { lines: 0..1, text: Some(text.into()), note: String::new() };
+        let region = ConflictRegion {
+            id: String::new(),
+            base: side("b\r\n"),
+            ours: side("o\r\n"),
+            theirs: side("t"),
+            is_whole: false,
+            can_combine: true,
+        };
+        let all = "<<<<<<< ours\no\r\n||||||| base\nb\r\n=======\nt\n>>>>>>> theirs\n";
+        let shown = |text: &[u8]| {
+            assert_eq!(String::from_utf8_lossy(text), all);
+            Ok(b"mine\n".to_vec())
+        };
+        assert_eq!(region.edit_sides(shown), Ok(b"mine\n".to_vec()));
+        // Also if the editor has changed the line endings.
+        for left in [all.into(), all.replace('\n', "\r\n"), "a\n=======\r\n".into(), "a\n=======".to_owned()] {
+            assert!(region.edit_sides(|_| Ok(left.into_bytes())).is_err_and(|error| error.contains("markers")));
+        }
+        assert!(region.edit_text(b"", |_| Ok(vec![0])).is_err_and(|error| error.contains("NUL")));
+        assert!(region.edit_text(b"", |_| Err(io::Error::other("gone"))).is_err_and(|error| error.contains("gone")));
+    }
 
     #[test]
     fn choices_are_saved_as_words() {

@@ -411,7 +411,7 @@ pub(super) struct HostArgs {
 pub(super) struct ResumeArgs {
     /// Name of the sandbox [default: the only one, or the only undecided one]
     pub name: Option<String>,
-    /// Send your rejections and comments to Claude Code
+    /// Send your rejections, comments and own texts to Claude Code
     #[arg(long)]
     pub feedback: bool,
     /// Print what --feedback would send, but send nothing

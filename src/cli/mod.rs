@@ -38,15 +38,14 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
     let (ours, theirs) = split_args(argv);
     let verb = subcommand_index(&ours[1..]).and_then(|at| ours[at + 1].to_str());
     let runs_agent = matches!(verb, None | Some("claude" | "run" | "shell" | "resume"));
+    if verb == Some("run")
+        && let Some(failure) = check_run_words(&ours)
+    {
+        return print_failure(&failure, true);
+    }
     let cli = match Cli::try_parse_from(&ours) {
         Ok(cli) => cli,
         Err(error) => {
-            if verb == Some("run") && !ours.iter().any(|a| a == "--") && error.use_stderr() {
-                let at = subcommand_index(&ours[1..]).map_or(ours.len(), |at| at + 2);
-                let words: Vec<String> = ours[at..].iter().map(|word| word.to_string_lossy().into_owned()).collect();
-                let command = subcommand_index(&ours[at..]).unwrap_or(0);
-                return print_failure(&run::missing_dashes_error(&words, command), true);
-            }
             let _ = error.print();
             return if error.use_stderr() {
                 ExitCode::from(if runs_agent { EXIT_INTERNAL } else { ErrorKind::Usage.exit_status() })
@@ -63,6 +62,18 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(failure) => print_failure(&failure, runs_agent),
     }
+}
+
+/// Refuses a command after `run` that has options and no `--` before it: they would be taken for options of Airlock.
+fn check_run_words(ours: &[OsString]) -> Option<CliError> {
+    if ours.iter().any(|word| word == "--") {
+        return None;
+    }
+    let at = subcommand_index(&ours[1..])? + 2;
+    let words: Vec<String> = ours[at..].iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let command = subcommand_index(&ours[at..])?;
+    let has_options = words[command..].iter().any(|word| word.starts_with('-'));
+    has_options.then(|| run::missing_dashes_error(&words, command))
 }
 
 fn print_failure(failure: &CliError, runs_agent: bool) -> ExitCode {

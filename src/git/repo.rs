@@ -42,6 +42,12 @@ fn is_owned_by_user(path: &Path) -> bool {
 }
 
 impl HostRepo {
+    /// Returns the path from the user's directory to the root, empty or with a slash at its end.
+    #[must_use]
+    pub fn path_to_root(&self) -> String {
+        "../".repeat(self.subdir.components().count())
+    }
+
     /// Opens the repository around `from`.
     ///
     /// # Errors

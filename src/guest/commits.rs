@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "the guest writes to the home of its sandbox")]
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -46,7 +46,12 @@ impl HeadLog {
         }
         if let Some(commits) = list_commits() {
             let _ = list.parent().map(fs::create_dir_all);
-            let _ = fs::write(&list, commits);
+            // A file of the agent in its place, such as a pipe, is replaced, not opened.
+            let new = list.with_extension("new");
+            let _ = fs::remove_file(&new);
+            if fs::File::create_new(&new).and_then(|mut file| file.write_all(&commits)).is_ok() {
+                let _ = fs::rename(&new, &list);
+            }
         }
     }
 }
@@ -66,6 +71,7 @@ fn list_commits() -> Option<Vec<u8>> {
         "-z",
         "--reverse",
         "--name-only",
+        "--no-renames",
         "--no-color",
     ]);
     command.args(["-n", MAX_COMMITS, "--format=%x1e%H%x1f%an <%ae>%x1f%at%x1f%B%x1f"]);

@@ -70,7 +70,8 @@ impl ComparedFile {
         let UnitKind::Hunk { old, new } = &unit.kind else { return LineSet::default() };
         let was_removed = |line: &usize| self.earlier.iter().any(|(_, rows)| rows.old.contains(line));
         let was_added = |line: &usize| {
-            self.earlier_lines[*line].is_some_and(|line| self.earlier.iter().any(|(_, rows)| rows.new.contains(&line)))
+            let is_part = |rows: &HunkRows, line: &usize| rows.new.contains(line) && is_touching(&rows.old, old);
+            self.earlier_lines[*line].is_some_and(|line| self.earlier.iter().any(|(_, rows)| is_part(rows, &line)))
         };
         let removed = old.clone().filter(|line| !was_removed(line)).map(|line| line - old.start);
         let added = new.clone().filter(|line| !was_added(line)).map(|line| old.len() + line - new.start);
@@ -81,7 +82,7 @@ impl ComparedFile {
     pub(super) fn successor_unit<'u>(&self, earlier: &str, units: &'u [Unit]) -> Option<&'u Unit> {
         let (_, rows) = self.earlier.iter().find(|(unit, _)| unit.id == earlier)?;
         let touches = |unit: &&Unit| match &unit.kind {
-            UnitKind::Hunk { old, .. } => old.start <= rows.old.end && rows.old.start <= old.end,
+            UnitKind::Hunk { old, .. } => is_touching(old, &rows.old),
             _ => false,
         };
         units.iter().find(touches)
@@ -141,6 +142,7 @@ impl ComparedFile {
                 (HunkLine::Removed(was), HunkLine::Removed(is)) => earlier.old.start + was == rows.old.start + is,
                 (HunkLine::Added(was), HunkLine::Added(is)) => {
                     self.earlier_lines[rows.new.start + is] == Some(earlier.new.start + was)
+                        && base_position(earlier, row) == base_position(rows, *at)
                         && earlier.row_content(&self.earlier_text, row) == rows.row_content(&self.text, *at)
                 }
                 _ => false,
@@ -151,6 +153,16 @@ impl ComparedFile {
         let is_run = found.windows(2).all(|pair| pair[0] + 1 == pair[1]);
         is_run.then(|| found.into_iter().map(|row| rows.decision_line(row)).collect())
     }
+}
+
+/// Returns the line of the base before which a row is, or that it removes.
+fn base_position(rows: &HunkRows, row: usize) -> usize {
+    rows.old.start + (0..row).filter(|at| matches!(rows.row_at(*at), HunkLine::Removed(_))).count()
+}
+
+/// Returns whether two ranges of the base have a line in common or meet.
+fn is_touching(one: &Range<usize>, other: &Range<usize>) -> bool {
+    one.start <= other.end && other.start <= one.end
 }
 
 /// Returns the longest runs of accepted rows of a hunk.
@@ -273,6 +285,12 @@ mod tests {
         // The accepted lines are somewhere else.
         let moved = BASE.replace("g\n", "C\nC2\nD\n");
         assert_eq!(kept(&first, &moved, accept(0, None)), [""; 0]);
+        // Lines that are only added are at another line of the base.
+        let added = BASE.replace("c\n", "c\nX1\nX2\nX3\n");
+        let before_c = BASE.replace("c\n", "X1\nX2\nX3\nc\n");
+        assert_eq!(kept(&added, &before_c, accept(0, None)), [""; 0]);
+        let more = BASE.replace("c\n", "c\nX1\nX2\nX3\nX4\n");
+        assert_eq!(kept(&added, &more, accept(0, None)), ["lines 3y."]);
         // Nothing was accepted.
         assert_eq!(kept(&first, &second, |state, _| state), [""; 0]);
     }
@@ -299,6 +317,19 @@ mod tests {
         assert_eq!(kept(&first, &second, edit("mine\nd\nmine too\n")), ["accepted", "accepted"]);
         assert_eq!(kept(&first, &second, edit("mine\nd\nnot this\n")), ["accepted"]);
         assert_eq!(kept(&first, &second, edit("quite another\n")), [""; 0]);
+    }
+
+    #[test]
+    fn lines_that_moved_are_new() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Quarantine::open(dir.path().to_owned()).expect("opened");
+        let first = BASE.replace("c\n", "c\nX1\nX2\nX3\n");
+        let second = BASE.replace("c\n", "X1\nX2\nX3\nc\n");
+        let (before, now) = (changeset(&store, &first, &[]), changeset(&store, &second, &[]));
+        let model = ReviewModel::open(&now, &store).expect("opened");
+        let compared = ComparedFile::compare_file(&model, &model.files[0], &before.files[0], &store).expect("read");
+        let unit = &model.files[0].units[0];
+        assert_eq!(compared.expect("text").new_lines(unit), LineSet::from_lines([0, 1, 2]));
     }
 
     #[test]

@@ -272,7 +272,10 @@ fn resolve_start<'p>(pattern: &'p str, directory: &Path) -> (Vec<u8>, &'p str) {
         if let Some(after) = rest.strip_prefix("./") {
             rest = after;
         } else if let Some(after) = rest.strip_prefix("../") {
-            at.pop();
+            if !at.pop() {
+                // Above the root there is nothing: the rest matches no path.
+                break;
+            }
             rest = after;
         } else {
             break;
@@ -326,10 +329,9 @@ fn parse_patterns(
     };
     let compile = |pattern: &String| {
         let (start, plain) = resolve_start(pattern, directory);
+        let is_plain = !start.is_empty() && plain.len() == pattern.len();
         match compile_at(pattern, &start, plain) {
-            Err(SelectionError::NoMatch { .. }) if !start.is_empty() => {
-                compile_at(pattern, b"", pattern.trim_start_matches("./"))
-            }
+            Err(SelectionError::NoMatch { .. }) if is_plain => compile_at(pattern, b"", plain),
             compiled => compiled,
         }
     };

@@ -69,7 +69,7 @@ fn watch_tree(
             continue;
         }
         planned_state = Some(state);
-        // A plan that fails, such as during a rebase, marks nothing; the apply screen shows the reason.
+        // A plan that fails, such as during a rebase, keeps the marks; the apply screen shows the reason.
         if let Ok(plan) = planner.plan_apply(decisions, &|| is_stopped.load(Ordering::SeqCst)) {
             if plans.send(plan).is_err() {
                 return;

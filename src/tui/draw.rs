@@ -177,7 +177,7 @@ fn filter_text(app: &App<'_>) -> Option<String> {
         Filter::Risky => "risky".into(),
         Filter::Conflict(_) => "in conflict".into(),
         Filter::Commented => "commented".into(),
-        Filter::New => "changed since you decided".into(),
+        Filter::New => "new since you decided".into(),
         Filter::Glob(glob, _) => Escaped::new(glob).to_string(),
     })
 }

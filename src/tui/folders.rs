@@ -147,7 +147,10 @@ impl App<'_> {
     /// Asks to decide what is undecided in files; if nothing is, all of them. `place` is a folder, or empty for everything that is
     /// shown.
     pub(super) fn ask_to_decide(&mut self, files: Vec<usize>, decision: Decision, place: &str) {
-        let has_undecided = files.iter().any(|file| !self.undecided_targets(*file).0.is_empty());
+        let has_undecided = files.iter().any(|file| {
+            let (items, hidden) = self.undecided_targets(*file);
+            !items.is_empty() || hidden > 0
+        });
         let overrides = !has_undecided && !place.is_empty();
         let (mut units, mut in_files, mut risky, mut not_shown) = (0, 0, 0, 0);
         for file in &files {
@@ -207,7 +210,10 @@ impl App<'_> {
             return self.undecided_targets(file);
         }
         let is_other = |unit: &usize| self.counts.unit_line_counts(file, *unit).unanimous_decision() != Some(decision);
-        let units = (0..review_file.units.len()).filter(is_other);
-        (units.map(|unit| DecisionTarget { file, unit, lines: None }).collect(), 0)
+        // Lines that are not shown cannot be accepted.
+        let hidden_units = if decision == Decision::Accepted { self.hidden_units(file) } else { BTreeSet::new() };
+        let (hidden, units): (Vec<usize>, Vec<usize>) =
+            (0..review_file.units.len()).filter(is_other).partition(|unit| hidden_units.contains(unit));
+        (units.into_iter().map(|unit| DecisionTarget { file, unit, lines: None }).collect(), hidden.len())
     }
 }

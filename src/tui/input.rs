@@ -8,6 +8,7 @@ use globset::Glob;
 
 use super::app::{App, Cursor, Filter, Mode, PromptKind};
 use super::keys::Effect;
+use crate::changes::Unit;
 use crate::core::escape::Escaped;
 use crate::review::{ReviewHost, with_all_accepted};
 
@@ -119,10 +120,14 @@ impl App<'_> {
             }
             self.message = Some("no file matches: the filter is unchanged".into());
         }
-        if matches!(self.filter, Filter::Commented | Filter::New) {
+        if matches!(self.filter, Filter::Commented | Filter::New | Filter::Conflict(_)) {
+            let is_reason = |file: usize, unit: &Unit| match &self.filter {
+                Filter::Conflict(_) => self.unit_conflict(file, unit).is_some(),
+                filter => self.is_unit_selected(filter, unit),
+            };
             let unit_of = |file: &usize| {
                 let mut units = self.model.files[*file].units.iter();
-                Some((*file, units.position(|unit| self.is_unit_selected(&self.filter, unit))?))
+                Some((*file, units.position(|unit| is_reason(*file, unit))?))
             };
             if let Some((file, unit)) = self.files.iter().find_map(unit_of) {
                 return self.move_cursor(Cursor { file, unit, row: 0 });

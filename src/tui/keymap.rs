@@ -143,11 +143,11 @@ pub(super) const HELP: [(&str, &[HelpRow]); 6] = [
             (&[Command::Split], "split the hunk above the line, or a rename; again: join it"),
             (&[Command::Edit], "edit the hunk's result in your editor"),
             (&[Command::View], "view the agent's file in your editor"),
-            (&[Command::Comment], "comment on the hunk or line"),
+            (&[Command::Comment], "comment on the hunk, its part or line"),
             (&[Command::Commits], "show the agent's commits with their messages"),
             (&[Command::Comments], "list all comments: open, sent, answered, outdated"),
             (&[Command::Resolve], "resolve a conflict with the working tree: ours, theirs, both, your text"),
-            (&[Command::Send], "send comments and rejections to the agent, for another round"),
+            (&[Command::Send], "send comments, rejections and your texts to the agent, for another round"),
         ],
     ),
     (

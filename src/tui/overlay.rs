@@ -15,7 +15,7 @@ use super::menu::draw_menu;
 use super::outline::{display_width, draw_box};
 use super::resolve_overlay::draw_resolve;
 use super::scrollbar::{ScrollPosition, draw_scrollbar};
-use super::style::StyleKind;
+use super::style::{StyleKind, Symbol};
 use super::text_layout::{layout_line, wrap_line};
 use crate::changes::Lines;
 use crate::core::escape::Escaped;
@@ -39,6 +39,22 @@ pub(super) fn draw(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
         Mode::Browse | Mode::Input(..) | Mode::Confirm(..) => {}
     }
     app.mode = mode;
+}
+
+/// Returns the marks of the screen with their meaning.
+fn mark_rows(app: &App<'_>) -> Vec<(String, &'static str)> {
+    let symbols = |all: &[Symbol]| all.iter().map(|one| app.styles.symbol_text(*one)).collect::<Vec<_>>().join(" ");
+    vec![
+        ("[+] [x] [ ]".into(), "a line: accepted, rejected, undecided; [e]: your text replaces the hunk"),
+        (symbols(&[Symbol::Accepted, Symbol::Rejected, Symbol::Mixed]), "a file: all accepted, all rejected, mixed"),
+        (
+            format!("{} ? {}", symbols(&[Symbol::Risk]), symbols(&[Symbol::Refused])),
+            "high risk, medium risk, cannot be accepted",
+        ),
+        (symbols(&[Symbol::Conflict]), "in conflict with the working tree"),
+        (symbols(&[Symbol::Comment]), "a comment"),
+        ("*".into(), "a line that the last round did not have"),
+    ]
 }
 
 fn draw_help(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, typed: &str, scroll: usize) {
@@ -71,6 +87,21 @@ fn draw_help(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, typed: &str, scro
             let head = Line::styled(format!(" {name}"), app.styles.role_style(StyleKind::Faint));
             groups.push(std::iter::once(head).chain(rows).collect());
         }
+    }
+    let marks: Vec<Line<'static>> = mark_rows(app)
+        .into_iter()
+        .filter(|(mark, text)| is_match(mark, text))
+        .map(|(mark, text)| {
+            let pad = " ".repeat(key_width.saturating_sub(display_width(&mark)));
+            Line::from(vec![
+                Span::styled(format!("  {mark}{pad} "), app.styles.role_style(StyleKind::Strong)),
+                Span::raw(text),
+            ])
+        })
+        .collect();
+    if !marks.is_empty() {
+        let head = Line::styled(" Marks", app.styles.role_style(StyleKind::Faint));
+        groups.push(std::iter::once(head).chain(marks).collect());
     }
     if groups.is_empty() {
         frame.render_widget(Paragraph::new(" no matching key"), inner);

@@ -40,10 +40,10 @@ struct Position<'a> {
 
 /// A unit or a part of a split unit, in the order of the questions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Question {
-    file: usize,
-    unit: usize,
-    rows: Range<usize>,
+pub(super) struct Question {
+    pub file: usize,
+    pub unit: usize,
+    pub rows: Range<usize>,
 }
 
 pub(super) enum AnswerEffect {
@@ -99,7 +99,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                 let decision_note = self.decision_so_far(question, &text, state);
                 write!(
                     self.output,
-                    "({}/{}) {}{decision_note} Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] ",
+                    "({}/{}) {}{decision_note} Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] ",
                     at + 1,
                     questions.len(),
                     Escaped::new(file.change.path.as_bytes()),
@@ -136,7 +136,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         }
     }
 
-    fn list_questions(&self, state: &ReviewState) -> Vec<Question> {
+    pub(super) fn list_questions(&self, state: &ReviewState) -> Vec<Question> {
         let files = self.model.files.iter().enumerate().filter(|(_, f)| !f.is_refused());
         let units = files.flat_map(|(file, f)| f.units.iter().enumerate().map(move |(unit, u)| (file, unit, u)));
         units
@@ -148,7 +148,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         &self.model.files[question.file].units[question.unit]
     }
 
-    fn decision_target(&self, question: &Question, text: &FileText) -> DecisionTarget {
+    pub(super) fn decision_target(&self, question: &Question, text: &FileText) -> DecisionTarget {
         let unit = self.question_unit(question);
         let lines = HunkRows::from_unit(unit, text)
             .filter(|block| question.rows.len() < block.len())
@@ -157,7 +157,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
     }
 
     /// Returns whether a question is undecided. The text of the file that was read last is cached.
-    fn is_undecided(
+    pub(super) fn is_undecided(
         &self,
         question: &Question,
         state: &ReviewState,
@@ -225,7 +225,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         let (key, argument) = match answer {
             "yes" => ("y", ""),
             "no" => ("n", ""),
-            _ if !argument.is_empty() && !matches!(key, "c" | "g" | "/") => (answer, ""),
+            _ if !argument.is_empty() && !matches!(key, "c" | "g" | "/" | "A" | "D") => (answer, ""),
             _ => (key, argument),
         };
         match key {
@@ -248,6 +248,8 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                 state.message = None;
                 Ok(AnswerEffect::NextUndecided)
             }
+            "A" => self.decide_rest(argument, Decision::Accepted, state),
+            "D" => self.decide_rest(argument, Decision::Rejected, state),
             "s" => self.split_hunk(question, text, state),
             "e" => match edit_hunk(self.model, state, &self.decision_target(question, text), text, host) {
                 Ok(EditResult::Unchanged { returned_at_once: true }) => {
@@ -480,6 +482,7 @@ pub(super) fn contains_smart_case(bytes: &[u8], needle: &[u8]) -> bool {
 const HELP: &str = "\
 y  accept this hunk             n  reject it
 a  accept the rest of the file   d  reject the rest of the file
+A  accept the rest of all files  D  reject it (A FOLDER: of a folder)
 s  split it into smaller hunks   e  edit it in $EDITOR, and accept the result
 x  resolve conflicts of the file c  comment (c TEXT)
 C  list all comments             L  list the agent's commits

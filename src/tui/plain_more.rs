@@ -1,5 +1,6 @@
 //! The answers of the line-based review that are not about one hunk: conflicts, comments, commits and feedback.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, Write};
 
 use super::plain::{AnswerEffect, PlainReview};
@@ -8,7 +9,8 @@ use crate::changes::{ConflictChoice, ConflictRegion, RegionSide, UnitKind, split
 use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
 use crate::review::{
-    Action, Feedback, PreviewLine, ReviewHost, ReviewOutcome, ReviewState, is_comment_sent, with_all_accepted,
+    Action, Decision, Feedback, FileText, PreviewLine, ReviewHost, ReviewOutcome, ReviewState, is_comment_sent,
+    with_all_accepted,
 };
 
 impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
@@ -105,6 +107,55 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         }
     }
 
+    /// Decides what is undecided, in a folder or everywhere, after a question. High-risk files are never accepted so.
+    pub(super) fn decide_rest(
+        &mut self,
+        folder: &str,
+        decision: Decision,
+        state: &mut ReviewState,
+    ) -> io::Result<AnswerEffect> {
+        let prefix = folder.trim_end_matches('/').as_bytes();
+        let is_in = |path: &RepoPath| {
+            let rest = path.as_bytes().strip_prefix(prefix);
+            prefix.is_empty() || rest.is_some_and(|rest| rest.starts_with(b"/"))
+        };
+        let (mut items, mut files, mut risky) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        let (mut cached_text, mut text) = (None, FileText::default());
+        for question in self.list_questions(state) {
+            let file = &self.model.files[question.file];
+            if !is_in(&file.change.path) || !self.is_undecided(&question, state, &mut cached_text) {
+                continue;
+            }
+            if decision == Decision::Accepted && file.is_risky() {
+                risky.insert(question.file);
+                continue;
+            }
+            if files.insert(question.file) {
+                text = FileText::read(self.model, file)?;
+            }
+            items.push(self.decision_target(&question, &text));
+        }
+        let skipped = if risky.is_empty() { String::new() } else { format!(", without {} of high risk", risky.len()) };
+        if items.is_empty() {
+            return self.print_reply(&format!("Nothing is undecided there{skipped}."));
+        }
+        let word = if decision == Decision::Accepted { "Accept" } else { "Reject" };
+        let (hunks, all) = (items.len(), files.len());
+        if !self.ask_yes_no(&format!("{word} {hunks} undecided hunks in {all} files{skipped}?"))? {
+            return Ok(AnswerEffect::RepeatPrompt);
+        }
+        self.run_action(state, Action::BulkDecide { items, decision, hidden: 0 })?;
+        Ok(AnswerEffect::NextUndecided)
+    }
+
+    fn ask_yes_no(&mut self, question: &str) -> io::Result<bool> {
+        write!(self.output, "{question} [y/N] ")?;
+        self.output.flush()?;
+        let mut answer = String::new();
+        self.input.read_line(&mut answer)?;
+        Ok(matches!(answer.trim(), "y" | "yes"))
+    }
+
     /// Lists all comments with their places and whether they were sent.
     pub(super) fn list_comments(&mut self, state: &ReviewState) -> io::Result<AnswerEffect> {
         let mut count = 0;
@@ -152,13 +203,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         for line in feedback.text.lines() {
             writeln!(self.output, "| {}", Escaped::from_line(line))?;
         }
-        write!(self.output, "Send this to the agent? [y/N] ")?;
-        self.output.flush()?;
-        let mut answer = String::new();
-        self.input.read_line(&mut answer)?;
-        match answer.trim() {
-            "y" | "yes" => Ok(AnswerEffect::Exit(ReviewOutcome::Send)),
-            _ => Ok(AnswerEffect::RepeatPrompt),
-        }
+        let sends = self.ask_yes_no("Send this to the agent?")?;
+        Ok(if sends { AnswerEffect::Exit(ReviewOutcome::Send) } else { AnswerEffect::RepeatPrompt })
     }
 }

@@ -1,8 +1,10 @@
 //! Targets of a decision: parts of a hunk, lines, a range, a file, and undecided units.
 
+use std::collections::BTreeSet;
+
 use super::app::{App, Granularity};
 use super::layout::is_hidden_as_blank;
-use crate::changes::{LineSet, UnitKind};
+use crate::changes::{LineSet, Unit, UnitKind};
 use crate::review::{DecisionTarget, FileText};
 
 impl App<'_> {
@@ -93,21 +95,13 @@ impl App<'_> {
         if review_file.is_refused() {
             return (items, hidden);
         }
-        let layout = self.layout.as_ref().filter(|o| o.file == file);
-        // A file that cannot be read shows its error when it is opened, and none of its units is hidden.
-        let text = (self.display.hides_blanks && layout.is_none())
-            .then(|| FileText::read(self.model, review_file).ok())
-            .flatten();
+        let hidden_units = self.hidden_units(file);
         for (unit, review_unit) in review_file.units.iter().enumerate() {
             let line_counts = self.counts.unit_line_counts(file, unit);
             if line_counts.undecided == 0 {
                 continue;
             }
-            let is_hidden = match layout {
-                Some(opened) => opened.is_hidden(unit),
-                None => text.as_ref().is_some_and(|text| is_hidden_as_blank(review_unit, text)),
-            };
-            if is_hidden {
+            if hidden_units.contains(&unit) {
                 hidden += 1;
                 continue;
             }
@@ -117,5 +111,20 @@ impl App<'_> {
             items.push(DecisionTarget { file, unit, lines });
         }
         (items, hidden)
+    }
+
+    /// Returns the units of a file that a display option hides.
+    pub(super) fn hidden_units(&self, file: usize) -> BTreeSet<usize> {
+        let review_file = &self.model.files[file];
+        let layout = self.layout.as_ref().filter(|o| o.file == file);
+        // A file that cannot be read shows its error when it is opened, and none of its units is hidden.
+        let text = (self.display.hides_blanks && layout.is_none())
+            .then(|| FileText::read(self.model, review_file).ok())
+            .flatten();
+        let is_hidden = |(unit, review_unit): &(usize, &Unit)| match layout {
+            Some(opened) => opened.is_hidden(*unit),
+            None => text.as_ref().is_some_and(|text| is_hidden_as_blank(review_unit, text)),
+        };
+        review_file.units.iter().enumerate().filter(is_hidden).map(|(unit, _)| unit).collect()
     }
 }

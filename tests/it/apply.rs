@@ -944,8 +944,12 @@ fn branch_gets_the_commits_of_the_agent() {
     export("none", &["--per-commit"]).expect_failure(1, &["the agent made no commits", "leave out `--per-commit`"]);
     write(&[commit("Add a second line\n\nIt was missing.", &["a.txt"]), commit("Also here\u{1b}[31m", &["b.txt"])]);
     assert_eq!(repo.diff("s")["commits"][1]["message"], "Also here\u{1b}[31m", "{}", repo.diff("s")["commits"]);
+    for to in ["worktree", "patch:-"] {
+        repo.airlock(&["apply", "s", "--accept-all", "--to", to, "-m", "x"])
+            .expect_failure(2, &["there is none without `--to branch:NAME`"]);
+    }
     export("split", &["--per-commit"]).ok();
-    assert_eq!(subjects("split"), "Add a second line\nAlso here<U+001B>[31m\nChange 3 files\n");
+    assert_eq!(subjects("split"), "Add a second line\nAlso here<U+001B>[31m\nChange c.txt\n");
     assert_eq!(repo.git(&["show", "--format=", "--name-only", "split~2"]), "a.txt\n");
     assert_eq!(repo.git(&["diff", "split", "--name-only"]), "a.txt\nb.txt\nc.txt\n");
     // One commit, with the messages of all.

@@ -37,6 +37,8 @@ fn paths_start_where_the_user_stands() {
     assert_eq!(names("dir", &[":/a.txt"]), "a.txt\n");
     assert_eq!(names("dir", &["dir/deep/b.txt"]), "dir/deep/b.txt\n", "from the root, if nothing matches here");
     run_in(&repo, "dir", &["diff", "s", "--", "nope"]).expect_failure(1, &["the path nope matches no changed file"]);
+    run_in(&repo, "dir", &["diff", "s", "--", "./dir/a.txt"]).expect_failure(1, &["matches no changed file"]);
+    run_in(&repo, "dir", &["diff", "s", "--", "../../a.txt"]).expect_failure(1, &["matches no changed file"]);
     run_in(&repo, "dir", &["apply", "s", "--accept", "a.txt"]).ok();
     assert_eq!((repo.read("a.txt"), repo.read("dir/a.txt")), ("one\n".into(), "one\ntwo\n".into()));
 }
@@ -49,7 +51,8 @@ fn file_in_place_of_a_sandbox_is_a_path() {
     // A sandbox with this name counts more.
     repo.write("s", "a file\n");
     assert_eq!(repo.airlock(&["diff", "s", "--name-only"]).ok().stdout.lines().count(), 3);
-    repo.airlock(&["diff", "gone.txt"]).expect_failure(1, &["no sandbox named `gone.txt`"]);
+    repo.airlock(&["diff", "gone"]).expect_failure(1, &["no sandbox named `gone`"]);
+    repo.airlock(&["diff", "gone.txt"]).expect_failure(1, &["the path gone.txt matches no changed file"]);
 }
 
 #[test]
@@ -73,6 +76,11 @@ fn wrong_starts_name_the_right_command() {
     error: the options of airlock and those of the command cannot be separated
     hint: run `airlock run --memory 4g -- make -j $'2 3'`
     ");
+    // Options that Airlock has as well would be its own, such as a variable of the user.
+    for words in [&["act", "--env", "TOKEN"][..], &["npm", "start", "--port", "3000"], &["npm", "--help"]] {
+        repo.airlock(&[&["run"], words].concat())
+            .expect_failure(125, &[&format!("run `airlock run -- {}`", words.join(" "))]);
+    }
     assert_snapshot!(repo.airlock(&["reviw"]), @"
     status: 2
     ----- stderr -----
@@ -209,5 +217,6 @@ fn what_comes_next_is_named_after_a_review() {
     assert!(status.stdout.contains("review     3 hunks: all decided, 1 applied, 1 comment"), "{}", status.stdout);
     assert!(status.stdout.contains("resume     airlock resume s -- COMMAND"), "{}", status.stdout);
     repo.airlock(&["undo"]).ok();
-    assert!(row(&repo).contains("3 files  "), "what is applied is not claimed after an undo: {}", row(&repo));
+    // What is applied is not claimed after an undo.
+    assert!(row(&repo).contains("3 files, all decided, not applied, 1 comment"), "{}", row(&repo));
 }

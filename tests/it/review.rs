@@ -279,8 +279,9 @@ fn plain_review_saves_answers_and_applies_nothing() {
     ! high: sets environment variables of commands
     @@ -0,0 +1 @@
     +export A=1
-    (1/3) .envrc Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] y  accept this hunk             n  reject it
+    (1/3) .envrc Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] y  accept this hunk             n  reject it
     a  accept the rest of the file   d  reject the rest of the file
+    A  accept the rest of all files  D  reject it (A FOLDER: of a folder)
     s  split it into smaller hunks   e  edit it in $EDITOR, and accept the result
     x  resolve conflicts of the file c  comment (c TEXT)
     C  list all comments             L  list the agent's commits
@@ -289,20 +290,20 @@ fn plain_review_saves_answers_and_applies_nothing() {
     g  go to (g NUMBER, g PATH)      /  search (/TEXT)
     p  show the resulting file       w  apply accepted changes
     q  save and leave                ?  this help
-    (1/3) .envrc Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] This is the first hunk.
-    (1/3) .envrc Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] This file is high risk: answer y for each hunk.
-    (1/3) .envrc Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (1/3) .envrc Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] This is the first hunk.
+    (1/3) .envrc Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] This file is high risk: answer y for each hunk.
+    (1/3) .envrc Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     modified  a.txt
     @@ -1,2 +1,3 @@
      one
      two
     +x
-    (2/3) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (2/3) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     deleted  c.txt
     deleted, 5 bytes
     @@ -1 +0,0 @@
     -gone
-    (3/3) c.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (3/3) c.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     ----- stderr -----
     airlock: the decisions are saved. Next: airlock apply r, airlock review r
     ");
@@ -316,7 +317,7 @@ fn plain_review_saves_answers_and_applies_nothing() {
     deleted, 5 bytes
     @@ -1 +0,0 @@
     -gone
-    (3/3) c.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (3/3) c.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     ----- stderr -----
     airlock: the decisions are saved. Next: airlock apply r, airlock review r
     ");
@@ -346,7 +347,7 @@ fn plain_review_resolves_conflicts_and_lists_comments() {
      one
     -two
     +theirs
-    (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] Conflict 1 of 1
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] Conflict 1 of 1
       base, line 2
       | two
       ours (working tree), line 2
@@ -355,26 +356,26 @@ fn plain_review_resolves_conflicts_and_lists_comments() {
       | theirs
     o: ours, t: theirs, b: both, e: edit, Enter: leave it: Type one of these letters, then Enter.
     o: ours, t: theirs, b: both, e: edit, Enter: leave it: Resolved: both.
-    (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] open  a.txt:2  not<U+001B>[31m so
-    (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] The agent made no commits.
-    (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] This cannot be sent: only Claude Code receives comments, and this is a sandbox of airlock run
-    (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] undone: 1 hunk of a.txt commented
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] open  a.txt:2  not<U+001B>[31m so
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] The agent made no commits.
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] This cannot be sent: only Claude Code receives comments, and this is a sandbox of airlock run
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] undone: 1 hunk of a.txt commented
     @@ -1,2 +1,2 @@
      one
     -two
     +theirs
-    (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] redone: 1 hunk of a.txt commented
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] redone: 1 hunk of a.txt commented
     @@ -1,2 +1,2 @@
      one
     -two
     +theirs
     ● not<U+001B>[31m so
-    (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     added  n.txt
     ! high: contains invisible characters (line 1)
     @@ -0,0 +1 @@
     +new <U+001B>[31m
-    (2/2) n.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (2/2) n.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     ----- stderr -----
     airlock: the decisions are saved. Next: airlock apply r, airlock review r
     ");
@@ -386,6 +387,37 @@ fn plain_review_resolves_conflicts_and_lists_comments() {
     repo.airlock_with_input(&["review", "r", "--plain"], "g a.txt\nx\ne\nq\n").ok();
     repo.airlock(&["apply", "r"]).ok();
     assert_eq!(repo.read("a.txt"), before.replace("two\n", "ours\ntwo\ntheirs\nedited\n"));
+}
+
+#[test]
+fn plain_review_decides_folders_but_no_high_risk() {
+    let repo = TestRepo::new();
+    repo.changeset("f", "mkdir -p d/e dd; echo x > d/e/a.txt; echo x > d/b.txt; echo x > dd/c.txt; echo 'export A=1' > d/.envrc; echo y >> a.txt");
+    let decisions = || -> Vec<String> {
+        let files = repo.diff("f")["files"].as_array().expect("a list").clone();
+        files
+            .iter()
+            .map(|f| {
+                format!(
+                    "{} {}",
+                    f["path"].as_str().expect("a path"),
+                    f["hunks"][0]["decision"].as_str().expect("a word")
+                )
+            })
+            .collect()
+    };
+    let out = repo.airlock_with_input(&["review", "f", "--plain"], "A d\ny\nA nothing\nA\nn\nq\n").ok();
+    assert!(out.stdout.contains("Accept 2 undecided hunks in 2 files, without 1 of high risk?"), "{}", out.stdout);
+    assert!(out.stdout.contains("Nothing is undecided there."), "{}", out.stdout);
+    assert_eq!(
+        decisions(),
+        ["a.txt undecided", "d/.envrc undecided", "d/b.txt accepted", "d/e/a.txt accepted", "dd/c.txt undecided"]
+    );
+    repo.airlock_with_input(&["review", "f", "--plain"], "D d/\ny\nA\ny\nq\n").ok();
+    assert_eq!(
+        decisions(),
+        ["a.txt accepted", "d/.envrc rejected", "d/b.txt accepted", "d/e/a.txt accepted", "dd/c.txt accepted"]
+    );
 }
 
 #[test]
@@ -576,9 +608,10 @@ fn apply_accepts_rejected_files_only_by_name() {
      one
      two
     +x
-    (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] "maybe" is not an answer. Type one of these, then Enter:
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] "maybe" is not an answer. Type one of these, then Enter:
     y  accept this hunk             n  reject it
     a  accept the rest of the file   d  reject the rest of the file
+    A  accept the rest of all files  D  reject it (A FOLDER: of a folder)
     s  split it into smaller hunks   e  edit it in $EDITOR, and accept the result
     x  resolve conflicts of the file c  comment (c TEXT)
     C  list all comments             L  list the agent's commits
@@ -587,11 +620,11 @@ fn apply_accepts_rejected_files_only_by_name() {
     g  go to (g NUMBER, g PATH)      /  search (/TEXT)
     p  show the resulting file       w  apply accepted changes
     q  save and leave                ?  this help
-    (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     added  new.txt
     @@ -0,0 +1 @@
     +y
-    (2/2) new.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (2/2) new.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     ----- stderr -----
     airlock: the decisions are saved. Next: airlock apply n
     "#);
@@ -606,11 +639,11 @@ fn apply_accepts_rejected_files_only_by_name() {
      one
      two
     +x
-    (1/2) a.txt (rejected so far) Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (1/2) a.txt (rejected so far) Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     added  new.txt
     @@ -0,0 +1 @@
     +y
-    (2/2) new.txt (accepted so far) Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (2/2) new.txt (accepted so far) Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     ----- stderr -----
     airlock: the decisions are saved. Next: airlock apply n
     ");
@@ -709,7 +742,7 @@ fn review_preselect_skips_high_risk_files() {
     ! high: sets environment variables of commands
     @@ -0,0 +1 @@
     +export A=1
-    (1/3) .envrc Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (1/3) .envrc Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     ----- stderr -----
     airlock: the decisions are saved. Next: airlock apply p
     ");

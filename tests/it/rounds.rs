@@ -64,11 +64,11 @@ fn resume_sends_feedback_in_same_conversation() {
      one
     -two
     +hello
-    (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] Comment (empty removes it): (1/2) a.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] Comment (empty removes it): (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     added  new.txt
     @@ -0,0 +1 @@
     +fine
-    (2/2) new.txt Apply? [y,n,a,d,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (2/2) new.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
     ----- stderr -----
     airlock: the decisions are saved. Next: airlock apply r, airlock resume r --feedback
     ");

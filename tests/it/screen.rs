@@ -1094,7 +1094,7 @@ fn help_filters_by_typed_word() {
     │ Edit and comment                                                             │
     │  s             split the hunk above the line, or a rename; again: join it    │
     │  e             edit the hunk's result in your editor                         │
-    │ 34 more below; or type a word to search                                      │
+    │ 41 more below; or type a word to search                                      │
     └──────────────────────────────────────────────────────────────────────────────┘
      type to search  ↓ ↑ scroll  Esc back
     ");
@@ -1346,7 +1346,7 @@ fn second_round_shows_new_hunks() {
     };
     let mut review = ReviewFixture::open_with(sheet, state, SIZE, options);
     assert_snapshot!(review.screen(), @"
-     airlock review calm-otter   3 files +6 −4   1/5 decided   only changed since y…
+     airlock review calm-otter   3 files +6 −4   1/5 decided   only new since you d…
     ┌ Files ────────────────┬ a.rs modified hunk 2/3 [undecided] new ──────────────┐
     │▌◐  a.rs            1/3│  2    -     first(1);                             [+]┃
     │                       │  3    -     second(2);                            [+]┃
@@ -1787,6 +1787,34 @@ fn folders_are_decided_as_one() {
 }
 
 #[test]
+fn hidden_hunks_of_a_folder_are_not_accepted_with_it() {
+    let mut files = files_in_folders();
+    files.push((
+        "py/a.py",
+        Some("if a:\n    b()\nc\nd\ne\nf\ng\nh\ni\nj\n"),
+        Some("if a:\nb()\nc\nd\ne\nf\ng\nh\ni\nJ\n"),
+    ));
+    let mut review = ReviewFixture::from_files(&files, (100, 40));
+    review.press("b/a.py<Enter>");
+    let decisions = |review: &ReviewFixture| -> Vec<String> {
+        review.decisions().into_iter().filter(|line| line.starts_with("py/")).collect()
+    };
+    review.press("hk");
+    assert!(review.screen().contains("py/ folder"), "{}", review.screen());
+    assert!(review.press("y").contains("Accept 1 undecided hunk in 1 file of py/"), "{}", review.screen());
+    review.press("y");
+    assert_eq!(decisions(&review), ["py/a.py -", "py/a.py accepted"]);
+    review.press("/a.py<Enter>hk");
+    assert!(review.press("y").contains("no undecided hunk can be accepted"), "{}", review.screen());
+    assert_eq!(decisions(&review), ["py/a.py -", "py/a.py accepted"]);
+    // They can be rejected with it, and accepted when they are shown.
+    review.press("b/a.py<Enter>hk");
+    assert!(review.press("y").contains("Accept 1 undecided hunk in 1 file of py/"), "{}", review.screen());
+    review.press("y");
+    assert_eq!(decisions(&review), ["py/a.py accepted", "py/a.py accepted"]);
+}
+
+#[test]
 fn high_risk_in_a_folder_is_never_accepted_with_it() {
     let mut files = files_in_folders();
     files[0].0 = "docs/.envrc";
@@ -2097,7 +2125,7 @@ fn changed_hunk_marks_its_new_lines_and_shows_the_comment_that_led_to_it() {
     };
     let mut review = ReviewFixture::open_with(sheet, ReviewState::default(), SIZE, options);
     assert_snapshot!(review.screen(), @"
-     airlock review calm-otter   3 files +6 −4   0/5 decided   only changed since y…
+     airlock review calm-otter   3 files +6 −4   0/5 decided   only new since you d…
     ┌ Files ────────────────┬ a.rs modified hunk 1/3 [undecided] new ──────────────┐
     │▌   a.rs            0/3│  1  1   fn one() {                                   ┃
     │                       │▶ 2    -     first(1);                             [ ]┃
@@ -2116,7 +2144,7 @@ fn changed_hunk_marks_its_new_lines_and_shows_the_comment_that_led_to_it() {
     ");
     review.press("jcand here<Enter>");
     assert_snapshot!(review.press("C"), @"
-     airlock review calm-otter   3 files +6 −4   0/5 decided   only changed since y…
+     airlock review calm-otter   3 files +6 −4   0/5 decided   only new since you d…
     ┌ Comments 1/3 ────────────────────────────────────────────────────────────────┐
     │ open      a.rs:8  and here                                                   │
     │ answered  a.rs:2  also the second …                                          │

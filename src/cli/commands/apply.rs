@@ -64,6 +64,7 @@ pub(crate) fn run_apply(args: ApplyArgs, output: Output) -> Result<u8, CliError>
             .with_hint(format!("run `airlock review {name}` or `airlock apply {name} --accept GLOB`")));
     }
     match to {
+        Target::Worktree if options.message.is_some() || options.per_commit => Err(target::message_needs_branch()),
         Target::Worktree => apply_to_worktree(&repo.host, &mut sandbox, &model, &options, output),
         to => target::export_selection(&repo.host, &sandbox, &model, &options, &to, output),
     }

@@ -17,6 +17,7 @@ use crate::cli::output::{Output, RawOutput, format_count, print_stdout};
 use crate::cli::pager::Pager;
 use crate::cli::shell_word::quote_shell_word;
 use crate::core::escape::Escaped;
+use crate::core::name::SandboxName;
 use crate::core::path::RepoPath;
 use crate::engine::Docker;
 use crate::git::AttributeFiles;
@@ -35,8 +36,9 @@ pub(crate) fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> 
         _ => None,
     };
     let repo = Repo::open(output)?;
-    // A first word that is a path and no sandbox is a path, as in git.
-    let named_path = args.name.as_deref().filter(|name| !repo.has_sandbox(name) && Path::new(name).exists());
+    // A first word that is a path, or cannot be a name, and no sandbox is a path, as in git.
+    let is_path = |name: &str| Path::new(name).exists() || name.parse::<SandboxName>().is_err();
+    let named_path = args.name.as_deref().filter(|name| !repo.has_sandbox(name) && is_path(name));
     let paths: Vec<String> = named_path.map(str::to_owned).into_iter().chain(args.paths.clone()).collect();
     let name = args.name.as_deref().filter(|_| named_path.is_none());
     let mut sandbox = repo.open_sandbox(name, "diff")?;

@@ -16,6 +16,7 @@ use crate::cli::json::{path_text, render_json};
 use crate::cli::ops::apply_context::{ApplyContext, load_history as read_history, print_report, report_apply_error};
 use crate::cli::ops::apply_to_worktree::merge_modes;
 use crate::cli::ops::conflict;
+use crate::cli::ops::decided::remeasure_progress;
 use crate::cli::ops::repo::{Repo, format_age};
 use crate::cli::outcome::{Outcome, OutcomeMode};
 use crate::cli::output::{Output, format_count, print_stdout};
@@ -33,7 +34,10 @@ pub(crate) fn run_undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> 
         context.prepare_for_write(output)?;
     }
     let history = read_history(&context.log)?;
-    let number = args.name.as_deref().filter(|name| !repo.has_sandbox(name)).and_then(|name| name.parse().ok());
+    let is_sandbox = |name: &str| {
+        repo.has_sandbox(name) || history.finished.iter().any(|transaction| transaction.journal.sandbox == name)
+    };
+    let number = args.name.as_deref().filter(|name| !is_sandbox(name)).and_then(|name| name.parse().ok());
     let transaction = match number {
         Some(number) => find_numbered(&history, &context, number)?,
         None => history
@@ -98,7 +102,8 @@ pub(crate) fn run_undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> 
             return Err(report_apply_error(problem, output));
         }
     };
-    if let Err(failure) = context.record_applied(&sandbox) {
+    let recorded = context.record_applied(&sandbox).and_then(|()| remeasure_progress(&repo.host, &sandbox));
+    if let Err(failure) = recorded {
         output.print_status(&format!("failed to update the record of {sandbox}: {}", failure.escaped_message()));
     }
     let written = plan.count_written_files();

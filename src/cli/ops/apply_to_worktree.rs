@@ -108,7 +108,7 @@ pub(crate) fn apply_to_worktree(
         if !options.json {
             print_stdout(&conflict::format_conflicts(&plan.conflicts, conflict::APPLY_LABELS, &store))?;
             output.print_status(&format!("{}; nothing was written", format_count(plan.conflicts.len(), "conflict")));
-            let top = "../".repeat(repo.subdir.components().count());
+            let top = repo.path_to_root();
             let markers = options.on_conflict == OnConflict::Abort;
             for hint in conflict::resolution_hints(&plan.conflicts, !plan.is_noop(), markers, top.as_bytes()) {
                 output.print_status(&hint);
@@ -411,7 +411,7 @@ fn check_partial_risks(
             new: &content,
         };
         if let Some(worst) = checker.worsened_finding(file, &written) {
-            RiskChecker::report_finding(&worst, &step.path, options.allow_risky, output)?;
+            checker.report_finding(&worst, &step.path, options.allow_risky, output)?;
         }
     }
     Ok(())

@@ -10,6 +10,9 @@ use crate::core::path::RepoPath;
 const MAX_LINES: usize = 60;
 const MAX_LISTED: usize = 20;
 
+/// The beginnings of lines at which git ends the message of a mail.
+const MAIL_MARKS: [&str; 4] = ["---", "diff -", "Index: ", "From "];
+
 /// The reason why a selection cannot be split into the agent's commits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SplitError {
@@ -21,7 +24,10 @@ pub(crate) enum SplitError {
 
 /// Returns the message of an agent's commit. Control characters are escaped, because git prints messages to terminals.
 pub(crate) fn agent_message(commit: &AgentCommit) -> String {
-    let lines = commit.message.lines().take(MAX_LINES).map(|line| Escaped::from_line(line).to_string());
+    // git would read what follows such a line as a patch, or as another message, when it applies the commit as mail.
+    let indent = |line: &str| if MAIL_MARKS.iter().any(|mark| line.starts_with(mark)) { " " } else { "" };
+    let lines =
+        commit.message.lines().take(MAX_LINES).map(|line| format!("{}{}", indent(line), Escaped::from_line(line)));
     let message = lines.collect::<Vec<_>>().join("\n");
     if message.trim().is_empty() { "Change files".into() } else { message }
 }
@@ -82,6 +88,8 @@ mod tests {
     fn messages_of_the_agent_are_escaped_and_joined() {
         let one = [commit("Fix\u{1b}[2J it\n\nbecause", &["a"])];
         assert_eq!(joined_message(&one, "Change a"), "Fix<U+001B>[2J it\n\nbecause");
+        let mail = [commit("Fix\n\n---\ndiff --git a/x b/x\nFrom here", &[])];
+        assert_eq!(joined_message(&mail, ""), "Fix\n\n ---\n diff --git a/x b/x\n From here");
         let two = [commit("one", &[]), commit("two\n\nbody", &[])];
         assert_eq!(joined_message(&two, "Change 2 files"), "Change 2 files\n\nThe agent committed:\n\n* one\n* two");
         assert_eq!(joined_message(&[], "Change a"), "Change a");

@@ -125,8 +125,8 @@ fn describe_side(version: Option<&EntryContent>, bytes: Option<&[u8]>) -> String
 pub(crate) fn resolution_hints(conflicts: &[Conflict], others: bool, markers: bool, top: &[u8]) -> Vec<String> {
     let mut hints = Vec::new();
     if others {
-        let paths: Vec<String> =
-            conflicts.iter().take(8).map(|c| format!("--reject={}", quote_shell_word(c.path.as_bytes()))).collect();
+        let word = |conflict: &Conflict| quote_shell_word(&[top, conflict.path.as_bytes()].concat());
+        let paths: Vec<String> = conflicts.iter().take(8).map(|c| format!("--reject={}", word(c))).collect();
         if conflicts.len() <= 8 {
             hints.push(format!("to skip them, add `{}`", paths.join(" ")));
         }

@@ -2,13 +2,15 @@
 //! removes it by its age.
 
 use super::apply_context::ApplyContext;
+use super::draft::{join_renames, load_draft};
 use super::selected_changes::applied_selection;
 use super::sending::send_obstacle;
 use crate::changes::UnitSelection;
 use crate::cli::error::CliError;
+use crate::core::name::SandboxName;
 use crate::git::HostRepo;
 use crate::review::{Decision, ReviewModel, ReviewState, has_unsent_comment};
-use crate::sandbox::{AppliedState, ReviewProgress, Sandbox, SandboxRecord, lifecycle};
+use crate::sandbox::{AppliedState, ReviewProgress, Sandbox, SandboxRecord, SandboxStore, lifecycle};
 
 /// Updates the record of a sandbox after a review of it, or an agent in it.
 pub(crate) fn update_decided(
@@ -19,6 +21,21 @@ pub(crate) fn update_decided(
 ) -> Result<(), CliError> {
     let applied = ApplyContext::new(host)?.applied_state(sandbox)?;
     save_progress(sandbox, model, state, &applied).map(|_| ())
+}
+
+/// Counts again what is applied of a sandbox, if it still exists, after an undo. A sandbox in use is skipped, because it counts
+/// when it is released.
+pub(crate) fn remeasure_progress(host: &HostRepo, name: &str) -> Result<(), CliError> {
+    let Ok(name) = name.parse::<SandboxName>() else { return Ok(()) };
+    let Some(mut sandbox) = SandboxStore::new(&host.common_dir).open(&name)? else { return Ok(()) };
+    if sandbox.acquire_lock().is_err() {
+        return Ok(());
+    }
+    let Some(changes) = sandbox.read_changeset()? else { return Ok(()) };
+    let changes = join_renames(&sandbox, changes);
+    let model = ReviewModel::open(&changes, &sandbox.open_quarantine()?)?;
+    let state = load_draft(&sandbox, &model)?;
+    update_decided(host, &mut sandbox, &model, &state)
 }
 
 /// Records how far the review is. Returns whether all changes are decided.

@@ -107,7 +107,11 @@ pub(crate) fn review_sandbox(
     terminal::discard_input();
     let cannot_send = crate::cli::ops::sending::send_obstacle(&sandbox.record);
     let commits = sandbox.read_commits(&changes.id);
+    let notice = describe_head_change(host, &sandbox.record);
     let outcome = if plain || !is_full_screen() {
+        if let Some(notice) = &notice {
+            output.print_status(&format!("note: {notice}"));
+        }
         let renderer = TextRenderer { color: output.is_colored(), width: output.stdout_width() };
         let outcome = loop {
             let (input, out) = (io::stdin().lock(), io::stdout().lock());
@@ -139,7 +143,7 @@ pub(crate) fn review_sandbox(
             cannot_send,
             start_at,
             commits,
-            notice: describe_head_change(host, &sandbox.record),
+            notice,
             keymap: load_keymap(&settings)?,
         };
         let mut app = App::new(&model, std::mem::take(&mut state), review_options);

@@ -32,6 +32,8 @@ pub(crate) struct RiskChecker {
     rules: RuleSet,
     manifests: PackageManifests,
     aliases: LinkAliases,
+    /// The path from the user's directory to the root, empty or with a slash at its end.
+    root_path: String,
 }
 
 impl RiskChecker {
@@ -52,7 +54,7 @@ impl RiskChecker {
         .rules;
         let paths = model.files.iter().flat_map(|f| f.change.affected_paths());
         let manifests = PackageManifests::from_paths(paths);
-        Ok(Self { rules, manifests, aliases: LinkAliases::default() })
+        Ok(Self { rules, manifests, aliases: LinkAliases::default(), root_path: repo.path_to_root() })
     }
 
     /// Returns the worst finding of a part of a file's change, or of a merge with it, if it is at least medium and more
@@ -76,19 +78,20 @@ impl RiskChecker {
 
     /// Prints a finding, or returns an error: high requires `--allow-risky`, and refused is never accepted.
     pub(crate) fn report_finding(
+        &self,
         worst: &Finding,
         path: &RepoPath,
         allow_risky: bool,
         output: Output,
     ) -> Result<(), CliError> {
-        let path = String::from_utf8_lossy(path.as_bytes()).into_owned();
+        let shown = String::from_utf8_lossy(path.as_bytes()).into_owned();
         if worst.severity < Severity::High || worst.severity == Severity::High && allow_risky {
-            let (path, reason) = (Escaped::new(&path), Escaped::new(&worst.reason));
+            let (path, reason) = (Escaped::new(&shown), Escaped::new(&worst.reason));
             output.print_status(&format!("what is written to {path} {reason}, unlike the whole change"));
             return Ok(());
         }
-        let what = format!("what would be written to {path} is riskier than the whole change: it {}", worst.reason);
-        let without = quote_shell_word(path.as_bytes());
+        let what = format!("what would be written to {shown} is riskier than the whole change: it {}", worst.reason);
+        let without = quote_shell_word(&[self.root_path.as_bytes(), path.as_bytes()].concat());
         Err(CliError::failed(what)
             .with_hint(format!("accept the whole change, omit it with `--reject={without}`, or add `--allow-risky`")))
     }

@@ -65,6 +65,9 @@ pub(crate) fn export_selection(
     to: &Target,
     output: Output,
 ) -> Result<u8, CliError> {
+    if !matches!(to, Target::Branch(_)) && (options.message.is_some() || options.per_commit) {
+        return Err(message_needs_branch());
+    }
     let raw = match to {
         Target::Patch(None) if !options.dry_run && !options.json => {
             let example = format!("airlock apply {} --to patch:changes.patch", sandbox.record.name);
@@ -102,7 +105,7 @@ pub(crate) fn export_selection(
                 new: &store.get(&new.hash)?,
             };
             if let Some(worst) = checker.worsened_finding(file, &written) {
-                RiskChecker::report_finding(&worst, path, options.allow_risky, output)?;
+                checker.report_finding(&worst, path, options.allow_risky, output)?;
             }
         }
         match choice.written_paths().nth(1) {
@@ -149,7 +152,7 @@ pub(crate) fn export_selection(
     match to {
         Target::Worktree => unreachable!("the caller applies it"),
         Target::Branch(name) => {
-            let commits = plan_commits(sandbox, &accepted, &commit_title(&choices), options)?;
+            let commits = plan_commits(sandbox, &accepted, &choices, options)?;
             let commit = export_to_branch(
                 repo,
                 sandbox,
@@ -256,9 +259,14 @@ struct BranchExport<'a> {
     dry_run: bool,
 }
 
+/// Returns the error for options that are about commits, without a branch.
+pub(crate) fn message_needs_branch() -> CliError {
+    CliError::usage("`--message` and `--per-commit` are for commits, and there is none without `--to branch:NAME`")
+}
+
 /// Returns the first line of the commit message. Paths are escaped, because they may contain any bytes, and the message is
 /// shown in a terminal.
-fn commit_title(choices: &[SelectedChange<'_>]) -> String {
+fn commit_title(choices: &[&SelectedChange<'_>]) -> String {
     let [choice] = choices else { return format!("Change {}", format_count(choices.len(), "file")) };
     let mut paths = choice.written_paths().map(|path| Escaped::new(path.as_bytes()));
     match (paths.next(), paths.next()) {
@@ -285,7 +293,10 @@ fn export_to_branch(
         while let Some(directory) = above {
             if committed.find_entry(&directory)? == Some(CommittedEntry::Submodule) {
                 return Err(CliError::failed(format!("{path} is in a submodule, whose files cannot be committed"))
-                    .with_hint(format!("to skip it, add `--reject {}`", quote_shell_word(one.path.as_bytes()))));
+                    .with_hint(format!(
+                        "to skip it, add `--reject {}`",
+                        quote_shell_word(&[repo.path_to_root().as_bytes(), one.path.as_bytes()].concat())
+                    )));
             }
             above = directory.parent();
         }
@@ -335,14 +346,15 @@ struct PlannedCommit {
 fn plan_commits(
     sandbox: &Sandbox,
     accepted: &[AcceptedFile<'_>],
-    title: &str,
+    choices: &[SelectedChange<'_>],
     options: &ApplyOptions,
 ) -> Result<Vec<PlannedCommit>, CliError> {
     let changeset = sandbox.read_changeset()?.map(|changes| changes.id).unwrap_or_default();
     let agent_commits = sandbox.read_commits(&changeset);
     let paths = || accepted.iter().map(|one| one.path);
     if !options.per_commit {
-        let message = options.message.clone().unwrap_or_else(|| joined_message(&agent_commits, title));
+        let title = commit_title(&choices.iter().collect::<Vec<_>>());
+        let message = options.message.clone().unwrap_or_else(|| joined_message(&agent_commits, &title));
         return Ok(vec![PlannedCommit { paths: paths().cloned().collect(), message }]);
     }
     let mut groups = split_by_commit(&agent_commits, paths()).map_err(|error| {
@@ -355,7 +367,10 @@ fn plan_commits(
     let of_agent = groups.into_iter().filter_map(|(at, paths)| Some((agent_commits.get(at?)?, paths)));
     let mut commits: Vec<PlannedCommit> =
         of_agent.map(|(commit, paths)| planned(agent_message(commit), paths)).collect();
-    commits.extend(uncommitted.map(|paths| planned(title.to_owned(), paths)));
+    commits.extend(uncommitted.map(|paths| {
+        let is_own = |choice: &&SelectedChange<'_>| choice.written_paths().any(|path| paths.contains(&path));
+        planned(commit_title(&choices.iter().filter(is_own).collect::<Vec<_>>()), paths)
+    }));
     Ok(commits)
 }
 
