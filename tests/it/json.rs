@@ -48,7 +48,8 @@ fn diff_json_fields_match_documentation() {
     repo.write("old-name.txt", (0..50).map(|n| format!("line {n}\n")).collect::<String>());
     std::fs::write(repo.path.join(OsStr::from_bytes(b"odd-\xff")), "x\n").expect("written");
     repo.commit();
-    let script = "echo x >> a.txt; git mv old-name.txt new-name.txt; for f in odd-*; do echo y >> $f; done; \
+    let script = "echo x >> a.txt; git mv old-name.txt new-name.txt; git -c user.name=A -c user.email=a@example.org commit -qm moved; \
+                  for f in odd-*; do echo y >> $f; done; \
                   echo 'export A=1' > .envrc; printf '/bad\\n' > .gitignore; echo z > bad; mkfifo pipe; chmod +x c.txt; \
                   printf 'a\\0b' > run.sh; ln -s a.txt link";
     repo.sandbox("j", script).ok();
