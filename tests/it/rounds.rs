@@ -248,7 +248,7 @@ fn review_on_terminal_sends_and_shows_new_changes() {
     terminal.types("\r");
     // The next review starts by itself and shows what is new.
     terminal.shows("a.txt modified hunk 1/1 [undecided] new");
-    let screen = terminal.shows("1 hunk new since you decided, 1 removed · f, Enter shows all");
+    let screen = terminal.shows("1 hunk new since you decided, 1 removed · f a shows all");
     assert!(!screen.contains("new.txt"), "{screen}");
     terminal.types("y");
     terminal.shows("2/2 decided");
