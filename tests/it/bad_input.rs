@@ -117,23 +117,17 @@ fn run_reports_missing_engine_or_image() {
 #[test]
 fn usage_errors_leave_no_sandbox() {
     let repo = TestRepo::new();
-    assert_snapshot!(repo.airlock(&["run", "npm", "test"]), @"
-    status: 125
-    ----- stderr -----
-    error: the command must follow `--`
-    hint: run `airlock run [OPTIONS] -- COMMAND…`
-    ");
     assert_snapshot!(repo.airlock(&["run", "npm", "--version"]), @"
     status: 125
     ----- stderr -----
-    error: the command must follow `--`
-    hint: run `airlock run [OPTIONS] -- COMMAND…`
+    error: the options of airlock and those of the command cannot be separated
+    hint: run `airlock run -- npm --version`
     ");
     assert_snapshot!(repo.airlock(&["run"]), @"
     status: 125
     ----- stderr -----
-    error: the command must follow `--`
-    hint: run `airlock run [OPTIONS] -- COMMAND…`
+    error: no command was given
+    hint: run `airlock run -- COMMAND…`, or `airlock shell` for a shell
     ");
     assert_snapshot!(repo.airlock(&["run", "--nmae", "x", "--", "true"]), @"
     status: 125
@@ -143,7 +137,7 @@ fn usage_errors_leave_no_sandbox() {
       tip: a similar argument exists: '--name'
       tip: to pass '--nmae' as a value, use '-- --nmae'
 
-    Usage: airlock run [OPTIONS] -- COMMAND…
+    Usage: airlock run [OPTIONS] [--] COMMAND…
 
     For more information, try '--help'.
     ");
@@ -207,7 +201,7 @@ fn usage_errors_leave_no_sandbox() {
 
       tip: to pass '-1' as a value, use '-- -1'
 
-    Usage: airlock run [OPTIONS] -- COMMAND…
+    Usage: airlock run [OPTIONS] [--] COMMAND…
 
     For more information, try '--help'.
     ");
@@ -248,7 +242,7 @@ fn run_refuses_unknown_settings() {
     status: 125
     ----- stderr -----
     error: [TMP]/config/airlock/config.toml: the review has no command `acept`
-    hint: the commands are: accept, reject, toggle, select-range, accept-file, reject-file, accept-all, reject-all, undo, redo, split, edit, view, comment, send, outward, inward, down, up, previous-hunk, next-hunk, previous-file, next-file, first, last, page-up, page-down, scroll-left, scroll-right, search, next-match, previous-match, filter, order, fold, hide-blanks, side-by-side, wrap, dim-moved, more-context, less-context, preview, apply, quit, discard, help
+    hint: the commands are: accept, reject, toggle, select-range, accept-file, reject-file, accept-all, reject-all, undo, redo, split, edit, view, comment, comments, commits, send, outward, inward, down, up, previous-hunk, next-hunk, previous-file, next-file, first, last, page-up, page-down, scroll-left, scroll-right, search, next-match, previous-match, filter, order, tree, view-menu, fold, hide-blanks, side-by-side, wrap, dim-moved, more-context, less-context, preview, resolve, apply, quit, discard, help
     status: 125
     ----- stderr -----
     error: [TMP]/config/airlock/config.toml: `xx` is not a key
@@ -291,7 +285,7 @@ fn sandbox_missing_or_taken_is_reported() {
     assert_snapshot!(repo.airlock(&["diff", "../../x"]), @"
     status: 1
     ----- stderr -----
-    error: this repository has no sandbox named `../../x`
+    error: this repository has no sandboxes
     hint: to create one, run `airlock claude`
     ");
     repo.sandbox("calm-otter", "echo x >> a.txt").ok();

@@ -132,7 +132,7 @@ fn page_has_everything_of_the_review() {
     status: 1
     ----- stderr -----
     error: [TMP]/repo/../page.html already exists; nothing was written
-    hint: choose another name, or use `-` for stdout
+    hint: to replace it, add `--force`, or use `-` for stdout
     ");
     let html = std::fs::read_to_string(Path::new(file)).expect("written");
     let document = open_in_browser(&html);

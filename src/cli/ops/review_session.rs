@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::changes::{Changeset, FileChange, Finding};
+use crate::changes::{Changeset, FileChange, Finding, Unit};
 use crate::cli::confirm::confirm_apply;
 use crate::cli::editor;
 use crate::cli::error::CliError;
@@ -100,7 +100,7 @@ pub(crate) fn review_sandbox(
     let planner = WorktreePlanner::new(host, &sandbox, &model);
     let mut review_host = CliReviewHost { planner: &planner, risk_checker, draft, editor_dirs: Vec::new() };
     if is_first && settings.preselect == Some(Preselect::All) {
-        let accept = preselect_action(&model, &state.decisions);
+        let accept = preselect_action(&model, &state.decisions, round_diff.as_ref());
         state = update_state(state, &model, accept);
         review_host.save_events(&state.take_events())?;
     }
@@ -214,12 +214,20 @@ fn count_accepted(model: &ReviewModel<'_>, decisions: &Decisions) -> usize {
     model.files.iter().flat_map(|f| &f.units).filter(|u| decisions.is_accepted(u)).count()
 }
 
-/// Accepts all undecided units, as `A` does. High-risk units are skipped.
-fn preselect_action(model: &ReviewModel<'_>, decisions: &Decisions) -> Action {
+/// Accepts all undecided units, as `A` does, and what is undecided of hunks that are new in this round. High-risk units are
+/// skipped.
+fn preselect_action(model: &ReviewModel<'_>, decisions: &Decisions, round_diff: Option<&RoundDiff>) -> Action {
     let files = model.files.iter().enumerate().filter(|(_, f)| !f.is_refused());
     let units = files.flat_map(|(file, f)| f.units.iter().enumerate().map(move |(unit, of)| (file, unit, of)));
-    let open = units.filter(|(_, _, of)| decisions.get(&of.id).is_none());
-    let items = open.map(|(file, unit, _)| DecisionTarget { file, unit, lines: None }).collect();
+    let is_new = |id: &str| round_diff.is_some_and(|diff| diff.new.contains(id));
+    let open_target = |(file, unit, of): (usize, usize, &Unit)| match decisions.get(&of.id) {
+        None => Some(DecisionTarget { file, unit, lines: None }),
+        Some(decision) => {
+            let lines = decision.matching_lines(|line| line.is_none());
+            (is_new(&of.id) && !lines.is_empty()).then_some(DecisionTarget { file, unit, lines: Some(lines) })
+        }
+    };
+    let items = units.filter_map(open_target).collect();
     Action::BulkDecide { items, decision: Decision::Accepted, hidden: 0 }
 }
 
