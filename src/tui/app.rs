@@ -263,21 +263,8 @@ impl<'a> App<'a> {
             let filter = options.keymap.first_key_name(Command::Filter, options.styles.unicode);
             describe_round_diff(since, model, &counts, &filter)
         });
-        let commits_message = (!options.commits.is_empty()).then(|| {
-            let count = options.commits.len();
-            let commits = if count == 1 { "1 commit".into() } else { format!("{count} commits") };
-            let key = options.keymap.first_key_name(Command::Commits, options.styles.unicode);
-            let key = if key.is_empty() { String::new() } else { format!(" ({key} shows)") };
-            format!("the agent made {commits}{key}")
-        });
-        let messages: Vec<String> = state
-            .message
-            .take()
-            .into_iter()
-            .chain(round_message)
-            .chain(options.notice)
-            .chain(commits_message)
-            .collect();
+        let messages: Vec<String> =
+            state.message.take().into_iter().chain(round_message).chain(options.notice).collect();
         let message = (!messages.is_empty()).then(|| messages.join(" · "));
         let mut app = Self {
             model,

@@ -159,6 +159,12 @@ fn title_line(app: &App<'_>, width: usize) -> Line<'static> {
     if app.display.hides_blanks {
         facts.push("whitespace hidden".into());
     }
+    if !app.commits.is_empty() {
+        let count = app.commits.len();
+        let noun = if count == 1 { "commit" } else { "commits" };
+        let key = app.keymap.first_key_name(Command::Commits, app.styles.unicode);
+        facts.insert(2, if key.is_empty() { format!("{count} {noun}") } else { format!("{count} {noun} ({key})") });
+    }
     let facts = facts.join("   ");
     let room = width.saturating_sub(display_width(&name) + 3);
     Line::from(vec![

@@ -48,12 +48,19 @@ pub(crate) fn run_ls(all: bool, json: bool, output: Output) -> Result<u8, CliErr
     let path_width = output.stdout_width().map(|columns| columns.saturating_sub(width + status_width + 53));
     let name_width = width.max(HEADINGS[0].len());
     let status_width = status_width.max(HEADINGS[1].len());
+    // On a narrow terminal, the commit gives way to the state.
+    let is_narrow =
+        output.stdout_width().is_some_and(|columns| columns < name_width + status_width + WIDTH_OF_THE_REST);
+    let commit_column = |commit: &str| if is_narrow { String::new() } else { format!("{commit:7}  ") };
     let mut text = String::new();
     if !sandboxes.is_empty() {
         let [name, status, verb, commit, size, created] = HEADINGS;
         let place = if all { "WORKING TREE" } else { "" };
         let created = if all { format!("{created:14}  {place}") } else { created.to_owned() };
-        text += &format!("{name:name_width$}  {status:status_width$}  {verb:6}  {commit:7}  {size:>10}  {created}\n");
+        text += &format!(
+            "{name:name_width$}  {status:status_width$}  {verb:6}  {}{size:>10}  {created}\n",
+            commit_column(commit)
+        );
     }
     for (sandbox, status) in sandboxes.iter().zip(&statuses) {
         let record = &sandbox.record;
@@ -63,9 +70,10 @@ pub(crate) fn run_ls(all: bool, json: bool, output: Output) -> Result<u8, CliErr
         let path = path_width.map_or_else(|| path.clone(), |width| shorten_path(&path, width.max(MIN_PATH)));
         let worktree = if all { format!("{age:14}  {path}") } else { age };
         text += &format!(
-            "{:name_width$}  {status:status_width$}  {:6}  {short}  {:>10}  {worktree}\n",
+            "{:name_width$}  {status:status_width$}  {:6}  {}{:>10}  {worktree}\n",
             record.name.as_str(),
             record.verb,
+            commit_column(&short),
             format_size(record),
         );
     }
@@ -84,6 +92,9 @@ pub(crate) fn run_ls(all: bool, json: bool, output: Output) -> Result<u8, CliErr
 
 /// The headings of the columns.
 const HEADINGS: [&str; 6] = ["NAME", "STATE", "AGENT", "COMMIT", "SIZE", "CREATED"];
+
+/// The columns of a row except name and state, with the spaces between all.
+const WIDTH_OF_THE_REST: usize = 47;
 
 /// Minimum width of a shortened path.
 const MIN_PATH: usize = 12;
