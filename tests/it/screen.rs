@@ -1786,6 +1786,53 @@ fn folders_are_decided_as_one() {
     assert!(review.decisions().iter().all(|row| row.ends_with(" -")));
 }
 
+/// Random decisions on folders, files and hunks; then everything accepted or rejected by folder, in a random order; then undone.
+#[test]
+fn decisions_on_folders_in_any_order_end_in_all_or_none() {
+    for seed in 1..=30_u64 {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut pick = |count: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            usize::try_from(random % count as u64).expect("small")
+        };
+        let mut review = ReviewFixture::from_files(&files_in_folders()[1..], (100, 45));
+        let before = review.decisions();
+        assert!(before.iter().all(|line| line.ends_with(" -")), "{before:?}");
+        let decide = |review: &mut ReviewFixture, row: &str, keys: &[&str]| {
+            let is_row = |line: &str| line.chars().take(20).collect::<String>().contains(row);
+            // A row of a collapsed folder is not on the screen.
+            let Some(at) = review.screen().lines().position(is_row) else { return };
+            review.click(6, u16::try_from(at).expect("a row"));
+            for key in keys {
+                if review.press(key).contains("[y/n]") {
+                    review.press("y");
+                }
+            }
+        };
+        let rows = [" docs/", " src/", " core/", " web/pages/", " z.txt"];
+        for _ in 0..12 {
+            let keys: [&[&str]; 7] = [&["y"], &["n"], &[" "], &["h"], &["l"], &["j", "y"], &["]", "n"]];
+            decide(&mut review, rows[pick(rows.len())], keys[pick(7)]);
+        }
+        let (key, word) = [("y", "accepted"), ("n", "rejected")][pick(2)];
+        let mut top = vec![" docs/", " src/", " z.txt"];
+        while !top.is_empty() {
+            // First what is undecided, after which the cursor goes on, then what is decided otherwise.
+            let row = top.swap_remove(pick(top.len()));
+            decide(&mut review, row, &[key]);
+            decide(&mut review, row, &[key]);
+        }
+        let after = review.decisions();
+        assert!(after.iter().all(|line| line.ends_with(&format!(" {word}"))), "{seed}: {after:?}");
+        for _ in 0..200 {
+            review.press("u");
+        }
+        assert_eq!(review.decisions(), before, "{seed}");
+    }
+}
+
 #[test]
 fn hidden_hunks_of_a_folder_are_not_accepted_with_it() {
     let mut files = files_in_folders();
