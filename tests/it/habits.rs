@@ -206,6 +206,7 @@ fn what_comes_next_is_named_after_a_review() {
     assert!(row(&repo).contains("3 files, 1/3 decided, 1 applied"), "{}", row(&repo));
     let mut terminal = Terminal::start(&repo, &["review", "s"]);
     terminal.shows("1/3 decided");
+    assert!(row(&repo).contains("3 files, 1/3 decided, 1 applied, in use by another command"), "{}", row(&repo));
     terminal.types("cwhy?\r");
     terminal.shows("● why?");
     terminal.types("nnq");

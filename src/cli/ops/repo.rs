@@ -156,7 +156,9 @@ fn describe_sandbox(sandbox: &Sandbox, width: usize) -> String {
 /// Returns the state of a sandbox: a word for scripts, and a phrase for display.
 pub(crate) fn sandbox_status(sandbox: &Sandbox) -> (&'static str, String) {
     match sandbox.record.state {
-        SandboxState::Collected { .. } if sandbox.is_busy() => ("in-use", "in use".into()),
+        SandboxState::Collected { .. } if sandbox.is_busy() => {
+            ("in-use", format!("{}, in use by another command", collected_status(sandbox).1))
+        }
         SandboxState::Seeding if sandbox.is_busy() => ("starting", "starting".into()),
         _ if sandbox.is_busy() => match load_activity(sandbox) {
             Some(activity) => {
@@ -168,17 +170,22 @@ pub(crate) fn sandbox_status(sandbox: &Sandbox) -> (&'static str, String) {
         },
         SandboxState::Seeding => ("incomplete", "interrupted before its agent started".into()),
         SandboxState::Running => ("interrupted", "interrupted".into()),
-        SandboxState::Collected { .. } => match sandbox.read_changeset() {
-            Ok(Some(changes)) if changes.is_empty() => ("unchanged", "no changes".into()),
-            Ok(Some(changes)) => {
-                let word = if sandbox.record.decided_at.is_some() { "decided" } else { "collected" };
-                let progress = sandbox.record.progress.as_ref().filter(|progress| progress.changeset == changes.id);
-                let files = format_count(join_renames(sandbox, changes).files.len(), "file");
-                let parts = progress.map(describe_progress).unwrap_or_default();
-                (word, std::iter::once(files).chain(parts).collect::<Vec<_>>().join(", "))
-            }
-            _ => ("damaged", "damaged".into()),
-        },
+        SandboxState::Collected { .. } => collected_status(sandbox),
+    }
+}
+
+/// Returns the status of a sandbox whose changes were collected.
+fn collected_status(sandbox: &Sandbox) -> (&'static str, String) {
+    match sandbox.read_changeset() {
+        Ok(Some(changes)) if changes.is_empty() => ("unchanged", "no changes".into()),
+        Ok(Some(changes)) => {
+            let word = if sandbox.record.decided_at.is_some() { "decided" } else { "collected" };
+            let progress = sandbox.record.progress.as_ref().filter(|progress| progress.changeset == changes.id);
+            let files = format_count(join_renames(sandbox, changes).files.len(), "file");
+            let parts = progress.map(describe_progress).unwrap_or_default();
+            (word, std::iter::once(files).chain(parts).collect::<Vec<_>>().join(", "))
+        }
+        _ => ("damaged", "damaged".into()),
     }
 }
 
