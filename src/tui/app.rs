@@ -170,6 +170,8 @@ pub struct App<'a> {
     pub(crate) cursor: Cursor,
     /// The other end of a range of lines: unit and row.
     pub(crate) anchor: Option<(usize, usize)>,
+    /// The row at which the mouse button was pressed.
+    pub(crate) pressed_row: Option<(usize, usize)>,
     pub(crate) layout: Option<FileLayout>,
     pub(crate) scroll: usize,
     pub(crate) h_scroll: usize,
@@ -296,6 +298,7 @@ impl<'a> App<'a> {
             granularity: Granularity::Hunk,
             cursor: Cursor { file: 0, unit: 0, row: 0 },
             anchor: None,
+            pressed_row: None,
             layout: None,
             scroll: 0,
             h_scroll: 0,

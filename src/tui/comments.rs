@@ -136,6 +136,20 @@ impl App<'_> {
         self.mode = Mode::Comments(selected);
         Ok(Effect::Redraw)
     }
+
+    /// Selects the comment at a line of the list; the second click goes to it.
+    pub(super) fn click_comment(&mut self, selected: usize, line: Option<usize>) -> io::Result<Effect> {
+        let first = (selected + 1).saturating_sub(usize::from(self.hit_areas.rows.height).max(1));
+        match line.map(|line| first + line) {
+            Some(at) if at == selected => {
+                self.mode = Mode::Browse;
+                return self.handle_comments_key(selected, KeyEvent::from(KeyCode::Enter));
+            }
+            Some(at) if at < self.comment_rows().len() => self.mode = Mode::Comments(at),
+            _ => {}
+        }
+        Ok(Effect::Redraw)
+    }
 }
 
 /// Draws the list: state, place, and the first line of each comment.

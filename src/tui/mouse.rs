@@ -2,7 +2,8 @@
 
 use std::io;
 
-use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
+use crossterm::event::{KeyCode, KeyEvent, MouseButton, MouseEvent, MouseEventKind};
+use ratatui::layout::Position;
 
 use super::app::{App, Cursor, Granularity, Mode};
 use super::dialogs::{ApplyView, ResolveView};
@@ -20,7 +21,7 @@ impl App<'_> {
     /// # Errors
     /// The events could not be saved.
     pub fn handle_mouse(&mut self, mouse: MouseEvent, host: &mut dyn ReviewHost) -> io::Result<Effect> {
-        let position = ratatui::layout::Position { x: mouse.column, y: mouse.row };
+        let position = Position { x: mouse.column, y: mouse.row };
         let (files, first) = self.hit_areas.files;
         let rows = self.hit_areas.rows;
         match mouse.kind {
@@ -48,7 +49,11 @@ impl App<'_> {
                         };
                         self.move_cursor_into_view(rows.height.into());
                     }
-                    _ => {}
+                    Mode::Help(..) | Mode::Menu { .. } | Mode::Comments(_) => {
+                        let key = if down { KeyCode::Down } else { KeyCode::Up };
+                        return self.handle_key(KeyEvent::from(key), host);
+                    }
+                    Mode::Input(..) | Mode::Confirm(..) => {}
                 }
             }
             MouseEventKind::ScrollLeft => self.h_scroll = self.h_scroll.saturating_sub(H_SCROLL_STEP),
@@ -58,8 +63,14 @@ impl App<'_> {
                 let row = area.contains(position).then(|| usize::from(mouse.row - area.y));
                 return self.click_menu(menu, row, host);
             }
+            MouseEventKind::Down(MouseButton::Left) if let Mode::Comments(selected) = self.mode => {
+                let line = rows.contains(position).then(|| usize::from(mouse.row - rows.y));
+                return self.click_comment(selected, line);
+            }
+            MouseEventKind::Drag(MouseButton::Left) if matches!(self.mode, Mode::Browse) => self.drag_range(position),
             MouseEventKind::Down(MouseButton::Left) if matches!(self.mode, Mode::Browse) => {
                 self.message = None;
+                self.pressed_row = self.row_under(position);
                 if files.contains(position) {
                     let row = first + usize::from(mouse.row - files.y);
                     match self.list.get(row) {
@@ -72,13 +83,7 @@ impl App<'_> {
                         None => {}
                     }
                 } else if rows.contains(position) {
-                    let row = self.hit_areas.lines.get(usize::from(mouse.row - rows.y)).copied();
-                    let hit = self.layout.as_ref().and_then(|o| match o.group_at(row?)? {
-                        (RowGroup::Hunk(unit), at) => Some((*unit, at)),
-                        (RowGroup::Unit(unit), _) => Some((*unit, 0)),
-                        _ => None,
-                    });
-                    if let Some((unit, row)) = hit {
+                    if let Some((unit, row)) = self.pressed_row {
                         let is_on_mark = mouse.column + 4 >= rows.x + rows.width;
                         (self.cursor.unit, self.cursor.row) = (unit, row);
                         self.anchor = None;
@@ -97,5 +102,29 @@ impl App<'_> {
             _ => {}
         }
         Ok(Effect::Redraw)
+    }
+
+    /// Returns the unit and the row of it at a position of the diff.
+    fn row_under(&self, position: Position) -> Option<(usize, usize)> {
+        let rows = self.hit_areas.rows;
+        let line = rows.contains(position).then(|| usize::from(position.y - rows.y))?;
+        let row = self.hit_areas.lines.get(line).copied()?;
+        match self.layout.as_ref()?.group_at(row)? {
+            (RowGroup::Hunk(unit), at) => Some((*unit, at)),
+            (RowGroup::Unit(unit), _) => Some((*unit, 0)),
+            _ => None,
+        }
+    }
+
+    /// Extends a range of lines from the row at which the button was pressed.
+    fn drag_range(&mut self, position: Position) {
+        let (Some(from), Some(to)) = (self.pressed_row, self.row_under(position)) else { return };
+        if from == to && self.anchor.is_none() {
+            return;
+        }
+        self.granularity = Granularity::Line;
+        self.anchor = Some(from);
+        (self.cursor.unit, self.cursor.row) = to;
+        self.scroll_follows_cursor = false;
     }
 }

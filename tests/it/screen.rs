@@ -6,7 +6,7 @@ use airlock::review::{
     Action, DecisionTarget, EarlierComment, Event, ReviewHost, ReviewOutcome, ReviewState, RoundDiff, update_state,
 };
 use airlock::tui::{ColorDepth, Effect, Keymap, ReviewOptions, StyleSheet, Theme};
-use crossterm::event::MouseEventKind;
+use crossterm::event::{MouseButton, MouseEventKind};
 use insta::assert_snapshot;
 use ratatui::style::{Color, Modifier};
 
@@ -1143,6 +1143,41 @@ fn mouse_clicks_decide_and_wheel_scrolls() {
     assert_eq!(review.decisions()[1], "a.rs - - -", "a wheel decides nothing");
     let cursor = review.screen().lines().any(|line| line.contains("│▶"));
     assert!(cursor, "the cursor is visible:\n{}", review.screen());
+}
+
+#[test]
+fn mouse_drags_a_range_and_uses_dialogs() {
+    let mut review = open_at_a_rs();
+    let row_of = |review: &ReviewFixture, text: &str| {
+        let row = review.screen().lines().position(|line| line.contains(text)).expect("shown");
+        u16::try_from(row).expect("small")
+    };
+    let (from, to) = (row_of(&review, "second(2)"), row_of(&review, "first(10)"));
+    review.click(50, from);
+    review.mouse(MouseEventKind::Drag(MouseButton::Left), 50, to);
+    assert!(review.screen().contains("range"), "{}", review.screen());
+    review.press("y");
+    assert_eq!(review.decisions()[1], "a.rs .2y. - -", "the lines between press and release");
+    review.press("u<Esc>");
+    // A drag within a row, or from outside the rows, is no range.
+    review.click(50, from);
+    assert!(!review.mouse(MouseEventKind::Drag(MouseButton::Left), 60, from).contains("range"), "{}", review.screen());
+    // The wheel moves in a menu, and scrolls the help.
+    let menu = review.press("o");
+    let moved = review.mouse(MouseEventKind::ScrollDown, 5, 5);
+    assert!(moved.contains("by risk") && moved.contains("by path"), "{moved}");
+    assert!(!menu.is_empty() && review.press("<Enter>").contains("order: size"), "{}", review.screen());
+    let help = review.press("?");
+    assert_ne!(review.mouse(MouseEventKind::ScrollDown, 5, 5), help);
+    review.press("<Esc>");
+    // A click in the list of comments selects, a second one goes there.
+    review.press("cone<Enter>]ctwo<Enter>g");
+    let list = review.press("C");
+    assert!(list.contains("Comments 1/2"), "{list}");
+    let second = row_of(&review, "two");
+    assert!(review.click(9, second).contains("Comments 2/2"), "{}", review.screen());
+    assert!(review.click(9, second).contains("hunk 2/3"), "{}", review.screen());
+    assert_eq!(review.decisions()[1], "a.rs - - -");
 }
 
 #[test]
