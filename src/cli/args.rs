@@ -208,7 +208,10 @@ impl RunOptions {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run Claude Code in a sandbox; every ARG is passed to it unchanged
-    #[command(override_usage = "airlock [OPTIONS] claude [ARGS…]")]
+    #[command(
+        override_usage = "airlock [OPTIONS] claude [ARGS…]",
+        after_help = "The options of the sandbox, such as --net and --memory, come before `claude`: see `airlock --help`."
+    )]
     Claude,
     /// Run a command in a sandbox
     #[command(override_usage = "airlock run [OPTIONS] [--] COMMAND…")]
