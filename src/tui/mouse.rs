@@ -82,21 +82,19 @@ impl App<'_> {
                         Some(ListRow::Folder(_)) => self.go_to_list_row(row),
                         None => {}
                     }
-                } else if rows.contains(position) {
-                    if let Some((unit, row)) = self.pressed_row {
-                        let is_on_mark = mouse.column + 4 >= rows.x + rows.width;
-                        (self.cursor.unit, self.cursor.row) = (unit, row);
-                        self.anchor = None;
-                        self.granularity =
-                            if is_on_mark { Granularity::Line } else { self.granularity.max(Granularity::Hunk) };
-                        if is_on_mark {
-                            self.scroll_follows_cursor = false;
-                            return self.decide_targets(self.toggled_decision(), false, host);
-                        }
-                        let scroll = self.scroll;
-                        self.clamp_cursor();
-                        (self.scroll, self.scroll_follows_cursor) = (scroll, false);
+                } else if let Some((unit, row)) = self.pressed_row {
+                    let is_on_mark = mouse.column + 4 >= rows.x + rows.width;
+                    (self.cursor.unit, self.cursor.row) = (unit, row);
+                    self.anchor = None;
+                    self.granularity =
+                        if is_on_mark { Granularity::Line } else { self.granularity.max(Granularity::Hunk) };
+                    if is_on_mark {
+                        self.scroll_follows_cursor = false;
+                        return self.decide_targets(self.toggled_decision(), false, host);
                     }
+                    let scroll = self.scroll;
+                    self.clamp_cursor();
+                    (self.scroll, self.scroll_follows_cursor) = (scroll, false);
                 }
             }
             _ => {}
