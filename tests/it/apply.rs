@@ -274,7 +274,7 @@ fn apply_refuses_during_git_operation() {
 #[test]
 fn apply_killed_is_reported_and_rolled_back() {
     let repo = TestRepo::new();
-    repo.changeset("k", "for n in $(seq 3000); do echo $n > new-$n; done; echo x >> a.txt; rm c.txt");
+    repo.changeset("k", "for n in $(seq 1500); do echo $n > new-$n; done; echo x >> a.txt; rm c.txt");
     let before = repo.read_tree();
     let folder = repo.path.join(".git/airlock/applies");
     // The apply is killed as soon as it starts to write, before its many files are in place.
@@ -314,7 +314,7 @@ fn apply_killed_is_reported_and_rolled_back() {
     ");
     assert!(!repo.airlock(&["ls"]).ok().stderr.contains("interrupted"));
     repo.airlock(&["apply", "k", "--accept-all"]).ok();
-    assert_eq!(repo.read("new-3000"), "3000\n");
+    assert_eq!(repo.read("new-1500"), "1500\n");
 }
 
 #[test]
