@@ -45,10 +45,11 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
     out += &format!("  commit     {} on {}\n", &record.base[..record.base.len().min(12)], Escaped::new(branch));
     out += &match record.workspace_kind {
         WorkspaceKind::Overlay => {
-            format!(
-                "  workspace  an overlay over base {}, delta of {} files\n",
-                record.base_volume.id, manifest.delta_files
-            )
+            let newer = match manifest.delta_files {
+                0 => String::new(),
+                files => format!(", and {} that differ from it", format_count(files, "file")),
+            };
+            format!("  workspace  an overlay over base {}{newer}\n", record.base_volume.id)
         }
         WorkspaceKind::Copy => format!("  workspace  a copy of base {}{}\n", record.base_volume.id, copy_reason()),
     };
