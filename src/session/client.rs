@@ -231,9 +231,6 @@ async fn read_messages(mut stream: OwnedReadHalf, (id, keys): (u64, DetachKeys),
                 {
                     *typed = Some(Instant::now());
                 }
-                if detach_at.is_some() {
-                    send(Event::Detach(id));
-                }
                 if let Some((place, text)) = find_paste(&keys) {
                     let (reply, replaced) = oneshot::channel();
                     send(Event::Paste { text, reply });
@@ -251,6 +248,10 @@ async fn read_messages(mut stream: OwnedReadHalf, (id, keys): (u64, DetachKeys),
                         let _ = shared.input.send(keys);
                     }
                     Err(_) => send(Event::InputDropped(id)),
+                }
+                // The agent gets what was typed before the detach keys, a paste included.
+                if detach_at.is_some() {
+                    send(Event::Detach(id));
                 }
             }
             Frame::Control(TerminalMessage::Resize { columns, rows }) => send(Event::Resize { id, columns, rows }),
