@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::path::RepoPath;
 
-/// Maximum number of commits, of paths of a commit, and of bytes of a message.
+/// Maximum number of commits, of files of a commit, and of bytes of a message.
 const MAX_COMMITS: usize = 200;
-const MAX_PATHS: usize = 5000;
+const MAX_FILES: usize = 5000;
 const MAX_MESSAGE: usize = 8 << 10;
 
 /// A commit of the agent.
@@ -19,13 +19,21 @@ pub struct AgentCommit {
     pub time: i64,
     /// The message. Lines are separated by line feeds; other control characters are as the agent wrote them.
     pub message: String,
-    /// The paths that it changed.
-    pub paths: Vec<RepoPath>,
+    /// The files that it changed.
+    pub files: Vec<CommittedFile>,
+}
+
+/// A file that a commit of the agent changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommittedFile {
+    pub path: RepoPath,
+    /// The ID of the blob after the commit, in hexadecimal, or `None` if the commit deleted the file.
+    pub blob: Option<String>,
 }
 
 impl AgentCommit {
     /// Parses the list that the launcher writes: oldest first, each commit after 0x1e, with fields that 0x1f ends, and then its
-    /// paths, which NUL ends. What cannot be parsed is left out.
+    /// files as `git log --raw -z` lists them. What cannot be parsed is left out.
     #[must_use]
     pub fn parse_list(list: &[u8]) -> Vec<Self> {
         let commits = list.split(|b| *b == 0x1e).filter_map(Self::parse);
@@ -41,9 +49,28 @@ impl AgentCommit {
         }
         let (author, time, message) = (text(fields.next()?), text(fields.next()?).parse().ok()?, fields.next()?);
         let message = text(&message[..message.len().min(MAX_MESSAGE)]).trim().to_owned();
-        let names = fields.next()?.split(|b| *b == 0).map(|name| name.strip_prefix(b"\n").unwrap_or(name));
-        let paths = names.filter(|name| !name.is_empty()).filter_map(|name| RepoPath::from_bytes(name).ok());
-        Some(Self { id, author, time, message, paths: paths.take(MAX_PATHS).collect() })
+        let mut parts = fields.next()?.split(|b| *b == 0).map(|part| part.strip_prefix(b"\n").unwrap_or(part));
+        let mut files = Vec::new();
+        while let Some(part) = parts.next() {
+            let Some(description) = part.strip_prefix(b":") else { continue };
+            // The modes, the IDs and the status, which spaces separate.
+            let (Some(blob), Some(path)) = (description.split(|b| *b == b' ').nth(3), parts.next()) else { break };
+            if let Ok(path) = RepoPath::from_bytes(path)
+                && files.len() < MAX_FILES
+            {
+                files.push(CommittedFile {
+                    path,
+                    blob: Some(text(blob)).filter(|blob| blob.bytes().any(|b| b != b'0')),
+                });
+            }
+        }
+        Some(Self { id, author, time, message, files })
+    }
+
+    /// Returns the file of this path that the commit changed.
+    #[must_use]
+    pub fn find_file(&self, path: &RepoPath) -> Option<&CommittedFile> {
+        self.files.iter().find(|file| file.path == *path)
     }
 
     /// Returns the first line of the message.
@@ -60,25 +87,30 @@ mod tests {
     #[test]
     fn list_of_git_is_parsed() {
         let id = "a".repeat(40);
+        let raw = |blob: &str, path: &str| format!(":100644 100644 {} {} M\0{path}\0", "1".repeat(40), blob.repeat(40));
         let list = format!(
-            "\u{1e}{id}\u{1f}Ann\u{1f}17\u{1f}one\n\nbody\n\u{1f}\0\na b\0\u{1e}{id}\u{1f}B\u{1f}18\u{1f}two\u{1f}\0\nc\0d/e\0"
+            "\u{1e}{id}\u{1f}Ann\u{1f}17\u{1f}one\n\nbody\n\u{1f}\0\n{}\u{1e}{id}\u{1f}B\u{1f}18\u{1f}two\u{1f}\0\n{}{}",
+            raw("2", "a b"),
+            raw("3", "c"),
+            raw("0", ":d")
         );
         let commits = AgentCommit::parse_list(list.as_bytes());
         assert_eq!(commits.iter().map(AgentCommit::subject_line).collect::<Vec<_>>(), ["one", "two"]);
         assert_eq!((commits[0].message.as_str(), commits[0].time), ("one\n\nbody", 17));
-        let paths: Vec<&[u8]> = commits[1].paths.iter().map(RepoPath::as_bytes).collect();
-        assert_eq!(paths, [&b"c"[..], b"d/e"]);
+        let files: Vec<(&[u8], Option<String>)> =
+            commits[1].files.iter().map(|file| (file.path.as_bytes(), file.blob.clone())).collect();
+        assert_eq!(files, [(&b"c"[..], Some("3".repeat(40))), (b":d", None)]);
     }
 
     #[test]
     fn hostile_list_yields_no_path_outside_of_the_repository() {
         let id = "b".repeat(40);
         let list = format!(
-            "junk\u{1e}\u{1e}{id}\u{1f}x\u{1f}nan\u{1f}m\u{1f}\u{1e}{id}\u{1f}x\u{1f}1\u{1f}m\u{1f}\0\n../up\0/etc\0.git/config\0ok\0"
+            "junk\u{1e}\u{1e}{id}\u{1f}x\u{1f}nan\u{1f}m\u{1f}\u{1e}{id}\u{1f}x\u{1f}1\u{1f}m\u{1f}\0\n:1 2 3 4 M\0../up\0:1 2 3 4 M\0/etc\0:1 2 3 4 M\0.git/config\0:1 2 3 4 M\0ok\0:\0x\0:1 2 3 4"
         );
         let commits = AgentCommit::parse_list(list.as_bytes());
         assert_eq!(commits.len(), 1);
-        assert_eq!(commits[0].paths.iter().map(RepoPath::as_bytes).collect::<Vec<_>>(), [&b"ok"[..]]);
+        assert_eq!(commits[0].files.iter().map(|file| file.path.as_bytes()).collect::<Vec<_>>(), [b"ok"]);
         assert_eq!(AgentCommit::parse_list(&vec![0x1e; 1 << 20]), []);
     }
 }

@@ -248,7 +248,8 @@ fn compute_unit_id(change: &FileChange, kind: &UnitKind, old: &[&[u8]], new: &[&
 type LineRanges = (Range<usize>, Range<usize>);
 
 /// Returns the runs of changed lines.
-fn find_line_changes<T: Hash + Eq + Ord>(old: &[T], new: &[T]) -> Vec<LineRanges> {
+#[must_use]
+pub(super) fn find_line_changes<T: Hash + Eq + Ord>(old: &[T], new: &[T]) -> Vec<LineRanges> {
     if !is_comparable(old, new) {
         let (head, tail) = count_common_affixes(old, new);
         return vec![(head..old.len() - tail, head..new.len() - tail)];

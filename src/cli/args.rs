@@ -523,7 +523,7 @@ pub(super) struct ApplyArgs {
     /// Message of the commit of --to branch:NAME [default: the agent's, if it committed]
     #[arg(short, long, value_name = "MESSAGE", requires = "to")]
     pub message: Option<String>,
-    /// Make one commit on the branch for each of the agent's, if each accepted file belongs to one of them
+    /// Make one commit on the branch for each of the agent's, with the accepted lines that it had
     #[arg(long, requires = "to", conflicts_with = "message")]
     pub per_commit: bool,
     /// Replace the file of --to patch:FILE if it exists

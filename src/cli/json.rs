@@ -41,7 +41,7 @@ pub(super) fn write_diff(
 fn commit_json(commit: &AgentCommit) -> Value {
     json!({
         "id": commit.id, "author": commit.author, "time": commit.time, "message": commit.message,
-        "files": commit.paths.iter().map(path_text).collect::<Vec<_>>(),
+        "files": commit.files.iter().map(|file| path_text(&file.path)).collect::<Vec<_>>(),
     })
 }
 

@@ -137,6 +137,8 @@ pub(crate) struct AgentContainerOptions {
     pub launcher_nonce: String,
     /// The time limit of the agent in seconds, which the launcher enforces even without supervision; 0 for no limit.
     pub timeout_secs: u64,
+    /// The commit that the sandbox started from.
+    pub base: String,
     /// The initial files of the agent's home, as arguments of the launcher.
     pub home_files: Vec<String>,
     pub command: Vec<String>,
@@ -177,6 +179,7 @@ pub(crate) fn agent_spec(
             "exec".into(),
             OWNER_PORT.to_string(),
             options.timeout_secs.to_string(),
+            options.base,
         ]
         .into_iter()
         .chain(options.home_files)

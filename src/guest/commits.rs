@@ -1,7 +1,9 @@
-//! Lists the commits that were made while the command ran, by the git of the image, and writes the list to the home. The host
-//! reads it as data of the agent.
+//! Lists the commits above the base, by the git of the image, and writes the list and the contents of the commits' files to the
+//! home. The host reads them as data of the agent.
 #![expect(clippy::disallowed_methods, reason = "the guest writes to the home of its sandbox")]
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,10 +13,12 @@ use std::time::{Duration, SystemTime};
 
 use crate::init::unblock_signals;
 
-/// The file of the list, in the home.
+/// The files of the list and of the contents, in the home.
 const LIST: &str = ".config/airlock/commits";
-/// Maximum size of the list, and of the time that git may take.
+const CONTENTS: &str = ".config/airlock/commit-contents";
+/// Maximum size of the list and of the contents in bytes, and maximum time of each run of git.
 const MAX_LIST: u64 = 512 << 10;
+const MAX_CONTENTS: u64 = 8 << 20;
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum number of commits, the newest ones.
 const MAX_COMMITS: &str = "200";
@@ -37,20 +41,24 @@ impl HeadLog {
         Some(Self { file, before })
     }
 
-    /// Writes the list of commits if HEAD was moved. Failures are ignored: the commits are in the sandbox in any case.
-    pub fn write_commits(&self) {
-        let Some(list) = std::env::var_os("HOME").map(|home| Path::new(&home).join(LIST)) else { return };
+    /// Writes the list of commits above `base` if HEAD was moved. Failures are ignored: the commits are in the sandbox in any
+    /// case.
+    pub fn write_commits(&self, base: &OsStr) {
+        let Some(home) = std::env::var_os("HOME") else { return };
         // The list of an earlier run is still right.
         if file_state(&self.file) == self.before {
             return;
         }
-        if let Some(commits) = list_commits() {
-            let _ = list.parent().map(fs::create_dir_all);
+        let Some(list) = list_commits(base) else { return };
+        let contents = read_blobs(&list).unwrap_or_default();
+        for (name, bytes) in [(LIST, list), (CONTENTS, contents)] {
+            let file = Path::new(&home).join(name);
+            let _ = file.parent().map(fs::create_dir_all);
             // A file of the agent in its place, such as a pipe, is replaced, not opened.
-            let new = list.with_extension("new");
+            let new = file.with_extension("new");
             let _ = fs::remove_file(&new);
-            if fs::File::create_new(&new).and_then(|mut file| file.write_all(&commits)).is_ok() {
-                let _ = fs::rename(&new, &list);
+            if fs::File::create_new(&new).and_then(|mut file| file.write_all(&bytes)).is_ok() {
+                let _ = fs::rename(&new, &file);
             }
         }
     }
@@ -61,33 +69,53 @@ fn file_state(file: &Path) -> Option<(u64, SystemTime)> {
     Some((metadata.len(), metadata.modified().ok()?))
 }
 
-fn list_commits() -> Option<Vec<u8>> {
+/// Lists the commits above the base, oldest first, with the blobs of their files. Merges have no files.
+fn list_commits(base: &OsStr) -> Option<Vec<u8>> {
     let mut command = Command::new("git");
-    command.args([
-        "-c",
-        "log.showSignature=false",
-        "--no-pager",
-        "log",
-        "-z",
-        "--reverse",
-        "--name-only",
-        "--no-renames",
-        "--no-color",
-    ]);
-    command.args(["-n", MAX_COMMITS, "--format=%x1e%H%x1f%an <%ae>%x1f%at%x1f%B%x1f"]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.args(["-c", "log.showSignature=false", "--no-pager", "log", "-z", "--reverse", "--raw", "--no-abbrev"]);
+    command.args(["--no-renames", "--no-color", "-n", MAX_COMMITS, "--format=%x1e%H%x1f%an <%ae>%x1f%at%x1f%B%x1f"]);
+    command.args(["HEAD", "--not"]).arg(base);
+    run_git(command, Vec::new(), MAX_LIST)
+}
+
+/// Reads the blobs that the list names, in its order, each after a line with its ID, type and size.
+fn read_blobs(list: &[u8]) -> Option<Vec<u8>> {
+    let mut ids: BTreeSet<&[u8]> = BTreeSet::new();
+    let mut input = Vec::new();
+    for commit in list.split(|byte| *byte == 0x1e) {
+        let files = commit.splitn(5, |byte| *byte == 0x1f).nth(4).unwrap_or_default();
+        for part in files.split(|byte| *byte == 0) {
+            let Some(description) = part.strip_prefix(b"\n").unwrap_or(part).strip_prefix(b":") else { continue };
+            let Some(id) = description.split(|byte| *byte == b' ').nth(3) else { continue };
+            let is_blob = !id.is_empty() && id.iter().all(u8::is_ascii_hexdigit) && id.iter().any(|byte| *byte != b'0');
+            if is_blob && ids.insert(id) {
+                input.extend_from_slice(id);
+                input.push(b'\n');
+            }
+        }
+    }
+    let mut command = Command::new("git");
+    command.args(["cat-file", "--batch", "--buffer"]);
+    run_git(command, input, MAX_CONTENTS)
+}
+
+/// Runs git with an input, and returns at most `limit` bytes of its output.
+fn run_git(mut command: Command, input: Vec<u8>, limit: u64) -> Option<Vec<u8>> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     unblock_signals(&mut command);
     let mut child = command.spawn().ok()?;
-    let output = child.stdout.take()?;
+    let (mut stdin, output) = (child.stdin.take()?, child.stdout.take()?);
     let (sender, received) = mpsc::channel();
+    // A git that does not read is ended below, which ends this thread.
+    std::thread::spawn(move || drop(stdin.write_all(&input)));
     std::thread::spawn(move || {
-        let mut list = Vec::new();
-        let is_read = output.take(MAX_LIST).read_to_end(&mut list).is_ok();
-        let _ = sender.send(is_read.then_some(list));
+        let mut bytes = Vec::new();
+        let is_read = output.take(limit).read_to_end(&mut bytes).is_ok();
+        let _ = sender.send(is_read.then_some(bytes));
     });
-    let list = received.recv_timeout(TIMEOUT).ok().flatten();
-    // A git that still runs, because the list is too long or something holds it up, is ended.
+    let output = received.recv_timeout(TIMEOUT).ok().flatten();
+    // A git that still runs, because the output is too long or something holds it up, is ended.
     let _ = child.kill();
     let _ = child.wait();
-    list
+    output
 }

@@ -42,7 +42,8 @@ fn wait_for_size(signals: &init::Signals) {
     }
 }
 
-/// Parses the first two arguments: the owner's port, and the time limit of the command in seconds (0: no limit).
+/// Parses the first three arguments: the owner's port, the time limit of the command in seconds (0: no limit), and the commit
+/// that the sandbox started from.
 fn parse_options(args: &mut impl Iterator<Item = OsString>) -> io::Result<init::LaunchOptions> {
     let mut number = || {
         let text = args.next().and_then(|arg| arg.into_string().ok());
@@ -51,10 +52,12 @@ fn parse_options(args: &mut impl Iterator<Item = OsString>) -> io::Result<init::
     };
     let owner = u16::try_from(number()?).map_err(io::Error::other)?;
     let seconds = number()?;
-    Ok(init::LaunchOptions { owner_port: owner, time_limit: (seconds > 0).then(|| Duration::from_secs(seconds)) })
+    let base = args.next().ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the base is missing"))?;
+    let time_limit = (seconds > 0).then(|| Duration::from_secs(seconds));
+    Ok(init::LaunchOptions { owner_port: owner, time_limit, base })
 }
 
-/// Runs `PORT SECONDS [HOME_FILE…] -- COMMAND…` and returns the command's exit status, or 125 if the launcher itself
+/// Runs `PORT SECONDS BASE [HOME_FILE…] -- COMMAND…` and returns the command's exit status, or 125 if the launcher itself
 /// fails.
 pub fn run_launcher(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let failed = |attempt: &str, error: &dyn std::fmt::Display| {

@@ -65,12 +65,14 @@ const WUNTRACED: i32 = 2;
 /// The offset of a signal's number in the exit status that a shell reports for a command ended by that signal.
 const SIGNALED: i32 = 128;
 
-/// The owner and the time limit of the command.
+/// The owner, the time limit and the base of the command.
 pub struct LaunchOptions {
     /// The loopback port on which the owner's guest holds a connection.
     pub owner_port: u16,
     /// The time limit of the command, if any.
     pub time_limit: Option<Duration>,
+    /// The commit that the sandbox started from.
+    pub base: OsString,
 }
 
 /// The blocked signals, which have to be forwarded.
@@ -161,7 +163,7 @@ pub fn run(
             SIGCHLD => {
                 if let Some(status) = reap_processes(child) {
                     if let Some(log) = &head_log {
-                        log.write_commits();
+                        log.write_commits(&options.base);
                     }
                     return ExitCode::from(u8::try_from(status & 0xff).unwrap_or(u8::MAX));
                 }

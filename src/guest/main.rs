@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         Some("exec") => return exec::run_launcher(args),
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "usage: airlock-guest serve | exec PORT SECONDS [HOME_FILE…] -- COMMAND…",
+            "usage: airlock-guest serve | exec PORT SECONDS BASE [HOME_FILE…] -- COMMAND…",
         )),
     };
     match result {

@@ -32,6 +32,7 @@ mod user_surroundings;
 mod walk;
 mod workspace;
 
+pub use agent_commits::AgentCommits;
 pub(crate) use agent_paths::AgentPaths;
 pub(crate) use claude_session::session_path;
 pub(crate) use collect::CollectPolicy;

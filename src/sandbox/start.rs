@@ -218,6 +218,7 @@ async fn create_agent(
         covered_paths: image::volumes_to_cover(&request.image_volumes, &record.workspace)?,
         launcher_nonce: create_random_id::<16>()?,
         timeout_secs: request.agent_config.limits.time.map_or(0, |time| (time + LAUNCHER_GRACE).as_secs().max(1)),
+        base: record.base.clone(),
         home_files: home_files(
             (workdir, &request.claude_json),
             placeholder,

@@ -23,7 +23,7 @@ pub(super) fn draw_commits(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect,
     let mut lines: Vec<Line<'static>> = Vec::new();
     for commit in &app.commits {
         let id: String = commit.id.chars().take(10).collect();
-        let files = if commit.paths.len() == 1 { "1 file".to_owned() } else { format!("{} files", commit.paths.len()) };
+        let files = if commit.files.len() == 1 { "1 file".to_owned() } else { format!("{} files", commit.files.len()) };
         let title = format!(" {id}  {}, {files}", Escaped::new(&commit.author));
         let rows = |text: &str, indent, role| {
             let rows = wrap_text(text, width, indent).into_iter();

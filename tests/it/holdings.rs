@@ -353,3 +353,40 @@ fn commits_of_the_agent_are_listed() {
     repo.sandbox("bad", &bad).ok();
     assert_eq!(commits("bad"), []);
 }
+
+/// A file that several commits changed is in each of them, with the accepted lines alone. What takes the place of the lists in the
+/// home does not hold up the end of the run.
+#[test]
+fn accepted_hunks_are_divided_among_commits() {
+    let repo = TestRepo::new();
+    repo.git(&["config", "user.name", "Ann"]);
+    repo.git(&["config", "user.email", "ann@example.org"]);
+    let lines = |changed: &[usize]| {
+        (1..=30).map(|n| if changed.contains(&n) { format!("new {n}\n") } else { format!("{n}\n") }).collect::<String>()
+    };
+    repo.write("list.txt", lines(&[]));
+    repo.commit();
+    let commit = "git -c user.name=Bot -c user.email=bot@example.org commit -qm";
+    let script = format!(
+        "mkdir -p ~/.config/airlock; mkfifo ~/.config/airlock/commits ~/.config/airlock/commits.new ~/.config/airlock/commit-contents
+        sed -i '3s/.*/new 3/; 15s/.*/SECRET/' list.txt; echo one > more.txt; git add -A; {commit} first
+        sed -i '15s/.*/new 15/; 27s/.*/new 27/' list.txt; git mv more.txt moved.txt; echo two >> moved.txt; git mv a.txt b.txt; git add -A; {commit} second
+        sed -i '29s/.*/new 29/' list.txt; echo more >> b.txt"
+    );
+    repo.sandbox("s", &script).ok();
+    let show = |spec: &str| repo.git(&["show", spec]);
+    repo.airlock(&["apply", "s", "--accept-all", "--to", "branch:all", "--per-commit"]).ok();
+    assert_eq!(repo.git(&["log", "--reverse", "--format=%s", "main..all"]), "first\nsecond\nChange 2 files\n");
+    assert_eq!(show("all~2:list.txt"), lines(&[3]));
+    assert_eq!(repo.git(&["ls-tree", "--name-only", "all~2", "more.txt", "moved.txt"]), "");
+    assert_eq!(show("all~1:list.txt"), lines(&[3, 15, 27]));
+    assert_eq!(show("all~1:moved.txt"), "one\ntwo\n");
+    assert_eq!(show("all~1:b.txt"), show("main:a.txt"));
+    assert_eq!(repo.git(&["ls-tree", "--name-only", "all~1", "a.txt"]), "");
+    assert_eq!(show("all:list.txt"), lines(&[3, 15, 27, 29]));
+    assert_eq!(show("all:b.txt"), format!("{}more\n", show("main:a.txt")));
+    assert!(!repo.git(&["log", "-p", "main..all"]).contains("SECRET"));
+    // The same content as in one commit.
+    repo.airlock(&["apply", "s", "--accept-all", "--to", "branch:one"]).ok();
+    assert_eq!(repo.git(&["rev-parse", "all^{tree}"]), repo.git(&["rev-parse", "one^{tree}"]));
+}

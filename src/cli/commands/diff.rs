@@ -69,7 +69,14 @@ pub(crate) fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> 
     let name = sandbox.record.name.as_str();
     if args.json {
         let decisions = draft::load_draft(&sandbox, &model)?.decisions;
-        json::write_diff(name, &changes, &model, &decisions, (&sandbox.read_commits(&changes.id), live), print_stdout)?;
+        json::write_diff(
+            name,
+            &changes,
+            &model,
+            &decisions,
+            (&sandbox.read_commits(&changes.id).commits, live),
+            print_stdout,
+        )?;
     } else if let Some(file) = &args.html {
         let page = render_page(name, &changes, &model, &draft::load_draft(&sandbox, &model)?.decisions)?;
         if file.as_os_str() == "-" {

@@ -14,6 +14,7 @@ pub(super) mod bring_files;
 pub(super) mod choose_image;
 pub(super) mod claude_on_host;
 pub(super) mod claude_permissions;
+mod commit_division;
 mod commit_message;
 pub(super) mod conflict;
 pub(super) mod conversation;

@@ -106,7 +106,7 @@ pub(crate) fn review_sandbox(
     }
     terminal::discard_input();
     let cannot_send = crate::cli::ops::sending::send_obstacle(&sandbox.record);
-    let commits = sandbox.read_commits(&changes.id);
+    let commits = sandbox.read_commits(&changes.id).commits;
     let notice = describe_head_change(host, &sandbox.record);
     let outcome = if plain || !is_full_screen() {
         if let Some(notice) = &notice {

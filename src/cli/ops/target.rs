@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::apply_options::ApplyOptions;
-use super::commit_message::{agent_message, joined_message, split_by_commit};
+use super::commit_division::{AcceptedChange, divide_changes};
+use super::commit_message::{agent_message, joined_message};
 use super::patch::{PatchSide, git_patch};
 use super::risk_check::{RiskChecker, WrittenContent};
 use super::selected_changes::select_changes;
@@ -54,6 +55,10 @@ struct AcceptedFile<'a> {
     path: &'a RepoPath,
     old: Option<EntryContent>,
     new: Option<EntryContent>,
+    /// The path before the rename, whose content is `old`.
+    moved_from: Option<&'a RepoPath>,
+    /// The content at the end of the agent's work.
+    last: Option<EntryContent>,
 }
 
 /// Exports a selection. The working tree is neither read nor written.
@@ -108,13 +113,10 @@ pub(crate) fn export_selection(
                 checker.report_finding(&worst, path, options.allow_risky, output)?;
             }
         }
-        match choice.written_paths().nth(1) {
-            None => accepted.push(AcceptedFile { path, old: request.base, new: request.theirs }),
-            Some(old_path) => accepted.extend([
-                AcceptedFile { path: old_path, old: request.base, new: None },
-                AcceptedFile { path, old: None, new: request.theirs },
-            ]),
-        }
+        let last = choice.change.new.as_ref().filter(|_| *path == choice.change.path);
+        let last = last.map(|version| EntryContent { kind: version.kind, hash: version.hash.clone() });
+        let moved_from = choice.written_paths().nth(1);
+        accepted.push(AcceptedFile { path, old: request.base, new: request.theirs, moved_from, last });
     }
     let skipped: Vec<&RepoPath> = options
         .selection
@@ -138,7 +140,8 @@ pub(crate) fn export_selection(
     let entries: BTreeSet<&RepoPath> = choices.iter().map(|choice| &choice.change.path).collect();
     let files = format_count(entries.len(), "file");
     let to_json = |more: serde_json::Value| {
-        let paths: Vec<String> = accepted.iter().map(|a| path_text(a.path)).collect();
+        let paths = accepted.iter().flat_map(|one| one.moved_from.into_iter().chain([one.path]));
+        let paths: Vec<String> = paths.map(path_text).collect();
         let skipped: Vec<String> = skipped.iter().map(|p| path_text(p)).collect();
         let mut all = json!({
             "schema_version": 1, "sandbox": sandbox.record.name, "dry_run": options.dry_run, "files": paths, "skipped": skipped,
@@ -152,14 +155,8 @@ pub(crate) fn export_selection(
     match to {
         Target::Worktree => unreachable!("the caller applies it"),
         Target::Branch(name) => {
-            let commits = plan_commits(sandbox, &accepted, &choices, options)?;
-            let commit = export_to_branch(
-                repo,
-                sandbox,
-                &accepted,
-                &attributes,
-                &BranchExport { name, commits: &commits, dry_run: options.dry_run },
-            )?;
+            let commit =
+                export_to_branch(repo, sandbox, (&accepted, &choices), &attributes, BranchExport { name, options })?;
             if options.json {
                 print_stdout(&to_json(json!({"branch": name, "commit": commit})))?;
             } else if let Some(commit) = commit {
@@ -178,14 +175,21 @@ pub(crate) fn export_selection(
         Target::Patch(file) => {
             let mut patch = Vec::new();
             for one in &accepted {
-                let read = |version: &Option<EntryContent>, attributes: &AttributeFiles| {
-                    stored_side(repo, (&sandbox.record.base, attributes), one.path, version.as_ref(), &store)
-                };
-                patch.extend(git_patch(
-                    one.path,
-                    read(&one.old, &AttributeFiles::new())?,
-                    read(&one.new, &attributes)?,
-                )?);
+                let old_path = one.moved_from.unwrap_or(one.path);
+                let old = stored_side(
+                    repo,
+                    (&sandbox.record.base, &AttributeFiles::new()),
+                    old_path,
+                    one.old.as_ref(),
+                    &store,
+                )?;
+                let new = stored_side(repo, (&sandbox.record.base, &attributes), one.path, one.new.as_ref(), &store)?;
+                if one.moved_from.is_some() {
+                    patch.extend(git_patch(old_path, old, None)?);
+                    patch.extend(git_patch(one.path, None, new)?);
+                } else {
+                    patch.extend(git_patch(one.path, old, new)?);
+                }
             }
             match (file, raw) {
                 (None, Some(raw)) => raw.write(&patch)?,
@@ -255,8 +259,7 @@ pub(crate) fn stored_side(
 /// A new branch for the accepted files.
 struct BranchExport<'a> {
     name: &'a str,
-    commits: &'a [PlannedCommit],
-    dry_run: bool,
+    options: &'a ApplyOptions,
 }
 
 /// Returns the error for options that are about commits, without a branch.
@@ -275,55 +278,94 @@ fn commit_title(choices: &[&SelectedChange<'_>]) -> String {
     }
 }
 
-/// Creates the commit and its branch. The working tree, the index and HEAD are not changed.
+/// Creates the commits and their branch. The working tree, the index and HEAD are not changed.
 fn export_to_branch(
     repo: &HostRepo,
     sandbox: &Sandbox,
-    accepted: &[AcceptedFile<'_>],
+    (accepted, choices): (&[AcceptedFile<'_>], &[SelectedChange<'_>]),
     attributes: &AttributeFiles,
-    BranchExport { name, commits: planned, dry_run }: &BranchExport<'_>,
+    BranchExport { name, options }: BranchExport<'_>,
 ) -> Result<Option<String>, CliError> {
     let base = &sandbox.record.base;
     let committed = repo.open_commit(base)?;
     let store = sandbox.open_quarantine()?;
     let mut changes = Vec::new();
     for one in accepted {
-        let path = String::from_utf8_lossy(one.path.as_bytes()).into_owned();
-        let mut above = one.path.parent();
-        while let Some(directory) = above {
-            if committed.find_entry(&directory)? == Some(CommittedEntry::Submodule) {
-                return Err(CliError::failed(format!("{path} is in a submodule, whose files cannot be committed"))
+        for path in one.moved_from.into_iter().chain([one.path]) {
+            let mut above = path.parent();
+            while let Some(directory) = above {
+                if committed.find_entry(&directory)? == Some(CommittedEntry::Submodule) {
+                    let shown = String::from_utf8_lossy(path.as_bytes());
+                    return Err(CliError::failed(format!(
+                        "{shown} is in a submodule, whose files cannot be committed"
+                    ))
                     .with_hint(format!(
                         "to skip it, add `--reject {}`",
-                        quote_shell_word(&[repo.path_to_root().as_bytes(), one.path.as_bytes()].concat())
+                        quote_shell_word(&[repo.path_to_root().as_bytes(), path.as_bytes()].concat())
                     )));
+                }
+                above = directory.parent();
             }
-            above = directory.parent();
         }
         let content = match &one.new {
             None => None,
             Some(new) => match repo.to_git(base, attributes, one.path, new.kind, &store.get(&new.hash)?) {
                 Ok(bytes) => Some((new.kind, Some(bytes))),
                 // The content is the same as in the commit, and only the executable bit changes.
-                Err(_) if one.old.as_ref().is_some_and(|old| old.hash == new.hash) => Some((new.kind, None)),
+                Err(_) if one.moved_from.is_none() && one.old.as_ref().is_some_and(|old| old.hash == new.hash) => {
+                    Some((new.kind, None))
+                }
                 Err(error) => return Err(error.into()),
             },
         };
-        changes.push(BranchChange { path: one.path.clone(), content });
+        changes.push((one, BranchChange { path: one.path.clone(), content }));
     }
-    if *dry_run {
+    let agent_commits = sandbox.read_commits(&sandbox.read_changeset()?.map(|all| all.id).unwrap_or_default());
+    if options.per_commit && agent_commits.commits.is_empty() {
+        return Err(CliError::failed("failed to make one commit for each of the agent's: the agent made no commits")
+            .with_hint("leave out `--per-commit` to make one commit"));
+    }
+    if options.dry_run {
         return check_branch(&repo.root, name).map(|()| None).map_err(branch_failure);
     }
-    let changeset = sandbox.read_changeset()?.map(|c| c.id).unwrap_or_default();
-    let mut commits: Vec<BranchCommit> = Vec::new();
-    for planned in *planned {
-        let is_in = |change: &BranchChange| planned.paths.contains(&change.path);
-        let (own, rest): (Vec<BranchChange>, Vec<BranchChange>) = changes.into_iter().partition(is_in);
-        changes = rest;
-        let message =
-            format!("{}\n\nAirlock-Sandbox: {} {changeset}\n", planned.message.trim_end(), sandbox.record.name);
-        commits.push(BranchCommit { changes: own, message });
-    }
+    let title = |choices: &[&SelectedChange<'_>]| commit_title(choices);
+    let planned = if options.per_commit {
+        let side = |path: &RepoPath, version: Option<&EntryContent>, attributes: &AttributeFiles| {
+            stored_side(repo, (base, attributes), path, version, &store)
+        };
+        let mut all = Vec::new();
+        for (one, change) in changes {
+            let base =
+                side(one.moved_from.unwrap_or(one.path), one.old.as_ref(), &AttributeFiles::new()).ok().flatten();
+            all.push(AcceptedChange {
+                change,
+                old_path: one.moved_from,
+                base: base.map(|side| (side.kind, side.content)),
+                last_version: side(one.path, one.last.as_ref(), attributes).ok().flatten().map(|side| side.content),
+            });
+        }
+        let divided = divide_changes(&agent_commits, all.into_iter(), &store)?;
+        let message = |at: usize, changes: &[BranchChange]| match agent_commits.commits.get(at) {
+            Some(commit) => agent_message(commit),
+            None => {
+                let is_own = |choice: &&SelectedChange<'_>| changes.iter().any(|change| change.path == *choice.path());
+                title(&choices.iter().filter(is_own).collect::<Vec<_>>())
+            }
+        };
+        divided.into_iter().map(|(at, changes)| (message(at, &changes), changes)).collect()
+    } else {
+        let default = || joined_message(&agent_commits.commits, &title(&choices.iter().collect::<Vec<_>>()));
+        let moved = changes.iter().filter_map(|(one, _)| one.moved_from);
+        let mut all: Vec<BranchChange> = moved.map(|path| BranchChange { path: path.clone(), content: None }).collect();
+        all.extend(changes.into_iter().map(|(_, change)| change));
+        vec![(options.message.clone().unwrap_or_else(default), all)]
+    };
+    let changeset = sandbox.read_changeset()?.map(|changes| changes.id).unwrap_or_default();
+    let to_commit = |(message, changes): (String, Vec<BranchChange>)| {
+        let message = format!("{}\n\nAirlock-Sandbox: {} {changeset}\n", message.trim_end(), sandbox.record.name);
+        BranchCommit { changes, message }
+    };
+    let commits: Vec<BranchCommit> = planned.into_iter().map(to_commit).collect();
     let sign = |role| {
         let ident = read_identity(&repo.root, role).ok_or(BranchError::NoAuthor)?;
         git2::Signature::now(&ident.name, &ident.email).map_err(BranchError::from)
@@ -334,44 +376,6 @@ fn export_to_branch(
         signs: repo.signs_commits(),
     };
     commit_on_branch(&repo.root, base, name, &commits, &options).map(Some).map_err(branch_failure)
-}
-
-/// A commit to create: its paths and its message.
-struct PlannedCommit {
-    paths: BTreeSet<RepoPath>,
-    message: String,
-}
-
-/// Returns the commits to create, in order: one, or one for each of the agent's commits.
-fn plan_commits(
-    sandbox: &Sandbox,
-    accepted: &[AcceptedFile<'_>],
-    choices: &[SelectedChange<'_>],
-    options: &ApplyOptions,
-) -> Result<Vec<PlannedCommit>, CliError> {
-    let changeset = sandbox.read_changeset()?.map(|changes| changes.id).unwrap_or_default();
-    let agent_commits = sandbox.read_commits(&changeset);
-    let paths = || accepted.iter().map(|one| one.path);
-    if !options.per_commit {
-        let title = commit_title(&choices.iter().collect::<Vec<_>>());
-        let message = options.message.clone().unwrap_or_else(|| joined_message(&agent_commits, &title));
-        return Ok(vec![PlannedCommit { paths: paths().cloned().collect(), message }]);
-    }
-    let mut groups = split_by_commit(&agent_commits, paths()).map_err(|error| {
-        CliError::failed(format!("failed to make one commit for each of the agent's: {error}"))
-            .with_hint("leave out `--per-commit` to make one commit")
-    })?;
-    let uncommitted = groups.remove(&None);
-    let planned =
-        |message: String, paths: Vec<&RepoPath>| PlannedCommit { paths: paths.into_iter().cloned().collect(), message };
-    let of_agent = groups.into_iter().filter_map(|(at, paths)| Some((agent_commits.get(at?)?, paths)));
-    let mut commits: Vec<PlannedCommit> =
-        of_agent.map(|(commit, paths)| planned(agent_message(commit), paths)).collect();
-    commits.extend(uncommitted.map(|paths| {
-        let is_own = |choice: &&SelectedChange<'_>| choice.written_paths().any(|path| paths.contains(&path));
-        planned(commit_title(&choices.iter().filter(is_own).collect::<Vec<_>>()), paths)
-    }));
-    Ok(commits)
 }
 
 fn branch_failure(error: BranchError) -> CliError {
