@@ -30,6 +30,40 @@ impl vte::Perform for TerminalAnswers {
     }
 }
 
+/// Limits the counts of control sequences as terminals do. The emulator takes seconds for one with a large count.
+#[derive(Default)]
+struct CountLimiter {
+    /// The beginning of a sequence.
+    started: Vec<u8>,
+}
+
+impl CountLimiter {
+    fn limit(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut limited = Vec::new();
+        for byte in bytes {
+            match (self.started.as_slice(), byte) {
+                ([], 0x1b) => self.started.push(*byte),
+                ([], _) => limited.push(*byte),
+                ([0x1b], b'[') | ([0x1b, b'[', ..], b'0'..=b'9' | b';') if self.started.len() < 64 => {
+                    self.started.push(*byte)
+                }
+                _ => {
+                    let numbers = self.started.split(|byte| *byte == b'[').nth(1).unwrap_or_default().to_vec();
+                    let is_long = |number: &[u8]| number.len() > 3;
+                    if b"@LMPSTXbZI".contains(byte) && numbers.split(|byte| *byte == b';').any(is_long) {
+                        limited.extend(b"\x1b[100");
+                    } else {
+                        limited.append(&mut self.started);
+                    }
+                    self.started.clear();
+                    limited.push(*byte);
+                }
+            }
+        }
+        limited
+    }
+}
+
 /// A program on a pseudo-terminal.
 pub struct Terminal {
     pub child: Box<dyn Child + Send + Sync>,
@@ -79,9 +113,10 @@ impl Terminal {
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             let mut parser = vte::Parser::new();
+            let mut limiter = CountLimiter::default();
             while let Ok(n @ 1..) = output.read(&mut buffer) {
                 kept.lock().expect("no panic").extend_from_slice(&buffer[..n]);
-                shared.0.lock().expect("no panic").process(&buffer[..n]);
+                shared.0.lock().expect("no panic").process(&limiter.limit(&buffer[..n]));
                 shared.1.notify_all();
                 let mut answers = TerminalAnswers::default();
                 parser.advance(&mut answers, &buffer[..n]);
