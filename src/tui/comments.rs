@@ -30,7 +30,7 @@ struct CommentRow {
 
 /// The state of a comment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CommentState {
+pub(super) enum CommentState {
     /// The agent has not got it yet.
     Open,
     /// The agent has got it, and its hunk is unchanged.
@@ -42,7 +42,7 @@ enum CommentState {
 }
 
 impl CommentState {
-    fn state_word(self) -> &'static str {
+    pub(super) fn state_word(self) -> &'static str {
         match self {
             Self::Open => "open",
             Self::Sent => "sent",
@@ -51,7 +51,7 @@ impl CommentState {
         }
     }
 
-    fn of_earlier(comment: &EarlierComment) -> Self {
+    pub(super) fn of_earlier(comment: &EarlierComment) -> Self {
         match (comment.is_sent, &comment.unit) {
             (true, Some(_)) => Self::Answered,
             (_, None) => Self::Outdated,

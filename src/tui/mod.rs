@@ -29,6 +29,7 @@ mod outline;
 mod overlay;
 mod plain;
 mod plain_more;
+mod plain_select;
 mod prompt;
 mod resolve_overlay;
 mod rows;

@@ -8,8 +8,8 @@ use crate::core::escape::Escaped;
 use crate::render::TextRenderer;
 use crate::review::{
     Action, CommentAnchor, Decision, DecisionTarget, EDITOR_RETURNED_AT_ONCE, EditResult, FileText, HunkRows,
-    ReviewFile, ReviewHost, ReviewModel, ReviewOutcome, ReviewState, edit_hunk, refusal_message, resulting_file,
-    update_state,
+    ReviewFile, ReviewHost, ReviewModel, ReviewOutcome, ReviewState, RoundDiff, edit_hunk, refusal_message,
+    resulting_file, update_state,
 };
 
 /// Maximum number of lines of a hunk that are shown. A truncated hunk names the command that shows all of it.
@@ -26,6 +26,12 @@ pub(crate) struct PlainReview<'a, I, O> {
     pub cannot_send: Option<String>,
     /// The commits of the agent, oldest first.
     pub commits: Vec<AgentCommit>,
+    /// The difference from the last round, if there was one.
+    pub round_diff: Option<RoundDiff>,
+    /// The files that are asked about, in their order.
+    pub files: Vec<usize>,
+    /// The letter of the order.
+    pub order: &'static str,
 }
 
 /// The question that is asked.
@@ -80,7 +86,17 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         loop {
             let mut questions = self.list_questions(state);
             if at >= questions.len() {
-                return Ok(ReviewOutcome::Completed);
+                if self.files.len() == self.model.files.len() {
+                    return Ok(ReviewOutcome::Completed);
+                }
+                // After the files of a filter, the others are asked about.
+                self.files = (0..self.model.files.len()).collect();
+                questions = self.list_questions(state);
+                let mut cached_text = None;
+                let Some(next) = questions.iter().position(|q| self.is_undecided(q, state, &mut cached_text)) else {
+                    return Ok(ReviewOutcome::Completed);
+                };
+                at = next;
             }
             let file = &self.model.files[questions[at].file];
             if shown_file != Some(questions[at].file) {
@@ -99,7 +115,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                 let decision_note = self.decision_so_far(question, &text, state);
                 write!(
                     self.output,
-                    "({}/{}) {}{decision_note} Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] ",
+                    "({}/{}) {}{decision_note} Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] ",
                     at + 1,
                     questions.len(),
                     Escaped::new(file.change.path.as_bytes()),
@@ -137,14 +153,14 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
     }
 
     pub(super) fn list_questions(&self, state: &ReviewState) -> Vec<Question> {
-        let files = self.model.files.iter().enumerate().filter(|(_, f)| !f.is_refused());
+        let files = self.files.iter().map(|at| (*at, &self.model.files[*at])).filter(|(_, f)| !f.is_refused());
         let units = files.flat_map(|(file, f)| f.units.iter().enumerate().map(move |(unit, u)| (file, unit, u)));
         units
             .flat_map(|(file, unit, u)| state.hunk_parts(u).into_iter().map(move |rows| Question { file, unit, rows }))
             .collect()
     }
 
-    fn question_unit(&self, question: &Question) -> &Unit {
+    pub(super) fn question_unit(&self, question: &Question) -> &Unit {
         &self.model.files[question.file].units[question.unit]
     }
 
@@ -225,12 +241,17 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         let (key, argument) = match answer {
             "yes" => ("y", ""),
             "no" => ("n", ""),
-            _ if !argument.is_empty() && !matches!(key, "c" | "g" | "/" | "A" | "D") => (answer, ""),
+            _ if !argument.is_empty() && !matches!(key, "y" | "n" | "c" | "g" | "/" | "A" | "D" | "f" | "o") => {
+                (answer, "")
+            }
             _ => (key, argument),
         };
         match key {
             "y" | "n" => {
                 let decision = if key == "y" { Decision::Accepted } else { Decision::Rejected };
+                if !argument.is_empty() {
+                    return self.decide_lines(argument, decision, question, (text, state));
+                }
                 let item = self.decision_target(question, text);
                 self.run_action(state, Action::Decide(vec![item], Some(decision)))?;
                 Ok(AnswerEffect::NextUndecided)
@@ -306,8 +327,17 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                     None => self.print_reply(&format!("\"{}\" was not found in the changes.", Escaped::new(argument))),
                 }
             }
+            "l" => self.list_lines(question, text, state),
+            "f" => self.filter_files(argument, state, host),
+            "o" => self.order_files(argument),
             "p" => self.print_preview(file, text, state),
-            "w" => Ok(AnswerEffect::Exit(ReviewOutcome::Apply(None))),
+            "E" => self.view_in_editor(file, host),
+            "w" => self.offer_apply(state, host),
+            "Y" => Ok(AnswerEffect::Exit(ReviewOutcome::ApplyAndStay)),
+            "Q" if self.ask_yes_no("Discard all decisions and comments on these changes?")? => {
+                Ok(AnswerEffect::Exit(ReviewOutcome::Discarded))
+            }
+            "Q" => Ok(AnswerEffect::RepeatPrompt),
             "q" => Ok(AnswerEffect::Exit(ReviewOutcome::Quit)),
             "?" => {
                 self.output.write_all(HELP.as_bytes())?;
@@ -425,6 +455,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
             }
         };
         self.output.write_all(shown.as_bytes())?;
+        self.print_round_notes(question, text)?;
         for (anchor, comment) in state.decisions.comments_on(&unit.id) {
             // A comment on another part is shown with that part.
             if anchor.scope_part().is_some_and(|[from, to]| from >= question.rows.end || to <= question.rows.start) {
@@ -480,17 +511,20 @@ pub(super) fn contains_smart_case(bytes: &[u8], needle: &[u8]) -> bool {
 }
 
 const HELP: &str = "\
-y  accept this hunk             n  reject it
+y  accept this hunk             n  reject it (y 2-4: these lines)
 a  accept the rest of the file   d  reject the rest of the file
 A  accept the rest of all files  D  reject it (A FOLDER: of a folder)
-s  split it into smaller hunks   e  edit it in $EDITOR, and accept the result
+s  split it into smaller hunks   l  list its lines with numbers
+e  edit it in $EDITOR, accept it E  open the agent's file in $EDITOR
 x  resolve conflicts of the file c  comment (c TEXT)
 C  list all comments             L  list the agent's commits
 R  send comments and rejections  u  undo the last answer, r: redo it
 j  go to the next hunk           k  go to the previous hunk
 g  go to (g NUMBER, g PATH)      /  search (/TEXT)
+f  filter the files (f a: all)   o  order the files
 p  show the resulting file       w  apply accepted changes
-q  save and leave                ?  this help
+Y  apply, and go on reviewing    q  save and leave
+Q  discard the draft (asks)      ?  this help
 ";
 
 /// Capitalizes the first letter.

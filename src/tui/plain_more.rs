@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, Write};
 
+use super::comments::CommentState;
 use super::plain::{AnswerEffect, PlainReview};
 use super::side_words::{choice_word, side_lines};
 use crate::changes::{ConflictChoice, ConflictRegion, RegionSide, UnitKind, split_lines, trim_line_ending};
 use crate::core::escape::Escaped;
+use crate::core::on_conflict::OnConflict;
 use crate::core::path::RepoPath;
 use crate::review::{
-    Action, Decision, Feedback, FileText, PreviewLine, ReviewHost, ReviewOutcome, ReviewState, is_comment_sent,
-    with_all_accepted,
+    Action, Decision, Feedback, FileText, PreviewLine, ReviewFile, ReviewHost, ReviewOutcome, ReviewState,
+    is_comment_sent, with_all_accepted,
 };
 
 impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
@@ -148,7 +150,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         Ok(AnswerEffect::NextUndecided)
     }
 
-    fn ask_yes_no(&mut self, question: &str) -> io::Result<bool> {
+    pub(super) fn ask_yes_no(&mut self, question: &str) -> io::Result<bool> {
         write!(self.output, "{question} [y/N] ")?;
         self.output.flush()?;
         let mut answer = String::new();
@@ -173,6 +175,12 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                 }
             }
         }
+        for comment in self.round_diff.iter().flat_map(|since| &since.comments) {
+            let (word, path) = (CommentState::of_earlier(comment).state_word(), Escaped::new(comment.path.as_bytes()));
+            let text = Escaped::new(comment.text.lines().next().unwrap_or("")).to_string();
+            writeln!(self.output, "{word}  {path}:{}  {text}", comment.line + 1)?;
+            count += 1;
+        }
         if count == 0 { self.print_reply("There are no comments yet.") } else { Ok(AnswerEffect::RepeatPrompt) }
     }
 
@@ -189,6 +197,55 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
             }
         }
         Ok(AnswerEffect::RepeatPrompt)
+    }
+
+    /// Shows what an apply would do with conflicts, and ends the review to apply if the user agrees.
+    pub(super) fn offer_apply(&mut self, state: &ReviewState, host: &mut dyn ReviewHost) -> io::Result<AnswerEffect> {
+        let apply = |choice| Ok(AnswerEffect::Exit(ReviewOutcome::Apply(choice)));
+        // A plan that fails does so again when it is applied, with its reason.
+        let Ok(preview) = host.preview_apply(&state.decisions) else { return apply(None) };
+        let conflicts: Vec<&PreviewLine> = preview.lines.iter().filter(|line| line.is_conflict).collect();
+        if conflicts.is_empty() {
+            return apply(None);
+        }
+        for line in &conflicts {
+            let path = Escaped::new(line.path.as_bytes());
+            writeln!(self.output, "conflict  {path}: {}", Escaped::new(&line.reason))?;
+        }
+        let git = if preview.has_git_merge() { ", M: write git's merge" } else { "" };
+        loop {
+            write!(self.output, "s: skip them, m: write conflict markers{git}, Enter: go back (x resolves them): ")?;
+            self.output.flush()?;
+            let mut answer = String::new();
+            if self.input.read_line(&mut answer)? == 0 {
+                writeln!(self.output)?;
+                return Ok(AnswerEffect::RepeatPrompt);
+            }
+            return match answer.trim() {
+                "" => Ok(AnswerEffect::RepeatPrompt),
+                "s" => apply(Some(OnConflict::Skip)),
+                "m" => apply(Some(OnConflict::Markers)),
+                "M" if preview.has_git_merge() => apply(Some(OnConflict::GitMerge)),
+                _ => {
+                    writeln!(self.output, "Type one of these letters, then Enter.")?;
+                    continue;
+                }
+            };
+        }
+    }
+
+    /// Opens a copy of the agent's file in the editor.
+    pub(super) fn view_in_editor(
+        &mut self,
+        file: &ReviewFile<'_>,
+        host: &mut dyn ReviewHost,
+    ) -> io::Result<AnswerEffect> {
+        let (_, new) = self.model.read_contents(file)?;
+        match host.view_text(&file.change.path, &new) {
+            Ok(false) => Ok(AnswerEffect::RepeatPrompt),
+            Ok(true) => self.print_reply("That was a copy of the agent's file; your changes to it are discarded."),
+            Err(error) => self.print_reply(&format!("The editor failed: {}", Escaped::new(&error.to_string()))),
+        }
     }
 
     /// Shows the message to the agent, and ends the review to send it if the user agrees.

@@ -389,7 +389,7 @@ fn review_falls_back_to_line_prompts() {
      four
      five
      six
-    (1/3) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (1/3) a.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?]
     ----- stderr -----
     airlock: nothing is accepted. Next: airlock review s, or airlock rm s
     ");

@@ -563,7 +563,7 @@ fn diff_escapes_deceptive_text() {
         "+literal <U+003C>U+202E> and <U+003C>0x9B>",
         "+Apply? [y/N] y",
         "+@@ -1 +1 @@",
-        "+(1/1) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] ",
+        "+(1/1) a.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] ",
         "+\\ No newline at end of file",
         "+start<U+0020 x5000>evil()",
         "+<U+000A x10000>",

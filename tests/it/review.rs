@@ -9,6 +9,7 @@ use insta::assert_snapshot;
 use serde_json::Value;
 
 use crate::support::{AIRLOCK, CommandOutput, TestRepo};
+use crate::terminal::Terminal;
 
 /// Returns the IDs of the hunks of a file.
 fn hunk_ids(diff: &Value, path: &str) -> Vec<String> {
@@ -279,31 +280,34 @@ fn plain_review_saves_answers_and_applies_nothing() {
     ! high: sets environment variables of commands
     @@ -0,0 +1 @@
     +export A=1
-    (1/3) .envrc Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] y  accept this hunk             n  reject it
+    (1/3) .envrc Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] y  accept this hunk             n  reject it (y 2-4: these lines)
     a  accept the rest of the file   d  reject the rest of the file
     A  accept the rest of all files  D  reject it (A FOLDER: of a folder)
-    s  split it into smaller hunks   e  edit it in $EDITOR, and accept the result
+    s  split it into smaller hunks   l  list its lines with numbers
+    e  edit it in $EDITOR, accept it E  open the agent's file in $EDITOR
     x  resolve conflicts of the file c  comment (c TEXT)
     C  list all comments             L  list the agent's commits
     R  send comments and rejections  u  undo the last answer, r: redo it
     j  go to the next hunk           k  go to the previous hunk
     g  go to (g NUMBER, g PATH)      /  search (/TEXT)
+    f  filter the files (f a: all)   o  order the files
     p  show the resulting file       w  apply accepted changes
-    q  save and leave                ?  this help
-    (1/3) .envrc Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] This is the first hunk.
-    (1/3) .envrc Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] This file is high risk: answer y for each hunk.
-    (1/3) .envrc Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    Y  apply, and go on reviewing    q  save and leave
+    Q  discard the draft (asks)      ?  this help
+    (1/3) .envrc Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] This is the first hunk.
+    (1/3) .envrc Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] This file is high risk: answer y for each hunk.
+    (1/3) .envrc Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?]
     modified  a.txt
     @@ -1,2 +1,3 @@
      one
      two
     +x
-    (2/3) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (2/3) a.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?]
     deleted  c.txt
     deleted, 5 bytes
     @@ -1 +0,0 @@
     -gone
-    (3/3) c.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (3/3) c.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?]
     ----- stderr -----
     airlock: the decisions are saved. Next: airlock apply r, airlock review r
     ");
@@ -317,7 +321,7 @@ fn plain_review_saves_answers_and_applies_nothing() {
     deleted, 5 bytes
     @@ -1 +0,0 @@
     -gone
-    (3/3) c.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (3/3) c.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?]
     ----- stderr -----
     airlock: the decisions are saved. Next: airlock apply r, airlock review r
     ");
@@ -347,7 +351,7 @@ fn plain_review_resolves_conflicts_and_lists_comments() {
      one
     -two
     +theirs
-    (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] Conflict 1 of 1
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] Conflict 1 of 1
       base, line 2
       | two
       ours (working tree), line 2
@@ -356,26 +360,26 @@ fn plain_review_resolves_conflicts_and_lists_comments() {
       | theirs
     o: ours, t: theirs, b: both, e: edit, Enter: leave it: Type one of these letters, then Enter.
     o: ours, t: theirs, b: both, e: edit, Enter: leave it: Resolved: both.
-    (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] open  a.txt:2  not<U+001B>[31m so
-    (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] The agent made no commits.
-    (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] This cannot be sent: only Claude Code receives comments, and this is a sandbox of airlock run
-    (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] undone: 1 hunk of a.txt commented
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] (1/2) a.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] open  a.txt:2  not<U+001B>[31m so
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] The agent made no commits.
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] This cannot be sent: only Claude Code receives comments, and this is a sandbox of airlock run
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] undone: 1 hunk of a.txt commented
     @@ -1,2 +1,2 @@
      one
     -two
     +theirs
-    (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] redone: 1 hunk of a.txt commented
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] redone: 1 hunk of a.txt commented
     @@ -1,2 +1,2 @@
      one
     -two
     +theirs
     ● not<U+001B>[31m so
-    (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?]
     added  n.txt
     ! high: contains invisible characters (line 1)
     @@ -0,0 +1 @@
     +new <U+001B>[31m
-    (2/2) n.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (2/2) n.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?]
     ----- stderr -----
     airlock: the decisions are saved. Next: airlock apply r, airlock review r
     ");
@@ -387,6 +391,129 @@ fn plain_review_resolves_conflicts_and_lists_comments() {
     repo.airlock_with_input(&["review", "r", "--plain"], "g a.txt\nx\ne\nq\n").ok();
     repo.airlock(&["apply", "r"]).ok();
     assert_eq!(repo.read("a.txt"), before.replace("two\n", "ours\ntwo\ntheirs\nedited\n"));
+}
+
+#[test]
+fn plain_review_filters_orders_and_decides_lines() {
+    let repo = TestRepo::new();
+    repo.changeset("l", "printf 'one\n2\n3\n4\n' > a.txt; seq 9 > big.txt; echo x > .envrc");
+    let answers = "f\nf nothing*\nf [\nf *.txt\nl\ny 2-3\nn 9\nl\nn 1\nn 4\no\no s\nf a\nq\n";
+    assert_snapshot!(repo.airlock_with_input(&["review", "l", "--plain"], answers), @"
+    status: 0
+    ----- stdout -----
+
+    added  .envrc
+    ! high: runs when you enter the directory
+    ! high: sets environment variables of commands
+    @@ -0,0 +1 @@
+    +x
+    (1/3) .envrc Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] 0 of 3 hunks are decided; 0 accepted lines were not shown.
+    Type f and a letter or a glob: a all, u undecided, r risky, x in conflict, c commented, n new since the last round.
+    (1/3) .envrc Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] No file is like that.
+    (1/3) .envrc Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] This is not a glob: error parsing glob '[': unclosed character class; missing ']'
+    (1/3) .envrc Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] 2 of 3 files are asked about.
+
+    modified  a.txt
+    @@ -1,2 +1,4 @@
+     one
+    -two
+    +2
+    +3
+    +4
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?]    1   -two
+       2   +2
+       3   +3
+       4   +4
+    Type y or n and numbers, such as y 2-4.
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] (1/2) a.txt (in part so far) Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] Type a number or a range from 1 to 4; l lists the lines.
+    (1/2) a.txt (in part so far) Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?]    1   -two
+       2 y +2
+       3 y +3
+       4   +4
+    Type y or n and numbers, such as y 2-4.
+    (1/2) a.txt (in part so far) Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] (1/2) a.txt (in part so far) Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?]
+    added  big.txt
+    @@ -0,0 +1,9 @@
+    +1
+    +2
+    +3
+    +4
+    +5
+    +6
+    +7
+    +8
+    +9
+    (2/2) big.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] Type o and a letter: r by risk, p by path, s by size.
+    (2/2) big.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] @@ -0,0 +1,9 @@
+    +1
+    +2
+    +3
+    +4
+    +5
+    +6
+    +7
+    +8
+    +9
+    (1/2) big.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] 3 of 3 files are asked about.
+    @@ -0,0 +1,9 @@
+    +1
+    +2
+    +3
+    +4
+    +5
+    +6
+    +7
+    +8
+    +9
+    (1/3) big.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?]
+    ----- stderr -----
+    airlock: the decisions are saved. Next: airlock apply l, airlock review l
+    ");
+    repo.airlock(&["apply", "l"]).ok();
+    assert_eq!(repo.read("a.txt"), "one\ntwo\n2\n3\n");
+    // Nothing but the draft is discarded, after a question.
+    repo.airlock_with_input(&["review", "l", "--plain"], "Q\nn\nq\n").ok();
+    assert_eq!(repo.diff("l")["files"][2]["hunks"][0]["decision"], "undecided");
+    let out = repo.airlock_with_input(&["review", "l", "--plain"], "y\nQ\ny\n").ok();
+    assert!(out.stderr.contains("discarded the draft"), "{}", out.stderr);
+}
+
+#[test]
+fn plain_review_applies_around_conflicts_and_stays() {
+    let repo = TestRepo::new();
+    repo.changeset("w", "sed -i s/two/theirs/ a.txt; echo n > n.txt; echo o > o.txt");
+    repo.write("a.txt", repo.read("a.txt").replace("two", "ours"));
+    // Without a person at a terminal, nothing is applied.
+    let out = repo.airlock_with_input(&["review", "w", "--plain"], "y\ny\nw\ns\n").ok();
+    assert!(out.stdout.contains("conflict  a.txt: both sides changed the same lines"), "{}", out.stdout);
+    assert_eq!(repo.git(&["status", "--short"]), " M a.txt\n");
+    let mut terminal = Terminal::start(&repo, &["review", "w", "--plain"]);
+    terminal.shows("(3/3) o.txt");
+    terminal.types("w\r");
+    terminal.shows("s: skip them, m: write conflict markers, Enter: go back");
+    terminal.types("x\r");
+    terminal.shows("Type one of these letters");
+    terminal.types("s\r");
+    terminal.shows("Apply 2 hunks to your working tree?");
+    terminal.types("y\r");
+    assert!(terminal.child.wait().expect("it ends").success());
+    assert_eq!(repo.git(&["status", "--short"]), " M a.txt\n?? n.txt\n");
+    // The review goes on after an apply.
+    let mut terminal = Terminal::start(&repo, &["review", "w", "--plain"]);
+    terminal.shows("(3/3) o.txt");
+    terminal.types("g a.txt\r");
+    terminal.shows("(1/3) a.txt");
+    terminal.types("n\r");
+    terminal.wait("o.txt again", |screen| screen.contents().matches("(3/3) o.txt").count() == 2);
+    terminal.types("Y\r");
+    terminal.shows("Apply 1 hunk to your working tree?");
+    terminal.types("y\r");
+    terminal.wait("o.txt a third time", |screen| screen.contents().matches("(3/3) o.txt").count() == 3);
+    terminal.types("y\r");
+    terminal.shows("Apply 2 hunks to your working tree?");
+    terminal.types("y\r");
+    assert!(terminal.child.wait().expect("it ends").success());
+    assert_eq!(repo.git(&["status", "--short"]), " M a.txt\n?? n.txt\n?? o.txt\n");
 }
 
 #[test]
@@ -608,23 +735,26 @@ fn apply_accepts_rejected_files_only_by_name() {
      one
      two
     +x
-    (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] "maybe" is not an answer. Type one of these, then Enter:
-    y  accept this hunk             n  reject it
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] "maybe" is not an answer. Type one of these, then Enter:
+    y  accept this hunk             n  reject it (y 2-4: these lines)
     a  accept the rest of the file   d  reject the rest of the file
     A  accept the rest of all files  D  reject it (A FOLDER: of a folder)
-    s  split it into smaller hunks   e  edit it in $EDITOR, and accept the result
+    s  split it into smaller hunks   l  list its lines with numbers
+    e  edit it in $EDITOR, accept it E  open the agent's file in $EDITOR
     x  resolve conflicts of the file c  comment (c TEXT)
     C  list all comments             L  list the agent's commits
     R  send comments and rejections  u  undo the last answer, r: redo it
     j  go to the next hunk           k  go to the previous hunk
     g  go to (g NUMBER, g PATH)      /  search (/TEXT)
+    f  filter the files (f a: all)   o  order the files
     p  show the resulting file       w  apply accepted changes
-    q  save and leave                ?  this help
-    (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    Y  apply, and go on reviewing    q  save and leave
+    Q  discard the draft (asks)      ?  this help
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?]
     added  new.txt
     @@ -0,0 +1 @@
     +y
-    (2/2) new.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (2/2) new.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?]
     ----- stderr -----
     airlock: the decisions are saved. Next: airlock apply n
     "#);
@@ -639,11 +769,11 @@ fn apply_accepts_rejected_files_only_by_name() {
      one
      two
     +x
-    (1/2) a.txt (rejected so far) Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (1/2) a.txt (rejected so far) Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?]
     added  new.txt
     @@ -0,0 +1 @@
     +y
-    (2/2) new.txt (accepted so far) Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (2/2) new.txt (accepted so far) Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?]
     ----- stderr -----
     airlock: the decisions are saved. Next: airlock apply n
     ");
@@ -742,7 +872,7 @@ fn review_preselect_skips_high_risk_files() {
     ! high: sets environment variables of commands
     @@ -0,0 +1 @@
     +export A=1
-    (1/3) .envrc Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (1/3) .envrc Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?]
     ----- stderr -----
     airlock: the decisions are saved. Next: airlock apply p
     ");

@@ -64,11 +64,11 @@ fn resume_sends_feedback_in_same_conversation() {
      one
     -two
     +hello
-    (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?] Comment (empty removes it): (1/2) a.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] Comment (empty removes it): (1/2) a.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?]
     added  new.txt
     @@ -0,0 +1 @@
     +fine
-    (2/2) new.txt Apply? [y,n,a,d,A,D,s,e,x,c,C,L,R,u,r,j,k,g,/,p,w,q,?]
+    (2/2) new.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?]
     ----- stderr -----
     airlock: the decisions are saved. Next: airlock apply r, airlock resume r --feedback
     ");
@@ -320,6 +320,50 @@ fn apply_replaces_changes_of_earlier_round() {
     repo.airlock(&["undo"]).ok();
     assert_eq!(repo.read("a.txt"), lines(&[(2, "2"), (6, "mine"), (10, "10")]));
     assert_eq!(repo.read("n.txt"), "v1\n");
+}
+
+#[test]
+fn plain_review_marks_lines_of_a_round() {
+    let repo = TestRepo::new();
+    repo.sandbox("p", "printf 'one\n2\n3\n' > a.txt; echo x > gone.txt").ok();
+    repo.airlock_with_input(&["review", "p", "--plain"], "c why 2?\nn\nc and this?\nn\n").ok();
+    repo.airlock(&[
+        "resume",
+        "p",
+        "--",
+        "sh",
+        "-c",
+        "printf 'one\n2\nthree\nfour\n' > a.txt; rm gone.txt; echo n > new.txt",
+    ])
+    .ok();
+    assert_snapshot!(repo.airlock_with_input(&["review", "p", "--plain"], "C\nf n\nq\n"), @"
+    status: 0
+    ----- stdout -----
+
+    modified  a.txt
+    @@ -1,2 +1,4 @@
+     one
+    -two
+    +2
+    +three
+    +four
+    new in this round: lines 3-4
+    open: why 2?
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] open  a.txt:2  why 2?
+    outdated  gone.txt:1  and this?
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?] 2 of 2 files are asked about.
+    @@ -1,2 +1,4 @@
+     one
+    -two
+    +2
+    +three
+    +four
+    new in this round: lines 3-4
+    open: why 2?
+    (1/2) a.txt Apply? [y,n,a,d,A,D,s,l,e,E,x,c,C,L,R,u,r,j,k,g,/,f,o,p,w,Y,q,Q,?]
+    ----- stderr -----
+    airlock: nothing is accepted. Next: airlock review p, or airlock rm p
+    ");
 }
 
 #[test]

@@ -116,16 +116,34 @@ pub(crate) fn review_sandbox(
         let outcome = loop {
             let (input, out) = (io::stdin().lock(), io::stdout().lock());
             let (cannot_send, commits) = (cannot_send.clone(), commits.clone());
-            let mut plain = PlainReview { model: &model, input, output: out, renderer, cannot_send, commits };
+            let mut plain = PlainReview {
+                model: &model,
+                input,
+                output: out,
+                renderer,
+                cannot_send,
+                commits,
+                round_diff: round_diff.clone(),
+                files: (0..model.files.len()).collect(),
+                order: "p",
+            };
             let outcome = plain.run(&mut state, &mut review_host)?;
             drop(plain);
-            if outcome != ReviewOutcome::Apply(None) || !terminal::is_interactive() {
-                break outcome;
+            let confirmed = match outcome {
+                ReviewOutcome::Apply(on_conflict) => {
+                    ReviewOutcome::Apply(Some(on_conflict.unwrap_or(OnConflict::Abort)))
+                }
+                ReviewOutcome::ApplyAndStay => ReviewOutcome::ApplyAndStay,
+                other => break other,
+            };
+            // Without a person, nothing is applied.
+            if !terminal::is_interactive() {
+                break ReviewOutcome::Apply(None);
             }
             let accepted = count_accepted(&model, &state.decisions);
             // If the user declines, the review continues.
             if accepted == 0 || confirm_apply(&model, &state.decisions, accepted)? {
-                break ReviewOutcome::Apply(Some(OnConflict::Abort));
+                break confirmed;
             }
         };
         if outcome == ReviewOutcome::Send {
