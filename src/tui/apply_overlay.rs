@@ -19,7 +19,7 @@ use crate::core::on_conflict::OnConflict;
 use crate::review::{Preview, PreviewLine, ReviewFile};
 
 /// Number of files up to which those that are not applied are listed at once.
-const MAX_LISTED_REST: usize = 8;
+pub(super) const MAX_LISTED_REST: usize = 8;
 
 pub(super) fn draw_apply(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect, view: &ApplyView) {
     let title = " Preview of the apply to the working tree ";

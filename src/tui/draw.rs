@@ -6,6 +6,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::app::{App, Filter, Granularity, Mode, Order};
+use super::apply_overlay::MAX_LISTED_REST;
 use super::dialogs::ApplyStep;
 use super::files::{draw_files, folder_sum};
 use super::keymap::Command;
@@ -366,7 +367,10 @@ fn footer_line(app: &App<'_>, width: usize) -> Line<'static> {
             ApplyStep::Look if view.preview.conflict_count() > 0 => {
                 fixed(&[("r", "resolve conflicts"), ("s", "skip them"), ("m", "write markers"), ("Esc", "back")])
             }
-            ApplyStep::Look => fixed(&[("y", "apply"), ("Y", "apply, stay"), ("z", "list the rest"), ("Esc", "back")]),
+            ApplyStep::Look if app.model.files.len() > MAX_LISTED_REST => {
+                fixed(&[("y", "apply"), ("Y", "apply, stay"), ("z", "list the rest"), ("Esc", "back")])
+            }
+            ApplyStep::Look => fixed(&[("y", "apply"), ("Y", "apply, stay"), ("Esc", "back")]),
         },
         Mode::Browse if app.current_folder().is_some() => vec![
             command(Command::Accept, "accept folder"),

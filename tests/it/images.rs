@@ -237,7 +237,7 @@ fn project_gets_an_image_for_its_files_once() {
     repo.set("AIRLOCK_IMAGE_BASE", "airlock-clients:latest");
     repo.set("ANTHROPIC_API_KEY", "sk-ant-api03-test");
     let mut terminal = Terminal::start(&repo, &["run", "--review", "never", "--", "cargo", "test", "--offline"]);
-    terminal.shows("This repository has Cargo.toml. Build an agent image with cargo, gcc, libc6-dev, pkg-config, rustc for it? [Y/n]");
+    terminal.shows("This repository has Cargo.toml. Build an agent image with cargo, gcc, libc6-dev, pkg-config, rustc for it (n: use the general image)? [Y/n]");
     terminal.types("\r");
     terminal.shows("test works ... ok");
     terminal.child.wait().expect("it ends");

@@ -882,7 +882,7 @@ fn apply_screen_previews_and_confirms() {
     │                                                                              │
     │                                                                              │
     └──────────────────────────────────────────────────────────────────────────────┘
-     y apply  Y apply, stay  z list the rest  Esc back
+     y apply  Y apply, stay  Esc back
     ");
     assert!(review.press("<Esc>").contains("hunk 3/3"));
     review.press("wy");

@@ -44,37 +44,43 @@ pub(crate) fn run_ls(all: bool, json: bool, output: Output) -> Result<u8, CliErr
     let width = sandboxes.iter().map(|s| s.record.name.as_str().len()).max().unwrap_or(0);
     let statuses: Vec<String> = sandboxes.iter().map(|sandbox| sandbox_status(sandbox).1).collect();
     let status_width = statuses.iter().map(String::len).max().unwrap_or(0);
-    // Without a terminal, no path is shortened.
-    let path_width = output.stdout_width().map(|columns| columns.saturating_sub(width + status_width + 53));
     let name_width = width.max(HEADINGS[0].len());
     let status_width = status_width.max(HEADINGS[1].len());
-    // On a narrow terminal, the commit gives way to the state.
-    let is_narrow =
-        output.stdout_width().is_some_and(|columns| columns < name_width + status_width + WIDTH_OF_THE_REST);
-    let commit_column = |commit: &str| if is_narrow { String::new() } else { format!("{commit:7}  ") };
+    let ages: Vec<String> = sandboxes.iter().map(|sandbox| format_age(sandbox.record.created)).collect();
+    let age_width = ages.iter().map(String::len).max().unwrap_or(0).max(HEADINGS[5].len());
+    // On a narrow terminal, the commit gives way, and then the size.
+    let fixed = name_width + status_width + age_width + AGENT_WIDTH + if all { MIN_PATH + 2 } else { 0 };
+    let fits = |more: usize| output.stdout_width().is_none_or(|columns| columns >= fixed + more);
+    let (has_commit, has_size) = (fits(COMMIT_WIDTH + SIZE_WIDTH), fits(SIZE_WIDTH));
+    let used =
+        [(has_commit, COMMIT_WIDTH), (has_size, SIZE_WIDTH)].into_iter().filter(|(is, _)| *is).map(|(_, width)| width);
+    let used = fixed + used.sum::<usize>();
+    // Without a terminal, no path is shortened.
+    let path_width = output.stdout_width().map(|columns| MIN_PATH + columns.saturating_sub(used));
+    let commit_column = |commit: &str| if has_commit { format!("{commit:7}  ") } else { String::new() };
+    let size_column = |size: &str| if has_size { format!("{size:>10}  ") } else { String::new() };
     let mut text = String::new();
     if !sandboxes.is_empty() {
         let [name, status, verb, commit, size, created] = HEADINGS;
-        let place = if all { "WORKING TREE" } else { "" };
-        let created = if all { format!("{created:14}  {place}") } else { created.to_owned() };
+        let created = if all { format!("{created:age_width$}  WORKING TREE") } else { created.to_owned() };
         text += &format!(
-            "{name:name_width$}  {status:status_width$}  {verb:6}  {}{size:>10}  {created}\n",
-            commit_column(commit)
+            "{name:name_width$}  {status:status_width$}  {verb:6}  {}{}{created}\n",
+            commit_column(commit),
+            size_column(size)
         );
     }
-    for (sandbox, status) in sandboxes.iter().zip(&statuses) {
+    for ((sandbox, status), age) in sandboxes.iter().zip(&statuses).zip(ages) {
         let record = &sandbox.record;
         let short: String = record.base.chars().take(7).collect();
-        let age = format_age(record.created);
         let path = display_worktree(sandbox);
-        let path = path_width.map_or_else(|| path.clone(), |width| shorten_path(&path, width.max(MIN_PATH)));
-        let worktree = if all { format!("{age:14}  {path}") } else { age };
+        let path = path_width.map_or_else(|| path.clone(), |width| shorten_path(&path, width));
+        let worktree = if all { format!("{age:age_width$}  {path}") } else { age };
         text += &format!(
-            "{:name_width$}  {status:status_width$}  {:6}  {}{:>10}  {worktree}\n",
+            "{:name_width$}  {status:status_width$}  {:6}  {}{}{worktree}\n",
             record.name.as_str(),
             record.verb,
             commit_column(&short),
-            format_size(record),
+            size_column(&format_size(record)),
         );
     }
     print_stdout(&text)?;
@@ -93,8 +99,10 @@ pub(crate) fn run_ls(all: bool, json: bool, output: Output) -> Result<u8, CliErr
 /// The headings of the columns.
 const HEADINGS: [&str; 6] = ["NAME", "STATE", "AGENT", "COMMIT", "SIZE", "CREATED"];
 
-/// The columns of a row except name and state, with the spaces between all.
-const WIDTH_OF_THE_REST: usize = 47;
+/// The widths of columns with the spaces after them; that of the agent includes the spaces after name and state.
+const AGENT_WIDTH: usize = 12;
+const COMMIT_WIDTH: usize = 9;
+const SIZE_WIDTH: usize = 12;
 
 /// Minimum width of a shortened path.
 const MIN_PATH: usize = 12;

@@ -139,7 +139,7 @@ impl RepositorySource<'_> {
         let request = Request::new(self.host, "devcontainer", &[base, format!("{:?}", devcontainer.env)])?;
         let name = Escaped::new(&name).to_string();
         let question = format!(
-            "This repository has a {path} with {name}. Build the agent image from it, on your engine and with its network?"
+            "This repository has a {path} with {name}. Build the agent image from it, on your engine and with its network (n: use the general image)?"
         );
         if !is_accepted(&request, &question, proposal)? {
             return Ok(None);
@@ -159,7 +159,9 @@ impl RepositorySource<'_> {
         let Some(suggestion) = ProjectSuggestion::find_for(has_file) else { return Ok(None) };
         let (files, packages) = (suggestion.files.join(" and "), suggestion.packages.join(", "));
         let request = Request::new(self.host, "packages", &suggestion.packages)?;
-        let question = format!("This repository has {files}. Build an agent image with {packages} for it?");
+        let question = format!(
+            "This repository has {files}. Build an agent image with {packages} for it (n: use the general image)?"
+        );
         if !is_accepted(&request, &question, proposal)? {
             if proposal == Proposal::Ask && !terminal::is_interactive() && request.find_answer().is_none() {
                 output.print_status(&format!(
