@@ -88,6 +88,8 @@ macro_rules! settings {
 }
 
 settings! {
+    /// The engine for new sandboxes: a docker context, or an address such as `ssh://build-box`.
+    engine: String, false, example r#""ssh://build-box""#;
     /// The agent image.
     image: String, false, default r#""airlock-agent:latest""#;
     /// The base of agent images that Airlock builds: the name of an image, or the path of a root file system as tar.

@@ -76,11 +76,10 @@ pub(super) async fn find_base(
     let mut candidates: Vec<(usize, Base)> = Vec::new();
     let may_build_on =
         use_of_base == UseOfBase::WithDelta && snapshot.history.may_build_on() && snapshot.modules.len() == 1;
-    for base in bases
-        .list_bases()?
-        .into_iter()
-        .filter(|b| b.config_key == config_key && !snapshot.has_new_lfs_content(&b.missing_lfs_objects))
-    {
+    let info = engine.engine_info().await?;
+    for base in bases.list_bases()?.into_iter().filter(|b| {
+        b.may_be_on(info) && b.config_key == config_key && !snapshot.has_new_lfs_content(&b.missing_lfs_objects)
+    }) {
         if base.key == key {
             candidates.insert(0, (0, base));
             break;
@@ -151,6 +150,7 @@ pub(super) async fn build_base(
         schema_version: 1,
         repository: repository_id(&host.common_dir)?,
         volume: format!("airlock-base-{id}"),
+        place: engine.engine_info().await?.place.clone(),
         launcher: format!("airlock-launch-{id}"),
         nonce: create_random_id::<8>()?,
         key,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::atomic_file::write_atomic;
 use crate::core::path::RepoPath;
+use crate::engine::EngineInfo;
 
 /// The record of one base.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub struct Base {
     /// The repository's id, as in the labels.
     pub repository: String,
     pub volume: String,
+    /// The place where its engine stores volumes, see [`EngineInfo::place`]. Empty in records of earlier versions.
+    #[serde(default)]
+    pub place: String,
     /// The volume with the launcher for the agent containers that use this base.
     pub launcher: String,
     /// The content of the seal in the volume.
@@ -54,6 +58,14 @@ pub struct Base {
     pub created: u64,
     /// Time of the last use in milliseconds since the epoch.
     pub used: u64,
+}
+
+impl Base {
+    /// Returns whether the volume may be on this engine.
+    #[must_use]
+    pub fn may_be_on(&self, engine: &EngineInfo) -> bool {
+        self.place.is_empty() || self.place == engine.place
+    }
 }
 
 /// The bases of one repository.

@@ -23,6 +23,9 @@ pub(super) struct Cli {
     /// Suppress status messages
     #[arg(short, long, global = true)]
     pub quiet: bool,
+    /// Choose the engine: a docker context, or an address such as ssh://build-box
+    #[arg(long, value_name = "ENGINE", global = true)]
+    pub engine: Option<String>,
     #[command(flatten)]
     pub run: RunOptions,
     #[command(subcommand)]

@@ -84,6 +84,7 @@ fn print_failure(failure: &CliError, runs_agent: bool) -> ExitCode {
 
 fn run_subcommand(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, CliError> {
     let output = Output::new(cli.color, cli.quiet);
+    ops::settings::choose_engine(cli.engine);
     match cli.verb {
         None | Some(Command::Claude) => run::run_claude(cli.run, claude_args, output),
         Some(Command::Run { options, stray, command }) => {

@@ -3,6 +3,7 @@
 //! This is the only module that imports `bollard`.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::errors::Error as Bollard;
@@ -15,13 +16,17 @@ use bollard::query_parameters::{
     ListContainersOptions, ListImagesOptions, ListVolumesOptions, RemoveContainerOptions, RemoveImageOptions,
     RemoveVolumeOptions, ResizeContainerTTYOptions, StatsOptions, TagImageOptions, WaitContainerOptions,
 };
-use bollard::{API_DEFAULT_VERSION, ClientVersion, body_try_stream};
+use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, body_full, body_try_stream};
+use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::rt::TokioExecutor;
 use tokio::sync::OnceCell;
 
 use super::address::{self, Address};
+use super::connect::Connector;
 use super::error::START_ATTEMPT;
-use super::hijack::{hijack_connection, read_header};
+use super::hijack::hijack_connection;
 use super::traits::{
     AttachedStreams, BuildProgress, ContainerInfo, Engine, EngineInfo, ImageBuild, ImageInfo, Labels, TarStream,
     VolumeInfo, VolumeSpec,
@@ -37,28 +42,35 @@ const LOOPBACK_IPV6: &str = "net.ipv6.conf.lo.disable_ipv6";
 /// The keys that detach from a terminal. No one types this sequence, while the default sequence swallows Ctrl-P.
 const DETACH_KEYS: &str = "ctrl-%5E,ctrl-_,ctrl-%5E,ctrl-_,ctrl-%5E,ctrl-_";
 
+/// Maximum time for the first answer of an engine.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// A connected Docker engine.
 pub struct Docker {
     client: bollard::Docker,
     address: Address,
+    connector: Connector,
     info: OnceCell<EngineInfo>,
 }
 
 impl Docker {
-    /// Connects to an engine and negotiates the API version.
+    /// Connects to the engine of the user's choice (a docker context or an address) or of the environment, and negotiates the
+    /// API version.
     ///
     /// # Errors
     /// The engine is unreachable, forbidden or too old. Each error names the addresses that were tried.
-    pub async fn connect() -> Result<Self, EngineError> {
-        let mut tried = Vec::new();
-        for address in address::candidate_addresses()? {
+    pub async fn connect(choice: Option<&str>) -> Result<Self, EngineError> {
+        let (mut tried, mut forbidden) = (Vec::new(), None);
+        for address in address::candidate_addresses(choice)? {
             match Self::connect_to(&address).await {
                 Ok(engine) => return Ok(engine),
                 Err(EngineError::Refused { message, .. }) => tried.push(format!("{address} ({message})")),
+                // Another engine may be open to this user, such as a rootless one.
+                Err(error @ EngineError::Forbidden { .. }) => forbidden = forbidden.or(Some(error)),
                 Err(error) => return Err(error),
             }
         }
-        Err(EngineError::Unreachable { tried })
+        Err(forbidden.unwrap_or(EngineError::Unreachable { tried }))
     }
 
     async fn connect_to(address: &Address) -> Result<Self, EngineError> {
@@ -73,7 +85,11 @@ impl Docker {
                 });
             }
         }
-        let api = api_version(address).await?;
+        let connector = Connector::new(address)?;
+        let http = HttpClient::builder(TokioExecutor::new()).build(connector.clone());
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, api_version(&http, body_full(Bytes::new()))).await;
+        let api =
+            answer.unwrap_or_else(|_| Err(refused(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))))?;
         if api < OLDEST_API {
             let api = format!("{}.{}", api.0, api.1);
             return Err(EngineError::TooOld { address: address.to_string(), api });
@@ -81,13 +97,16 @@ impl Docker {
         let newest = (API_DEFAULT_VERSION.major_version, API_DEFAULT_VERSION.minor_version);
         let (major_version, minor_version) = api.min(newest);
         let version = ClientVersion { major_version, minor_version };
-        let client = match address {
-            Address::Unix(path) => bollard::Docker::connect_with_unix(&path.to_string_lossy(), TIMEOUT_SECS, &version),
-            Address::Tcp(host) => bollard::Docker::connect_with_http(host, TIMEOUT_SECS, &version),
+        let transport = move |request: BollardRequest| {
+            let http = http.clone();
+            async move { http.request(request).await.map_err(Bollard::from) }
         };
+        let client =
+            bollard::Docker::connect_with_custom_transport(transport, Some("http://engine"), TIMEOUT_SECS, &version);
         Ok(Self {
             client: client.map_err(|e| refused(e.to_string()))?,
             address: address.clone(),
+            connector,
             info: OnceCell::new(),
         })
     }
@@ -104,7 +123,8 @@ impl Docker {
     async fn request_info(&self) -> Result<EngineInfo, EngineError> {
         let responses = tokio::try_join!(self.client.info(), self.client.version());
         let (system, version_info) = responses.map_err(refused_attempt("query the engine"))?;
-        let components = version_info.components.unwrap_or_default().into_iter().map(|c| (c.name, c.version)).collect();
+        let components: Vec<(String, String)> =
+            version_info.components.unwrap_or_default().into_iter().map(|c| (c.name, c.version)).collect();
         let version = system.server_version.clone().unwrap_or_default();
         let identity = [&system.id, &system.kernel_version, &system.driver, &system.server_version]
             .map(|part| part.clone().unwrap_or_default())
@@ -115,6 +135,10 @@ impl Docker {
             "aarch64" => "arm64".into(),
             other => other.to_owned(),
         };
+        // Podman has a new ID at each request.
+        let is_podman = components.iter().any(|(name, _)| name.starts_with("Podman"));
+        let id = system.id.clone().filter(|_| !is_podman);
+        let place = [&id, &system.name, &system.docker_root_dir].map(|part| part.clone().unwrap_or_default()).join(" ");
         let no_cgroups = system.cgroup_driver.as_ref().is_some_and(|d| d.to_string() == "none");
         let is_unlimited = |flag: Option<bool>| no_cgroups || flag == Some(false);
         let limits =
@@ -137,13 +161,24 @@ impl Docker {
             unlimited_resources: unlimited,
             warnings: system.warnings.unwrap_or_default(),
             identity,
+            place,
         })
     }
 }
 
 /// Requests the engine's highest API version, using the cheapest request.
-async fn api_version(address: &Address) -> Result<(usize, usize), EngineError> {
-    let answer = read_header(address, "/_ping", "api-version", "connect").await?;
+async fn api_version<B>(http: &HttpClient<Connector, B>, empty: B) -> Result<(usize, usize), EngineError>
+where
+    B: hyper::body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
+{
+    let request = hyper::Request::builder().uri("http://engine/_ping").body(empty);
+    let request = request.map_err(|error| EngineError::Stream(std::io::Error::other(error)))?;
+    let response = http.request(request).await.map_err(|error| EngineError::Refused {
+        attempt: "connect".into(),
+        message: innermost_message(&error),
+        status: 0,
+    })?;
+    let answer = response.headers().get("api-version").and_then(|version| version.to_str().ok()).unwrap_or_default();
     let parts = answer.split_once('.').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     parts.ok_or_else(|| EngineError::Refused {
         attempt: "connect".into(),
@@ -446,7 +481,7 @@ impl Engine for Docker {
     async fn attach_container(&self, container: &str, tty: bool) -> Result<AttachedStreams, EngineError> {
         let path =
             format!("/containers/{container}/attach?stream=1&stdin=1&stdout=1&stderr=1&detachKeys={DETACH_KEYS}");
-        hijack_connection(&self.address, &path, Vec::new(), tty, "attach to the container").await
+        hijack_connection(&self.connector, &path, Vec::new(), tty, "attach to the container").await
     }
 
     async fn start_container(&self, container: &str) -> Result<(), EngineError> {
@@ -470,7 +505,7 @@ impl Engine for Docker {
         let attempt = "run a process in the sidecar";
         let id = self.client.create_exec(container, config).await.map_err(refused_attempt(attempt))?.id;
         let body = br#"{"Detach":false,"Tty":false}"#.to_vec();
-        hijack_connection(&self.address, &format!("/exec/{id}/start"), body, false, attempt).await
+        hijack_connection(&self.connector, &format!("/exec/{id}/start"), body, false, attempt).await
     }
 
     async fn wait_for_container(&self, container: &str) -> Result<i64, EngineError> {

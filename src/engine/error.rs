@@ -15,18 +15,23 @@ pub enum EngineError {
     #[error("no permission to use the engine at {address}")]
     Forbidden { address: String },
     /// The address is not supported.
-    #[error("the engine address {address} is not supported: use unix://PATH or tcp://HOST:PORT")]
+    #[error(
+        "the engine address {address} is not supported: use unix://PATH, tcp://HOST:PORT, ssh://[USER@]HOST, or the name of a docker context"
+    )]
     Address { address: String },
     /// The docker context that the user chose does not exist.
     #[error("the docker context {name} does not exist")]
     NoContext { name: String },
-    /// The user asks for TLS, which Airlock does not support. Nothing is sent in plain text instead.
-    #[error("the engine at {address} requires TLS ({asked}), which Airlock does not support")]
-    Tls {
+    /// The user asks for TLS without a check of the server, which would send everything to whoever answers.
+    #[error("{asked} asks for TLS without a check of the engine at {address}, which Airlock does not support")]
+    UncheckedTls {
         address: String,
-        /// The setting that asks for TLS.
+        /// The setting that asks for it.
         asked: String,
     },
+    /// A file of the TLS connection cannot be used.
+    #[error("failed to read {path} for TLS: {problem}")]
+    TlsFile { path: String, problem: String },
     /// The engine is older than what Airlock needs.
     #[error("the engine at {address} is too old: it supports API {api}, Airlock requires 1.41 (Docker 20.10) or later")]
     TooOld {
@@ -79,9 +84,12 @@ impl EngineError {
             ),
             Self::Address { .. } => Some("run `unset DOCKER_HOST`, or `export DOCKER_HOST=unix:///var/run/docker.sock`".into()),
             Self::NoContext { .. } => {
-                Some("list the contexts with `docker context ls`; then run `docker context use default` or `unset DOCKER_CONTEXT`".into())
+                Some("list the contexts with `docker context ls`; then use one of them, or run `docker context use default` or `unset DOCKER_CONTEXT`".into())
             }
-            Self::Tls { .. } => Some("forward its socket with `ssh -L /tmp/docker.sock:/var/run/docker.sock HOST`".into()),
+            Self::UncheckedTls { .. } => Some(
+                "set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH to the folder with ca.pem, or use ssh://HOST".into(),
+            ),
+            Self::TlsFile { .. } => Some("check the files in DOCKER_CERT_PATH, or of the docker context".into()),
             Self::TooOld { .. } => Some("install Docker 20.10 or later".into()),
             _ => None,
         }

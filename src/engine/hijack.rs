@@ -1,5 +1,4 @@
-//! Attaches to a container's streams over an upgraded HTTP connection, and reads a header that the client does not
-//! expose.
+//! Attaches to a container's streams over an upgraded HTTP connection.
 //!
 //! A client that guesses from the first byte whether output is framed lets an agent on a terminal stall it with one
 //! NUL. Here the caller says which of the two it is. A frame of a stream without a terminal begins with eight bytes,
@@ -11,18 +10,14 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::address::Address;
+use super::connect::Connector;
 use super::{AttachedStreams, EngineError, OutputChunk};
-
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// Posts to `path` and takes over the connection.
 pub(super) async fn hijack_connection(
-    address: &Address,
+    connector: &Connector,
     path: &str,
     body: Vec<u8>,
     tty: bool,
@@ -33,7 +28,7 @@ pub(super) async fn hijack_connection(
         .header("content-type", "application/json")
         .header("connection", "Upgrade")
         .header("upgrade", "tcp");
-    let response = send_request(address, request.uri(path), body, attempt).await?;
+    let response = send_request(connector, request.uri(path), body, attempt).await?;
     let upgraded = hyper::upgrade::on(response).await.map_err(|e| refused_error(attempt, &e))?;
     let (read, write) = tokio::io::split(TokioIo::new(upgraded));
     Ok(AttachedStreams {
@@ -42,33 +37,18 @@ pub(super) async fn hijack_connection(
     })
 }
 
-/// Returns a header of the response to a request for `path`, or an empty string if it is missing.
-pub(super) async fn read_header(
-    address: &Address,
-    path: &str,
-    name: &str,
-    attempt: &str,
-) -> Result<String, EngineError> {
-    let response = send_request(address, Request::builder().uri(path), Vec::new(), attempt).await?;
-    let value = response.headers().get(name).and_then(|v| v.to_str().ok());
-    Ok(value.unwrap_or_default().to_owned())
-}
-
 fn refused_error(attempt: &str, error: &dyn std::error::Error) -> EngineError {
     EngineError::Refused { attempt: attempt.into(), message: error.to_string(), status: 0 }
 }
 
 async fn send_request(
-    address: &Address,
+    connector: &Connector,
     request: hyper::http::request::Builder,
     body: Vec<u8>,
     attempt: &str,
 ) -> Result<hyper::Response<hyper::body::Incoming>, EngineError> {
-    let io: Box<dyn Duplex> = match address {
-        Address::Unix(socket) => Box::new(UnixStream::connect(socket).await?),
-        Address::Tcp(host) => Box::new(TcpStream::connect(host).await?),
-    };
-    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|e| refused_error(attempt, &e))?;
+    let stream = connector.open_connection().await?;
+    let (mut sender, connection) = http1::handshake(stream).await.map_err(|e| refused_error(attempt, &e))?;
     tokio::spawn(connection.with_upgrades());
     let request = request.header("host", "engine").body(Full::new(Bytes::from(body)));
     let request = request.map_err(|e| refused_error(attempt, &e))?;

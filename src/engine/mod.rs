@@ -7,12 +7,14 @@
 use crate::core::hex::to_hex;
 mod address;
 mod advisory;
+mod connect;
 mod docker;
 mod error;
 pub mod fake;
 mod hijack;
 pub mod image;
 mod spec;
+mod ssh;
 mod traits;
 
 pub use docker::Docker;

@@ -106,6 +106,8 @@ pub struct EngineInfo {
     /// A string that distinguishes this engine, its kernel and its storage from others, for facts that are remembered
     /// about it.
     pub identity: String,
+    /// A string that distinguishes the place where this engine stores volumes, whatever its version is.
+    pub place: String,
 }
 
 impl EngineInfo {

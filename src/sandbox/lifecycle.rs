@@ -95,6 +95,7 @@ pub fn create_sandbox(
         progress: None,
         other_contents: Vec::new(),
         size: None,
+        engine: request.engine.clone(),
         state: SandboxState::Seeding,
     };
     if let Some(name) = &request.name {

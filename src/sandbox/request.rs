@@ -22,6 +22,8 @@ pub(crate) type PastedFileReader = Arc<dyn Fn(&str) -> Option<(Vec<HomeCopy>, St
 pub struct RunRequest {
     /// The name that the user chose; otherwise it is random.
     pub name: Option<SandboxName>,
+    /// The engine that the user chose, or `None` for that of the environment.
+    pub engine: Option<String>,
     /// `claude`, `run` or `shell`.
     pub verb: &'static str,
     pub command: Vec<String>,

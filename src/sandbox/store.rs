@@ -103,6 +103,9 @@ pub struct SandboxRecord {
     /// Disk usage at the time of collection: bytes, and whether that is only a part.
     #[serde(default)]
     pub size: Option<(u64, bool)>,
+    /// The engine that was chosen for it, or `None` for that of the environment.
+    #[serde(default)]
+    pub engine: Option<String>,
     /// The stage of its lifecycle.
     pub state: SandboxState,
 }

@@ -23,6 +23,8 @@ use crate::review::{Decision, UnitDecision};
 
 /// Minimum width in columns for the file list beside the diff.
 const MIN_TWO_PANE_WIDTH: u16 = 72;
+/// Width in columns from which the names of files have as much room as they need, up to two fifths.
+const WIDE_SCREEN: u16 = 100;
 /// Minimum width in columns for the file list beside a side-by-side diff.
 const MIN_SIDE_BY_SIDE_WIDTH: u16 = 132;
 /// Minimum screen size: columns and rows.
@@ -110,7 +112,9 @@ fn split_panes(app: &App<'_>, area: Rect) -> (Option<Rect>, Option<Rect>) {
     }
     let longest = app.list.iter().take(2000).map(|row| row_width(app, row)).max().unwrap_or(0);
     let preferred_width = u16::try_from(longest + 12).unwrap_or(u16::MAX);
-    let width = preferred_width.clamp(24, (area.width * 2 / 5).max(24));
+    // On a narrow screen, the lines need the room more than the names do.
+    let widest = if area.width < WIDE_SCREEN { area.width / 3 } else { area.width * 2 / 5 };
+    let width = preferred_width.clamp(24, widest.max(24));
     let [list, changes] = Layout::horizontal([Constraint::Length(width), Constraint::Fill(1)]).areas(area);
     // The panes share a border column.
     (Some(Rect { width: list.width + 1, ..list }), Some(changes))

@@ -390,7 +390,7 @@ async fn seed_reports_full_disk() {
     let repo = TestRepo::new();
     repo.write("large", vec![b'x'; 2 << 20]);
     repo.commit();
-    let engine = Docker::connect().await.expect("an engine answers; scripts/engine starts one");
+    let engine = Docker::connect(None).await.expect("an engine answers; scripts/engine starts one");
     let guest = image::ensure_guest(&engine).await.expect("the guest image");
     let id: String = read_random_bytes::<8>().expect("random bytes").iter().map(|b| format!("{b:02x}")).collect();
     let mut spec = sidecar_spec(&format!("airlock-test-{id}"), &guest, Vec::new(), &Labels::new());

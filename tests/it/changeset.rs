@@ -62,6 +62,7 @@ impl TestRepo {
                     progress: None,
                     other_contents: Vec::new(),
                     size: None,
+                    engine: None,
                     state: SandboxState::Running,
                 };
                 store.create_sandbox(record).expect("written")

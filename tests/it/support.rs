@@ -193,7 +193,7 @@ impl TestRepo {
         let id = repository_id(&self.path.join(".git")).expect("an identity");
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
-            let engine = Docker::connect().await.expect("an engine answers; scripts/engine starts one");
+            let engine = Docker::connect(None).await.expect("an engine answers; scripts/engine starts one");
             let containers = engine.list_containers(REPOSITORY_LABEL, Some(&id)).await.expect("listed");
             let volumes = engine.list_volumes(REPOSITORY_LABEL, Some(&id)).await.expect("listed");
             (containers.into_iter().map(|c| c.labels).collect(), volumes.into_iter().map(|v| v.labels).collect())

@@ -9,6 +9,7 @@ use crate::cli::args::DiffArgs;
 use crate::cli::error::CliError;
 use crate::cli::json;
 use crate::cli::new_file::write_new_file;
+use crate::cli::ops::engine::connect_engine_of;
 use crate::cli::ops::holdings::{describe_holdings, hidden_files_message};
 use crate::cli::ops::repo::{Repo, create_runtime};
 use crate::cli::ops::target::{accepted_attributes, stored_side};
@@ -19,7 +20,6 @@ use crate::cli::shell_word::quote_shell_word;
 use crate::core::escape::Escaped;
 use crate::core::name::SandboxName;
 use crate::core::path::RepoPath;
-use crate::engine::Docker;
 use crate::git::AttributeFiles;
 use crate::render::{TextRenderer, render_page};
 use crate::review::{ReviewFile, ReviewModel, restrict_to_paths};
@@ -48,7 +48,7 @@ pub(crate) fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> 
         output.print_status(&format!("{} is running; the diff may be incomplete or inconsistent", sandbox.record.name));
         let policy = repo.load_policy(&sandbox, output)?;
         create_runtime()?.block_on(async {
-            let engine = Docker::connect().await?;
+            let engine = connect_engine_of(&sandbox.record).await?;
             let changes = lifecycle::collect_live(&engine, &repo.host, &sandbox, &policy, store).await?;
             Ok::<_, CliError>(if args.no_renames { changes } else { draft::join_renames(&sandbox, changes) })
         })?

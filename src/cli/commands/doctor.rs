@@ -87,7 +87,7 @@ pub(crate) fn run_doctor(json: bool, output: Output) -> Result<u8, CliError> {
         }
     };
     create_runtime()?.block_on(async {
-        match Docker::connect().await {
+        match Docker::connect(settings.engine.as_deref()).await {
             Ok(engine) => check_engine(&engine, settings.image.as_deref(), &mut checks).await,
             Err(error) => checks.add_check("engine", CheckStatus::Broken, error.to_string(), error.hint().as_deref()),
         }

@@ -5,10 +5,12 @@ use serde_json::json;
 use crate::cli::error::CliError;
 use crate::cli::json::render_json;
 use crate::cli::ops::backups;
+use crate::cli::ops::engine::{connect_engine_of, list_engines};
 use crate::cli::ops::network::{cache_limit, find_cache};
 use crate::cli::ops::repo::{Repo, create_runtime, format_age};
 use crate::cli::ops::settings::load_settings;
 use crate::cli::output::{Output, format_count, print_stdout};
+use crate::config::Settings;
 use crate::core::escape::Escaped;
 use crate::core::name::SandboxName;
 use crate::engine::Docker;
@@ -16,40 +18,72 @@ use crate::images::remove_unnamed_images;
 use crate::sandbox::gc::{Garbage, KEPT_BASES, find_garbage, remove_garbage};
 use crate::sandbox::{ConversationStore, RepositoryIndex, lifecycle, probe};
 
+/// The garbage of one engine.
+#[derive(Default)]
+struct Collected {
+    rows: Vec<serde_json::Value>,
+    freed: u64,
+    removed: usize,
+}
+
+/// Removes what nothing needs from an engine.
+async fn collect_garbage(
+    engine: &Docker,
+    repo: &Repo,
+    (settings, dry_run, json): (&Settings, bool, bool),
+    output: Output,
+) -> Result<Collected, CliError> {
+    if !dry_run {
+        probe::remove_stale_probes(engine).await?;
+        let removed = remove_unnamed_images(engine).await?;
+        if removed > 0 {
+            output.print_status(&format!("removed {} that newer ones replaced", format_count(removed, "image")));
+        }
+    }
+    let mut collected = Collected::default();
+    for item in &find_garbage(engine, &repo.host, settings.bases.unwrap_or(KEPT_BASES)).await? {
+        let removed = !dry_run && remove_garbage(engine, &repo.host, item).await?;
+        let (kind, name, bytes, text) = describe_garbage(item);
+        let is_kept = matches!(item, Garbage::Running(_)) || !dry_run && !removed;
+        if !is_kept {
+            collected.freed += bytes;
+            collected.removed += 1;
+        }
+        if json {
+            collected.rows.push(json!({"kind": kind, "name": name, "bytes": bytes, "removed": removed}));
+        } else {
+            let verb = if dry_run {
+                "would remove"
+            } else if removed {
+                "removed"
+            } else {
+                "kept (in use):"
+            };
+            output.print_status(&format!("{verb} {text}"));
+        }
+    }
+    Ok(collected)
+}
+
 pub(crate) fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, CliError> {
     let settings = load_settings()?;
     let repo = Repo::open(output)?;
     create_runtime()?.block_on(async {
-        let engine = Docker::connect().await?;
-        if !dry_run {
-            probe::remove_stale_probes(&engine).await?;
-            let removed = remove_unnamed_images(&engine).await?;
-            if removed > 0 {
-                output.print_status(&format!("removed {} that newer ones replaced", format_count(removed, "image")));
-            }
-        }
-        let garbage = find_garbage(&engine, &repo.host, settings.bases.unwrap_or(KEPT_BASES)).await?;
         let (mut rows, mut freed, mut removed_items) = (Vec::new(), 0, 0);
-        for item in &garbage {
-            let removed = !dry_run && remove_garbage(&engine, &repo.host, item).await?;
-            let (kind, name, bytes, text) = describe_garbage(item);
-            let is_kept = matches!(item, Garbage::Running(_)) || !dry_run && !removed;
-            if !is_kept {
-                freed += bytes;
-                removed_items += 1;
-            }
-            if json {
-                rows.push(json!({"kind": kind, "name": name, "bytes": bytes, "removed": removed}));
-            } else {
-                let verb = if dry_run {
-                    "would remove"
-                } else if removed {
-                    "removed"
-                } else {
-                    "kept (in use):"
-                };
-                output.print_status(&format!("{verb} {text}"));
-            }
+        for choice in list_engines(&settings, &repo.store)? {
+            let engine = match Docker::connect(choice.as_deref()).await {
+                Ok(engine) => engine,
+                // What is on another engine is removed when it can be reached again.
+                Err(error) if choice != settings.engine => {
+                    output.print_status(&format!("{}; its objects are kept", Escaped::new(&error.to_string())));
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let collected = collect_garbage(&engine, &repo, (&settings, dry_run, json), output).await?;
+            rows.extend(collected.rows);
+            freed += collected.freed;
+            removed_items += collected.removed;
         }
         let keep = backups::backup_retention(&settings)?;
         let verb = if dry_run { "would remove" } else { "removed" };
@@ -128,6 +162,7 @@ pub(crate) fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Cl
                 output.print_status(&format!("{verb} {name}, whose changes are all decided"));
             }
             if !dry_run {
+                let engine = connect_engine_of(&sandbox.record).await?;
                 lifecycle::remove_sandbox(&engine, sandbox, true).await?;
             }
         }

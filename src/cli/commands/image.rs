@@ -9,6 +9,7 @@ use crate::cli::error::CliError;
 use crate::cli::json::render_json;
 use crate::cli::ops::agent_image::{build_image, claude_version, find_or_build_recipe};
 use crate::cli::ops::choose_image::{Proposal, choose_image};
+use crate::cli::ops::engine::connect_engine;
 use crate::cli::ops::repo::{Repo, create_runtime, format_age};
 use crate::cli::ops::settings::load_settings;
 use crate::cli::output::{Output, print_stdout};
@@ -20,7 +21,7 @@ use crate::images::{BaseSource, ClaudeSource, ImageRecipe, PINNED, read_recipe};
 
 pub(crate) fn run_image(verb: ImageVerb, output: Output) -> Result<u8, CliError> {
     create_runtime()?.block_on(async {
-        let engine = Docker::connect().await?;
+        let engine = connect_engine(&load_settings()?).await?;
         match verb {
             ImageVerb::Build { project: true, .. } => build_project_image(&engine, output).await?,
             ImageVerb::Build { base, with, claude, name, project: false } => {

@@ -1,10 +1,10 @@
 //! `airlock port`: publishes a port of a running sandbox on the host, until its agent ends.
 
 use crate::cli::error::CliError;
+use crate::cli::ops::engine::connect_engine_of;
 use crate::cli::ops::network::bind_port;
 use crate::cli::ops::repo::{Repo, create_runtime};
 use crate::cli::output::Output;
-use crate::engine::Docker;
 use crate::gateway::AuditLog;
 use crate::sandbox::NETWORK_LOG;
 use crate::sandbox::lifecycle;
@@ -16,7 +16,7 @@ pub(crate) fn run_port(name: &str, spec: PortSpec, output: Output) -> Result<u8,
     let sandbox = repo.open_sandbox(Some(name), "port")?;
     create_runtime()?.block_on(async {
         let mut signals = Signals::take_over()?;
-        let engine = Docker::connect().await?;
+        let engine = connect_engine_of(&sandbox.record).await?;
         let Some(guest) = lifecycle::connect_running(&engine, &sandbox).await? else {
             return Err(CliError::failed(format!("no agent runs in `{name}`"))
                 .with_hint(format!("to start one with this port, run `airlock resume {name} --port {}`", spec.port)));

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::collections::btree_map::Entry;
+
 use crate::changes::UnitSelection;
 use crate::cli::confirm::ask_yes_no;
 use crate::cli::error::CliError;
 use crate::cli::ops::draft::DRAFT_FILE;
+use crate::cli::ops::engine::connect_engine_of;
 use crate::cli::ops::holdings::describe_holdings;
 use crate::cli::ops::repo::{Repo, create_runtime};
 use crate::cli::output::Output;
-use crate::engine::Docker;
 use crate::review::{Decision, UnitDecision, read_draft};
 use crate::sandbox::{Sandbox, SandboxState, lifecycle};
 use crate::terminal;
@@ -77,10 +79,14 @@ pub(crate) fn run_rm(names: &[String], force: bool, output: Output) -> Result<u8
         }
     }
     create_runtime()?.block_on(async {
-        let engine = Docker::connect().await?;
+        let mut engines = BTreeMap::new();
         for sandbox in sandboxes {
             let name = sandbox.record.name.clone();
-            lifecycle::remove_sandbox(&engine, sandbox, true).await?;
+            let engine = match engines.entry(sandbox.record.engine.clone()) {
+                Entry::Occupied(connected) => connected.into_mut(),
+                Entry::Vacant(free) => free.insert(connect_engine_of(&sandbox.record).await?),
+            };
+            lifecycle::remove_sandbox(engine, sandbox, true).await?;
             output.print_status(&format!("removed {name}"));
         }
         Ok(0)

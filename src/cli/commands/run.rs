@@ -19,6 +19,7 @@ use crate::cli::ops::choose_image::{Proposal, choose_image};
 use crate::cli::ops::claude_on_host::answer_on_host;
 use crate::cli::ops::claude_permissions::{BYPASS_ACCEPTED, add_permission_mode};
 use crate::cli::ops::conversation::{Conversation, find_conversation, find_running_session};
+use crate::cli::ops::engine::connect_engine;
 use crate::cli::ops::find_setup::{find_setup, is_setup_accepted};
 use crate::cli::ops::finish_run::{FinishOptions, finish_run};
 use crate::cli::ops::inner_sandbox::turn_off_inner_sandbox;
@@ -40,7 +41,7 @@ use crate::config::{ClaudePermissions, Settings};
 use crate::core::clock::seconds_since_epoch;
 use crate::core::name::SandboxName;
 use crate::core::progress::ProgressCounter;
-use crate::engine::{Docker, Engine, ImageInfo};
+use crate::engine::{Engine, ImageInfo};
 use crate::gateway::NetworkLevel;
 use crate::git::{History, HistoryChoice, HostRepo, SnapshotOptions, UncommittedScope};
 use crate::sandbox::gc::KEPT_BASES;
@@ -259,7 +260,7 @@ fn run_agent(
         if let Some(session) = session.as_mut() {
             session.watch_terminal(&signals)?;
         }
-        let engine = Docker::connect().await?;
+        let engine = connect_engine(settings).await?;
         // A long image build can be interrupted as well.
         let image = tokio::select! {
             image = find_image_and_info(&engine, &repo.host, &choice, settings, output) => image?,
@@ -271,6 +272,7 @@ fn run_agent(
         };
         let mut request = RunRequest {
             name,
+            engine: settings.engine.clone(),
             verb,
             command,
             env,

@@ -12,6 +12,7 @@ use crate::cli::json::render_json;
 use crate::cli::ops::agent_config::{new_agent_config, parse_variables, workspace_kind};
 use crate::cli::ops::agent_image::{ImageChoice, find_or_build_image};
 use crate::cli::ops::choose_image::{Proposal, choose_image};
+use crate::cli::ops::engine::connect_engine;
 use crate::cli::ops::find_setup::{Setup, find_setup, is_setup_accepted};
 use crate::cli::ops::policy::collect_policy;
 use crate::cli::ops::repo::{Repo, create_runtime, format_age};
@@ -21,7 +22,7 @@ use crate::cli::output::{Output, print_stdout};
 use crate::config::Settings;
 use crate::core::escape::Escaped;
 use crate::core::progress::ProgressCounter;
-use crate::engine::{Docker, Engine};
+use crate::engine::Engine;
 use crate::gateway::NetworkLevel;
 use crate::git::{Snapshot, SnapshotOptions};
 use crate::sandbox::layer::{Layer, LayerStore};
@@ -76,7 +77,7 @@ async fn build_layer(
     output: Output,
 ) -> Result<Layer, CliError> {
     let mut signals = Signals::take_over()?;
-    let engine = Docker::connect().await?;
+    let engine = connect_engine(settings).await?;
     let image = tokio::select! {
         image = find_or_build_image(&engine, &repo.host, choice, settings, output) => image?,
         _ = signals.next(0) => return Err(SandboxError::Interrupted.into()),
@@ -84,6 +85,7 @@ async fn build_layer(
     let memory = engine.engine_info().await?.memory;
     let request = RunRequest {
         name: None,
+        engine: settings.engine.clone(),
         verb: "run",
         command: Vec::new(),
         env: Vec::new(),

@@ -5,12 +5,14 @@ use serde_json::json;
 use crate::base::OverlaySupport;
 use crate::cli::error::CliError;
 use crate::cli::json::{path_text, render_json};
+use crate::cli::ops::engine::connect_engine_of;
 use crate::cli::ops::holdings::{bring_hints, describe_holdings};
 use crate::cli::ops::repo::{Repo, create_runtime, format_age, sandbox_status as state};
 use crate::cli::ops::review_progress::{count_rounds, describe_progress, progress_json};
 use crate::cli::output::{Output, format_count, print_stdout};
 use crate::core::escape::Escaped;
-use crate::engine::{Docker, Engine as _};
+use crate::engine::Engine as _;
+use crate::sandbox::SandboxRecord;
 use crate::sandbox::WorkspaceKind;
 
 pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Result<u8, CliError> {
@@ -51,7 +53,9 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
             };
             format!("  workspace  an overlay over base {}{newer}\n", record.base_volume.id)
         }
-        WorkspaceKind::Copy => format!("  workspace  a copy of base {}{}\n", record.base_volume.id, copy_reason()),
+        WorkspaceKind::Copy => {
+            format!("  workspace  a copy of base {}{}\n", record.base_volume.id, copy_reason(record))
+        }
     };
     out += &format!("  path       {}\n", Escaped::new(&record.workspace));
     for (at, note) in manifest.format_notes().iter().enumerate() {
@@ -101,10 +105,11 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
 }
 
 /// Returns the reason why this engine copies workspaces, if it is known.
-fn copy_reason() -> String {
+fn copy_reason(record: &SandboxRecord) -> String {
     let known = create_runtime().ok().and_then(|runtime| {
-        runtime
-            .block_on(async { OverlaySupport::load_support(Docker::connect().await.ok()?.engine_info().await.ok()?) })
+        runtime.block_on(async {
+            OverlaySupport::load_support(connect_engine_of(record).await.ok()?.engine_info().await.ok()?)
+        })
     });
     match known {
         Some(OverlaySupport::Copy(why)) => format!(": the engine cannot mount an overlay ({})", Escaped::new(&why)),

@@ -9,9 +9,9 @@ use super::repo::create_runtime;
 use super::round::Round;
 use super::settings::load_settings;
 use crate::cli::error::{CliError, FAILED};
+use crate::cli::ops::engine::connect_engine_of;
 use crate::cli::output::{Output, print_stderr};
 use crate::config::{KeepMode, ReviewMode};
-use crate::engine::Docker;
 use crate::sandbox::{NetworkUsage, RunResult, lifecycle};
 
 /// The options for the end of a run.
@@ -75,7 +75,7 @@ fn remove_unchanged(finished: RunResult, output: Output) -> Result<(), CliError>
         sandbox.keep_network_log()?;
     }
     create_runtime()?.block_on(async {
-        let engine = Docker::connect().await?;
+        let engine = connect_engine_of(&sandbox.record).await?;
         Ok::<_, CliError>(lifecycle::remove_sandbox(&engine, sandbox, false).await?)
     })
 }

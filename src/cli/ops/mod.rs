@@ -22,6 +22,7 @@ pub(super) mod decided;
 pub(super) mod decisions;
 pub(super) mod draft;
 pub(super) mod end_summary;
+pub(crate) mod engine;
 pub(super) mod find_sandbox;
 pub(super) mod find_setup;
 pub(super) mod finish_run;

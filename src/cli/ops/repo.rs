@@ -8,11 +8,11 @@ use super::review_progress::describe_progress;
 use crate::changes::Changeset;
 use crate::cli::confirm::pick_one;
 use crate::cli::error::CliError;
+use crate::cli::ops::engine::connect_engine_of;
 use crate::cli::ops::settings::load_settings;
 use crate::cli::output::{Output, format_count};
 use crate::config::closest_name;
 use crate::core::name::SandboxName;
-use crate::engine::Docker;
 use crate::git::HostRepo;
 use crate::sandbox::{CollectPolicy, Sandbox, SandboxState, SandboxStore, lifecycle};
 use crate::session::{Activity, ask_activity};
@@ -116,7 +116,7 @@ impl Repo {
                 output.print_status(&format!("{name} was interrupted; collecting its changes"));
                 let policy = self.load_policy(sandbox, output)?;
                 create_runtime()?.block_on(async {
-                    let engine = Docker::connect().await?;
+                    let engine = connect_engine_of(&sandbox.record).await?;
                     Ok::<_, CliError>(lifecycle::recover_sandbox(&engine, &self.host, sandbox, &policy).await?)
                 })
             }

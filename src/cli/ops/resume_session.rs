@@ -11,6 +11,7 @@ use crate::cli::ops::claude_permissions::add_permission_mode;
 use crate::cli::ops::decided::update_decided;
 use crate::cli::ops::draft;
 use crate::cli::ops::draft::DRAFT_FILE;
+use crate::cli::ops::engine::connect_engine_of;
 use crate::cli::ops::inner_sandbox::turn_off_inner_sandbox;
 use crate::cli::ops::network::{bind_port, describe_network, plan_network};
 use crate::cli::ops::policy::collect_policy;
@@ -19,7 +20,7 @@ use crate::cli::ops::user_config::read_sandbox_config;
 use crate::cli::output::{Output, format_count};
 use crate::cli::progress::Progress;
 use crate::core::escape::Escaped;
-use crate::engine::{Docker, Engine};
+use crate::engine::Engine;
 use crate::gateway::NetworkLevel;
 use crate::git::HostRepo;
 use crate::review::{DecisionLog, Event, Feedback, ReviewModel};
@@ -166,7 +167,7 @@ fn run_agent(
         if let Some(session) = session.as_mut() {
             session.watch_terminal(&signals)?;
         }
-        let engine = Docker::connect().await?;
+        let engine = connect_engine_of(&record).await?;
         let info = engine.engine_info().await?;
         let previous = match &record.agent_config {
             Some(previous) => previous.clone(),
@@ -198,6 +199,7 @@ fn run_agent(
         };
         let request = RunRequest {
             name: None,
+            engine: record.engine.clone(),
             verb,
             command,
             env: parse_variables(&config.env)?,

@@ -1,6 +1,7 @@
 //! The user's settings, checked as a whole.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
@@ -8,13 +9,25 @@ use crate::config::ThemeMode;
 use crate::config::{Settings, config_path};
 use crate::tui::{ColorDepth, Keymap, StyleSheet, Theme};
 
+/// The engine of this command line.
+static ENGINE: OnceLock<String> = OnceLock::new();
+
+/// Sets the engine of this command line, which overrides the setting.
+pub(crate) fn choose_engine(engine: Option<String>) {
+    if let Some(engine) = engine {
+        // It is set once, before anything else.
+        let _ = ENGINE.set(engine);
+    }
+}
+
 /// Reads the settings of the user, and checks the keys of the review: an agent must not run for an hour before they turn out
 /// to be wrong.
 ///
 /// # Errors
 /// The configuration file or a variable is invalid.
 pub(crate) fn load_settings() -> Result<Settings, CliError> {
-    let settings = Settings::load(|name| std::env::var(name).ok())?;
+    let mut settings = Settings::load(|name| std::env::var(name).ok())?;
+    settings.engine = ENGINE.get().cloned().or(settings.engine);
     load_keymap(&settings)?;
     Ok(settings)
 }

@@ -114,6 +114,7 @@ pub(crate) async fn find_or_build_layer(
     });
     let run = RunRequest {
         name: None,
+        engine: settings.engine.clone(),
         verb: "run",
         // The standard output belongs to the agent.
         command: ["sh", "-c", &format!("exec 1>&2\n{command}")].map(str::to_owned).into(),

@@ -1,0 +1,154 @@
+//! Connects to an engine on another machine by the user's own `ssh`, which runs `docker system dial-stdio` there, as docker's
+//! client does.
+//!
+//! The first run may ask for a passphrase or the key of the host. The others share its connection (`ControlMaster`), ask nothing,
+//! and are in a process group of their own, so that Ctrl-C does not cut the connection before everything is cleaned up.
+
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::process::Stdio;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::OnceCell;
+
+use super::address::SshTarget;
+
+/// Time in seconds that a shared connection stays open after its last use, and that a new one may take.
+const PERSIST_SECS: u32 = 60;
+const CONNECT_SECS: u32 = 30;
+/// Maximum length of the path of a shared connection's socket. The name of a socket has at most 104 bytes on some systems, and
+/// ssh adds a suffix of 17 while it creates it.
+const MAX_SOCKET: usize = 86;
+/// Length of `%C` in such a path, a hash that ssh computes.
+const HASH_LENGTH: usize = 40;
+/// Maximum length of ssh's messages in an error.
+const MAX_MESSAGE: usize = 500;
+
+/// Connections to one machine.
+pub(super) struct SshConnector {
+    target: SshTarget,
+    /// The options of each run, once the first one has succeeded.
+    options: OnceCell<Vec<String>>,
+}
+
+impl SshConnector {
+    pub(super) fn new(target: &SshTarget) -> Self {
+        Self { target: target.clone(), options: OnceCell::new() }
+    }
+
+    /// Opens a connection. The first one checks that the machine has a docker client that reaches its engine.
+    pub(super) async fn open_connection(&self) -> io::Result<SshStream> {
+        let options = self.options.get_or_try_init(|| self.check_machine()).await?;
+        let mut command = self.remote_command(options);
+        command.arg("-oBatchMode=yes").args(self.dial_arguments()).process_group(0).kill_on_drop(true);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(io::Error::other("ssh has no streams"));
+        };
+        Ok(SshStream { input: Some(input), output, _child: child })
+    }
+
+    /// Runs the docker client once, without input, and returns the options with which a later run shares its connection.
+    async fn check_machine(&self) -> io::Result<Vec<String>> {
+        let mut options = vec![format!("-oConnectTimeout={CONNECT_SECS}"), "-T".into()];
+        if !self.has_own_sharing().await
+            && let Some(socket) = sharing_socket()
+        {
+            options.push("-oControlMaster=auto".into());
+            options.push(format!("-oControlPersist={PERSIST_SECS}"));
+            options.push(format!("-oControlPath={}", socket.display()));
+        }
+        let mut command = self.remote_command(&options);
+        let command = command.args(self.dial_arguments()).stdin(Stdio::null()).stdout(Stdio::null());
+        let output = command.stderr(Stdio::piped()).kill_on_drop(true).output().await.map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound { io::Error::other("ssh is not installed") } else { error }
+        })?;
+        if output.status.success() {
+            return Ok(options);
+        }
+        let message = String::from_utf8_lossy(&output.stderr);
+        let message: String =
+            message.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_MESSAGE).collect();
+        Err(io::Error::other(if message.is_empty() { format!("ssh ended with {}", output.status) } else { message }))
+    }
+
+    /// Returns whether the user's configuration of ssh shares connections already.
+    async fn has_own_sharing(&self) -> bool {
+        let mut command = self.remote_command(&["-G".to_owned()]);
+        let command = command.args(["--", &self.target.destination]).stdin(Stdio::null()).stderr(Stdio::null());
+        let Ok(output) = command.kill_on_drop(true).output().await else { return false };
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.lines().any(|line| line.strip_prefix("controlpath ").is_some_and(|path| path != "none"))
+    }
+
+    fn remote_command(&self, options: &[String]) -> Command {
+        let mut command = Command::new("ssh");
+        command.args(options);
+        if let Some(port) = self.target.port {
+            command.arg(format!("-p{port}"));
+        }
+        command
+    }
+
+    fn dial_arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["--".to_owned(), self.target.destination.clone(), "docker".into()];
+        if let Some(socket) = &self.target.socket {
+            // The remote shell reads the arguments once more.
+            let quoted = socket.replace('\'', "'\\''");
+            arguments.extend(["--host".to_owned(), format!("'unix://{quoted}'")]);
+        }
+        arguments.extend(["system".to_owned(), "dial-stdio".to_owned()]);
+        arguments
+    }
+}
+
+/// Returns the path of the socket of a shared connection, in a directory of this user alone, or `None` if there is none that is
+/// short enough.
+fn sharing_socket() -> Option<PathBuf> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_dir());
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".ssh")).filter(|dir| dir.is_dir());
+    let path = runtime.or_else(home)?.join("airlock-%C");
+    let length = path.as_os_str().len() - "%C".len() + HASH_LENGTH;
+    // ssh expands other percent signs as well.
+    let is_plain = path.to_str().is_some_and(|text| text.matches('%').count() == 1);
+    (length <= MAX_SOCKET && is_plain).then_some(path)
+}
+
+/// The streams of a running `ssh`, which ends with this value.
+pub(super) struct SshStream {
+    input: Option<ChildStdin>,
+    output: ChildStdout,
+    _child: Child,
+}
+
+impl AsyncRead for SshStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.output).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for SshStream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.input {
+            Some(input) => Pin::new(input).poll_write(context, bytes),
+            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.input.as_mut().map_or(Poll::Ready(Ok(())), |input| Pin::new(input).poll_flush(context))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A pipe ends when it is closed, and the docker client then ends the input of the engine.
+        self.input = None;
+        Poll::Ready(Ok(()))
+    }
+}
