@@ -4,10 +4,12 @@
 //! The first run may ask for a passphrase or the key of the host. The others share its connection (`ControlMaster`), ask nothing,
 //! and are in a process group of their own, so that Ctrl-C does not cut the connection before everything is cleaned up.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::Stdio;
+use std::sync::Mutex;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -27,31 +29,51 @@ const HASH_LENGTH: usize = 40;
 /// Maximum length of ssh's messages in an error.
 const MAX_MESSAGE: usize = 500;
 
+/// Number of connections that are opened in advance. Opening one takes several times as long as a request.
+const SPARES: usize = 2;
+
 /// Connections to one machine.
 pub(super) struct SshConnector {
     target: SshTarget,
     /// The options of each run, once the first one has succeeded.
     options: OnceCell<Vec<String>>,
+    spares: Mutex<VecDeque<SshStream>>,
 }
 
 impl SshConnector {
     pub(super) fn new(target: &SshTarget) -> Self {
-        Self { target: target.clone(), options: OnceCell::new() }
+        Self { target: target.clone(), options: OnceCell::new(), spares: Mutex::default() }
     }
 
-    /// Opens a connection. The first one checks that the machine has a docker client that reaches its engine.
+    /// Opens a connection. The first one checks that the machine has a docker client that reaches its engine, unless a
+    /// connection to it is already shared.
     pub(super) async fn open_connection(&self) -> io::Result<SshStream> {
         let options = self.options.get_or_try_init(|| self.check_machine()).await?;
+        let spare = self.spares.lock().ok().and_then(|mut spares| spares.pop_front());
+        let stream = spare.map_or_else(|| self.start_client(options), Ok)?;
+        // A spare that cannot be started is not needed yet.
+        if let Ok(mut spares) = self.spares.lock() {
+            while spares.len() < SPARES
+                && let Ok(spare) = self.start_client(options)
+            {
+                spares.push_back(spare);
+            }
+        }
+        Ok(stream)
+    }
+
+    fn start_client(&self, options: &[String]) -> io::Result<SshStream> {
         let mut command = self.remote_command(options);
         command.arg("-oBatchMode=yes").args(self.dial_arguments()).process_group(0).kill_on_drop(true);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(io::Error::other("ssh has no streams"));
-        };
-        Ok(SshStream { input: Some(input), output, _child: child })
+        match (child.stdin.take(), child.stdout.take()) {
+            (Some(input), Some(output)) => Ok(SshStream { input: Some(input), output, _child: child }),
+            _ => Err(io::Error::other("ssh has no streams")),
+        }
     }
 
-    /// Runs the docker client once, without input, and returns the options with which a later run shares its connection.
+    /// Runs the docker client once, without input, unless a connection is already shared. Returns the options with which a later
+    /// run shares it.
     async fn check_machine(&self) -> io::Result<Vec<String>> {
         let mut options = vec![format!("-oConnectTimeout={CONNECT_SECS}"), "-T".into()];
         if !self.has_own_sharing().await
@@ -60,6 +82,9 @@ impl SshConnector {
             options.push("-oControlMaster=auto".into());
             options.push(format!("-oControlPersist={PERSIST_SECS}"));
             options.push(format!("-oControlPath={}", socket.display()));
+            if self.is_shared(&options).await {
+                return Ok(options);
+            }
         }
         let mut command = self.remote_command(&options);
         let command = command.args(self.dial_arguments()).stdin(Stdio::null()).stdout(Stdio::null());
@@ -73,6 +98,14 @@ impl SshConnector {
         let message: String =
             message.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_MESSAGE).collect();
         Err(io::Error::other(if message.is_empty() { format!("ssh ended with {}", output.status) } else { message }))
+    }
+
+    /// Returns whether Airlock's shared connection to the machine is open, which was checked then.
+    async fn is_shared(&self, options: &[String]) -> bool {
+        let mut command = self.remote_command(options);
+        command.args(["-Ocheck", "--", &self.target.destination]);
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.kill_on_drop(true).status().await.is_ok_and(|status| status.success())
     }
 
     /// Returns whether the user's configuration of ssh shares connections already.

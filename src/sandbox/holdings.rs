@@ -5,7 +5,7 @@
 //! the agent, and are shown as such.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::store::SandboxRecord;
 use crate::core::escape::escape_lossy;
@@ -61,6 +61,10 @@ const USUAL_HOME: [&[u8]; 33] = [
 /// Directories for the instructions that a user or an agent writes for agents.
 const AGENT_DIRS: [&[u8]; 5] =
     [b".claude/agents", b".claude/commands", b".claude/skills", b".claude/output-styles", b".claude/rules"];
+/// The directories of a workspace and of a home that every search lists.
+const WORKSPACE_DIRS: [&[u8]; 6] =
+    [b".git", b".git/objects", b".git/refs", b".git/refs/heads", b".git/refs/tags", b".git/worktrees"];
+const HOME_DIRS: [&[u8]; 6] = [b"", b".claude", b".claude/plans", PROJECTS, b".config", b".local/share"];
 /// The directory in which Claude Code keeps one directory per working directory.
 const PROJECTS: &[u8] = b".claude/projects";
 /// Entries of `~/.config` that programs create by themselves.
@@ -74,7 +78,7 @@ const USUAL_DATA: [&[u8]; 8] =
 ///
 /// `changed_nothing` means that no file differs. Staged content exists nowhere else in that case.
 pub(crate) async fn find_holdings(guest: &GuestClient, record: &SandboxRecord, changed_nothing: bool) -> Vec<String> {
-    let search = WorkspaceSearch { guest, unknown: RefCell::default() };
+    let search = WorkspaceSearch { guest, listed: list_usual_dirs(guest).await, unknown: RefCell::default() };
     let mut found = search.search_repository(record, changed_nothing).await;
     for module in &record.manifest.submodules {
         let objects = [module.as_bytes(), b"/.git/objects"].concat();
@@ -103,9 +107,42 @@ fn display_name(name: &[u8]) -> String {
     escape_lossy(name).chars().take(MAX_NAME_CHARS).collect()
 }
 
+/// The reason why a directory has no entries here.
+#[derive(Debug, Clone, Copy)]
+enum ListProblem {
+    Missing,
+    TooMany,
+    Failed,
+}
+
+impl From<GuestError> for ListProblem {
+    fn from(error: GuestError) -> Self {
+        match error {
+            GuestError::Gone | GuestError::NotADirectory => Self::Missing,
+            GuestError::TooMany => Self::TooMany,
+            _ => Self::Failed,
+        }
+    }
+}
+
+/// Directories with their entries. The keys say whether a directory is in the home.
+type ListedDirs = BTreeMap<(bool, Vec<u8>), Result<Vec<ListedEntry>, ListProblem>>;
+
+/// Lists the directories that every search needs, at once, because each answer of an engine elsewhere takes a while.
+async fn list_usual_dirs(guest: &GuestClient) -> ListedDirs {
+    let workspace = WORKSPACE_DIRS.iter().map(|dir| (Root::Work, *dir));
+    let home = HOME_DIRS.iter().chain(&AGENT_DIRS).map(|dir| (Root::Home, *dir));
+    let list = async |(root, dir): (Root, &[u8])| {
+        ((root == Root::Home, dir.to_vec()), guest.list_dir(root, dir, MAX_ENTRIES).await.map_err(ListProblem::from))
+    };
+    futures_util::future::join_all(workspace.chain(home).map(list)).await.into_iter().collect()
+}
+
 /// A search through the guest.
 struct WorkspaceSearch<'a> {
     guest: &'a GuestClient,
+    /// Directories that were listed at the start.
+    listed: ListedDirs,
     /// Notes on directories that could not be listed and may hold anything.
     unknown: RefCell<BTreeSet<String>>,
 }
@@ -216,11 +253,16 @@ impl WorkspaceSearch<'_> {
     /// Lists a directory. A missing directory is empty; one that cannot be listed is noted as unknown.
     async fn list_dir(&self, root: Root, path: &[u8]) -> Vec<ListedEntry> {
         let place = if root == Root::Home { format!("~/{}", display_name(path)) } else { display_name(path) };
-        let unknown = match self.guest.list_dir(root, path, MAX_ENTRIES).await {
+        let known = if root == Root::Base { None } else { self.listed.get(&(root == Root::Home, path.to_vec())) };
+        let listed = match known {
+            Some(listed) => listed.clone(),
+            None => self.guest.list_dir(root, path, MAX_ENTRIES).await.map_err(ListProblem::from),
+        };
+        let unknown = match listed {
             Ok(listed) => return listed,
-            Err(GuestError::Gone | GuestError::NotADirectory) => return Vec::new(),
-            Err(GuestError::TooMany) => format!("more than {MAX_ENTRIES} entries in {place}"),
-            Err(_) => format!("entries in {place} that could not be listed"),
+            Err(ListProblem::Missing) => return Vec::new(),
+            Err(ListProblem::TooMany) => format!("more than {MAX_ENTRIES} entries in {place}"),
+            Err(ListProblem::Failed) => format!("entries in {place} that could not be listed"),
         };
         self.unknown.borrow_mut().insert(unknown);
         Vec::new()

@@ -240,14 +240,17 @@ impl<'a> EngineResources<'a> {
         let attached = self.engine.attach_container(&container, false).await?;
         self.engine.start_container(&container).await.map_err(SandboxError::Unmountable)?;
         let guest = GuestClient::perform_handshake(attached, accept).await?;
-        if matches!(expect, VolumeState::Fresh | VolumeState::Used) {
-            let seal = guest.read(Root::Base, SEAL, 1024).await.unwrap_or_default();
-            if seal != self.base.nonce.as_bytes() {
-                return Err(SandboxError::SealMismatch(self.base.id.clone()));
-            }
-        }
+        let is_sealed = matches!(expect, VolumeState::Fresh | VolumeState::Used);
         let untouched = matches!(expect, VolumeState::Fresh | VolumeState::Unsealed);
-        if untouched && self.workspace == WorkspaceKind::Overlay && !inodes_agree(&guest).await? {
+        let check_inodes = async || match self.workspace {
+            WorkspaceKind::Overlay if untouched => inodes_agree(&guest).await,
+            _ => Ok(true),
+        };
+        let (seal, agree) = tokio::join!(guest.read(Root::Base, SEAL, 1024), check_inodes());
+        if is_sealed && seal.unwrap_or_default() != self.base.nonce.as_bytes() {
+            return Err(SandboxError::SealMismatch(self.base.id.clone()));
+        }
+        if !agree? {
             return Err(SandboxError::InodeMismatch);
         }
         Ok(Sidecar { container, guest })
@@ -316,6 +319,7 @@ async fn inodes_agree(guest: &GuestClient) -> Result<bool, SandboxError> {
         let listed = guest.list_dir(root, path, 10_000).await?;
         Ok::<_, SandboxError>(listed.into_iter().find(|e| e.name == b"config").map(|e| e.stat.ino))
     };
-    let (base, merged) = (inode(Root::Base, &[TREE, b".git"].concat()).await?, inode(Root::Work, b".git").await?);
+    let in_base = [TREE, b".git"].concat();
+    let (base, merged) = tokio::try_join!(inode(Root::Base, &in_base), inode(Root::Work, b".git"))?;
     Ok(base.is_some() && base == merged)
 }

@@ -204,10 +204,15 @@ pub(crate) async fn record_post_run(
     (record, conversations): (&mut SandboxRecord, &ConversationStore),
     changed_nothing: bool,
 ) {
-    record.size = measure_size(guest, roots).await.ok();
-    record.other_contents = holdings::find_holdings(guest, record, changed_nothing).await;
+    // At once, because each answer of an engine elsewhere takes a while.
+    let (size, other_contents, session) = tokio::join!(
+        measure_size(guest, roots),
+        holdings::find_holdings(guest, record, changed_nothing),
+        claude_session::find_last_session(guest)
+    );
+    (record.size, record.other_contents) = (size.ok(), other_contents);
     record.conversation = None;
-    if let Some(session) = claude_session::find_last_session(guest).await {
+    if let Some(session) = session {
         // If it is too large or cannot be saved, it is still in the sandbox.
         if let Ok(content) = session.read_content(guest, MAX_CONVERSATION).await {
             let _ = conversations.save_conversation(&record.name, &session.id, &content);
@@ -218,6 +223,7 @@ pub(crate) async fn record_post_run(
 
 /// Measures a sandbox partially. A full count of a million files would take too long.
 async fn measure_size(guest: &GuestClient, [work, home]: [Root; 2]) -> Result<(u64, bool), SandboxError> {
-    let (work, home) = (guest.measure_usage(work, MAX_MEASURED).await?, guest.measure_usage(home, MAX_MEASURED).await?);
+    let (work, home) =
+        tokio::try_join!(guest.measure_usage(work, MAX_MEASURED), guest.measure_usage(home, MAX_MEASURED))?;
     Ok((work.bytes + home.bytes, work.more || home.more))
 }

@@ -169,13 +169,15 @@ impl<'a> Walk<'a> {
             let (base, overlay, limits, mode) =
                 (self.base, matches!(self.detector, ChangeDetector::Overlay), self.limits, self.mode);
             let max_names = limits.max_entries.min(MAX_CONCURRENT_NAMES);
-            let snapshots = stream::iter(std::mem::take(&mut level))
-                .map(|visit| read_dir_snapshot(base, overlay, max_names, mode, visit));
+            let snapshots = stream::iter(std::mem::take(&mut level)).map(|visit| {
+                read_dir_snapshot(base, overlay, (max_names, max_names == limits.max_entries), mode, visit)
+            });
             let mut snapshots = snapshots.buffered(MAX_CONCURRENT_REQUESTS);
             while let Some(mut snapshot) = snapshots.try_next().await? {
                 if snapshot.too_many && max_names < limits.max_entries {
                     // A large directory is read alone, so that only one such list is in memory.
-                    snapshot = read_dir_snapshot(base, overlay, limits.max_entries, mode, snapshot.visit).await?;
+                    snapshot =
+                        read_dir_snapshot(base, overlay, (limits.max_entries, true), mode, snapshot.visit).await?;
                 }
                 // A directory's rules are in the directory itself, so they are added before its names are compared.
                 let new = snapshot.merged.iter().filter(|e| !snapshot.base.contains_key(&e.name)).count();
@@ -444,41 +446,51 @@ impl<'a> Walk<'a> {
 async fn read_dir_snapshot(
     base: BaseView<'_>,
     overlay: bool,
-    most: usize,
+    (most, is_alone): (usize, bool),
     mode: CollectMode,
     visit: DirVisit,
 ) -> Result<DirSnapshot, SandboxError> {
     let directory = visit.directory.as_ref();
     let bytes = directory.map_or(&b""[..], |d| d.as_bytes());
-    let base_entries = if visit.in_base { base.list_dir(directory).await? } else { BTreeMap::new() };
-    let mut too_many = false;
-    let merged = match base.guest.list_dir(Root::Work, bytes, most.saturating_add(base_entries.len())).await {
-        Err(GuestError::Gone | GuestError::NotADirectory) if mode == CollectMode::Live => Vec::new(),
-        Err(GuestError::TooMany) => {
-            too_many = true;
-            Vec::new()
+    // `None` is a directory with more entries than `limit`.
+    let list = async |root: Root, is_listed: bool, limit: usize| {
+        if !is_listed {
+            return Ok(Some(Vec::new()));
         }
-        other => other?,
-    };
-    let upper = if overlay && visit.in_upper && !too_many {
-        let listed = match base.guest.list_dir(Root::Upper, bytes, usize::MAX).await {
-            Err(GuestError::Gone | GuestError::NotADirectory) if mode == CollectMode::Live => Vec::new(),
-            other => other?,
-        };
-        listed.into_iter().map(|e| e.name).collect()
-    } else {
-        BTreeSet::new()
-    };
-    let layer = if visit.in_layer && !too_many {
-        let listed = match base.guest.list_dir(Root::Layer, bytes, usize::MAX).await {
+        match base.guest.list_dir(root, bytes, limit).await {
+            Err(GuestError::Gone | GuestError::NotADirectory) if mode == CollectMode::Live => Ok(Some(Vec::new())),
             // The agent has replaced a file of the layer by a directory.
-            Err(GuestError::Gone | GuestError::NotADirectory) => Vec::new(),
-            other => other?,
-        };
-        listed.into_iter().map(|entry| (entry.name, entry.stat.ino)).collect()
-    } else {
-        BTreeMap::new()
+            Err(GuestError::Gone | GuestError::NotADirectory) if root == Root::Layer => Ok(Some(Vec::new())),
+            Err(GuestError::TooMany) => Ok(None),
+            other => other.map(Some).map_err(SandboxError::from),
+        }
     };
+    let list_base = async || match visit.in_base {
+        true => base.list_dir(directory).await.map_err(SandboxError::from),
+        false => Ok(BTreeMap::new()),
+    };
+    let (has_upper, has_layer) = (overlay && visit.in_upper, visit.in_layer);
+    let (base_entries, merged, upper, layer) = if is_alone {
+        let base_entries = list_base().await?;
+        let merged = list(Root::Work, true, most.saturating_add(base_entries.len())).await?;
+        let is_complete = merged.is_some();
+        let upper = list(Root::Upper, has_upper && is_complete, usize::MAX).await?;
+        let layer = list(Root::Layer, has_layer && is_complete, usize::MAX).await?;
+        (base_entries, merged, upper, layer)
+    } else {
+        // At once, because each answer of an engine elsewhere takes a while.
+        let limit = most.saturating_mul(2);
+        tokio::try_join!(
+            list_base(),
+            list(Root::Work, true, limit),
+            list(Root::Upper, has_upper, limit),
+            list(Root::Layer, has_layer, limit)
+        )?
+    };
+    let too_many = merged.is_none() || upper.is_none() || layer.is_none();
+    let merged = if too_many { Vec::new() } else { merged.unwrap_or_default() };
+    let upper = upper.unwrap_or_default().into_iter().map(|entry| entry.name).collect();
+    let layer = layer.unwrap_or_default().into_iter().map(|entry| (entry.name, entry.stat.ino)).collect();
     let rules = match base_entries.get(&b".gitignore"[..]) {
         Some(entry @ (BaseEntry::Delta(_) | BaseEntry::File(EntryKind::Regular | EntryKind::Executable, ..))) => {
             let path =
