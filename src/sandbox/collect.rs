@@ -9,7 +9,7 @@ use std::time::Instant;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::SandboxError;
-use super::collect_limits::{CollectLimits, CollectMode, MAX_CONCURRENT_REQUESTS, MAX_PATH_CHARS};
+use super::collect_limits::{CollectLimits, CollectMode, MAX_CONCURRENT_READS, MAX_PATH_CHARS};
 use super::store::Sandbox;
 use super::walk::{FoundFile, Walk, WalkResult};
 use crate::base::{BaseEntry, BaseTree, BaseView};
@@ -95,22 +95,24 @@ async fn collect_without_timeout(collection: Collection<'_>) -> Result<Changeset
     let memory = tokio::sync::Semaphore::new(IN_FLIGHT);
     let (memory, stored) = (&memory, store);
     let reads = stream::iter(changed).map(|(file, old)| async move {
-        let _permit = memory.acquire_many(memory_permits(file.stat.size)).await.ok();
-        let new = match file.kind {
-            EntryKind::Symlink => (stored.store_blob(&file.target)?, file.target.len() as u64),
+        let sizes = [file.stat.size, old.as_ref().map_or(0, BaseEntry::content_size)];
+        let _permit = memory.acquire_many(sizes.map(memory_permits).iter().sum()).await.ok();
+        let read_new = async || match file.kind {
+            EntryKind::Symlink => Ok(Some((stored.store_blob(&file.target)?, file.target.len() as u64))),
             _ => match read_to_quarantine(guest, Root::Work, file.path.as_bytes(), file.stat.size, stored).await {
                 // The running agent has just removed the file.
-                Err(GuestError::Gone) if mode == CollectMode::Live => return Ok(None),
-                other => other?,
+                Err(GuestError::Gone) if mode == CollectMode::Live => Ok(None),
+                other => Ok::<_, SandboxError>(Some(other?)),
             },
         };
-        let old = match &old {
-            Some(entry) => base.read_version(&file.path, entry).await?,
-            None => None,
+        let read_old = async || match &old {
+            Some(entry) => Ok(base.read_version(&file.path, entry).await?),
+            None => Ok(None),
         };
-        Ok::<_, SandboxError>(Some((file, old, new)))
+        let (new, old) = tokio::try_join!(read_new(), read_old())?;
+        Ok::<_, SandboxError>(new.map(|new| (file, old, new)))
     });
-    let mut reads = reads.buffer_unordered(MAX_CONCURRENT_REQUESTS);
+    let mut reads = reads.buffer_unordered(MAX_CONCURRENT_READS);
     let mut files = Vec::new();
     while let Some(read) = reads.try_next().await? {
         let Some((file, old, (hash, size))) = read else { continue };
@@ -138,7 +140,7 @@ async fn collect_without_timeout(collection: Collection<'_>) -> Result<Changeset
         let version = base.read_version(&path, &entry).await?;
         Ok::<_, SandboxError>((path, version))
     });
-    let mut versions = versions.buffer_unordered(MAX_CONCURRENT_REQUESTS);
+    let mut versions = versions.buffer_unordered(MAX_CONCURRENT_READS);
     while let Some((path, version)) = versions.try_next().await? {
         files.push(new_change(path, version, None));
     }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use crate::core::path::MAX_DEPTH;
 
-/// Maximum number of concurrent requests.
-pub(crate) const MAX_CONCURRENT_REQUESTS: usize = 32;
+/// Maximum number of directories that are listed at once.
+pub(crate) const MAX_CONCURRENT_LISTS: usize = 32;
+/// Maximum number of files that are read at once. Many are on their way to an engine elsewhere at a time.
+pub(crate) const MAX_CONCURRENT_READS: usize = 256;
 
 /// Maximum number of characters of a refused path.
 pub(crate) const MAX_PATH_CHARS: usize = 300;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::SandboxError;
-use super::collect_limits::{CollectLimits, CollectMode, MAX_CONCURRENT_REQUESTS, MAX_PATH_CHARS};
+use super::collect_limits::{CollectLimits, CollectMode, MAX_CONCURRENT_LISTS, MAX_PATH_CHARS};
 use super::layer::Layer;
 use super::store::Sandbox;
 use super::workspace::WorkspaceKind;
@@ -172,7 +172,7 @@ impl<'a> Walk<'a> {
             let snapshots = stream::iter(std::mem::take(&mut level)).map(|visit| {
                 read_dir_snapshot(base, overlay, (max_names, max_names == limits.max_entries), mode, visit)
             });
-            let mut snapshots = snapshots.buffered(MAX_CONCURRENT_REQUESTS);
+            let mut snapshots = snapshots.buffered(MAX_CONCURRENT_LISTS);
             while let Some(mut snapshot) = snapshots.try_next().await? {
                 if snapshot.too_many && max_names < limits.max_entries {
                     // A large directory is read alone, so that only one such list is in memory.
