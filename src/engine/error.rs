@@ -76,6 +76,12 @@ impl EngineError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Unreachable { tried } if tried.iter().all(|address| address.starts_with("ssh://")) => {
+                Some("check that `ssh HOST docker version` works with this host".into())
+            }
+            Self::Unreachable { tried } if tried.iter().all(|address| address.starts_with("tcp://")) => {
+                Some("check the address, and that the engine listens there".into())
+            }
             Self::Unreachable { .. } => Some(
                 "start Docker with `sudo systemctl start docker`, or set DOCKER_HOST to a running engine".into(),
             ),

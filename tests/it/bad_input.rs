@@ -98,18 +98,18 @@ fn run_reports_missing_engine_or_image() {
     error: failed to connect to a container engine; tried unix:///nowhere/docker.sock (No such file or directory (os error 2))
     hint: start Docker with `sudo systemctl start docker`, or set DOCKER_HOST to a running engine
     ");
-    repo.set("DOCKER_HOST", "ssh://somewhere");
+    repo.set("DOCKER_HOST", "ssh://127.0.0.1:1");
     assert_snapshot!(repo.airlock(&RUN_TRUE), @"
     status: 125
     ----- stderr -----
-    error: the engine address ssh://somewhere is not supported: use unix://PATH or tcp://HOST:PORT
-    hint: run `unset DOCKER_HOST`, or `export DOCKER_HOST=unix:///var/run/docker.sock`
+    error: failed to connect to a container engine; tried ssh://127.0.0.1:1 (ssh: connect to host 127.0.0.1 port 1: Connection refused)
+    hint: check that `ssh HOST docker version` works with this host
     ");
     assert_snapshot!(repo.airlock(&["image", "ls"]), @"
     status: 1
     ----- stderr -----
-    error: the engine address ssh://somewhere is not supported: use unix://PATH or tcp://HOST:PORT
-    hint: run `unset DOCKER_HOST`, or `export DOCKER_HOST=unix:///var/run/docker.sock`
+    error: failed to connect to a container engine; tried ssh://127.0.0.1:1 (ssh: connect to host 127.0.0.1 port 1: Connection refused)
+    hint: check that `ssh HOST docker version` works with this host
     ");
     assert!(is_bare(&repo.path.join(".git/airlock/sandboxes")));
 }

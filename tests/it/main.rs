@@ -36,6 +36,7 @@ mod network;
 mod page;
 mod properties;
 mod quarantine;
+mod remote;
 mod renames;
 mod reports;
 mod review;

@@ -32,7 +32,7 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
         print_stdout(&render_json(&json!({
                 "schema_version": 1, "name": record.name, "status": word, "verb": record.verb,
                 "created": record.created, "base": record.base, "branch": record.branch,
-                "workspace": record.workspace_kind, "setup": manifest.setup, "base_volume": record.base_volume.id,
+                "workspace": record.workspace_kind, "engine": record.engine, "setup": manifest.setup, "base_volume": record.base_volume.id,
                 "base_volume_bytes": record.base_volume.bytes, "snapshot_files": manifest.files, "history": manifest.history,
                 "uncommitted": manifest.uncommitted, "included": manifest.included, "delta_files": manifest.delta_files,
                 "submodules": paths(&manifest.submodules), "submodules_skipped": skipped_modules, "skipped": skipped,
@@ -57,6 +57,9 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
             format!("  workspace  a copy of base {}{}\n", record.base_volume.id, copy_reason(record))
         }
     };
+    if let Some(engine) = &record.engine {
+        out += &format!("  engine     {}\n", Escaped::new(engine));
+    }
     out += &format!("  path       {}\n", Escaped::new(&record.workspace));
     for (at, note) in manifest.format_notes().iter().enumerate() {
         let title = if at == 0 { "includes" } else { "" };
