@@ -13,7 +13,7 @@ pub(super) enum Address {
     Unix(PathBuf),
     /// `HOST:PORT`, without TLS.
     Tcp(String),
-    /// `HOST:PORT`, with TLS.
+    /// The same as `Tcp`, with TLS.
     Tls { host: String, files: TlsFiles },
     /// A machine on which `ssh` runs the docker client.
     Ssh(SshTarget),
@@ -36,10 +36,10 @@ impl TlsFiles {
     }
 }
 
-/// The destination of `ssh`.
+/// A machine and how `ssh` gets to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SshTarget {
-    /// `HOST` or `USER@HOST`.
+    /// The machine: `HOST` or `USER@HOST`.
     pub destination: String,
     pub port: Option<u16>,
     /// The engine's socket on that machine, if it is not docker's default there.

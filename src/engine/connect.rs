@@ -29,7 +29,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// A connection to an engine.
+/// A connection to an engine, of any kind.
 pub(super) struct EngineStream(TokioIo<Box<dyn Duplex>>);
 
 impl EngineStream {
@@ -97,7 +97,7 @@ impl Connector {
         Ok(Self { kind: Arc::new(kind) })
     }
 
-    /// Opens a connection.
+    /// Opens a connection, within a limited time.
     pub(super) async fn open_connection(&self) -> io::Result<EngineStream> {
         if let ConnectorKind::Ssh(ssh) = &*self.kind {
             return ssh.open_connection().await.map(EngineStream::new);

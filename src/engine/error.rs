@@ -22,7 +22,7 @@ pub enum EngineError {
     /// The docker context that the user chose does not exist.
     #[error("the docker context {name} does not exist")]
     NoContext { name: String },
-    /// The user asks for TLS without a check of the server, which would send everything to whoever answers.
+    /// The user asks for TLS without a check of the server, so that any machine could pose as the engine.
     #[error("{asked} asks for TLS without a check of the engine at {address}, which Airlock does not support")]
     UncheckedTls {
         address: String,

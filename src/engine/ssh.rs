@@ -32,7 +32,7 @@ const MAX_MESSAGE: usize = 500;
 /// Number of connections that are opened in advance. Opening one takes several times as long as a request.
 const SPARES: usize = 2;
 
-/// Connections to one machine.
+/// Connections to one machine, which share its `ssh`.
 pub(super) struct SshConnector {
     target: SshTarget,
     /// The options of each run, once the first one has succeeded.
@@ -129,7 +129,7 @@ impl SshConnector {
     fn dial_arguments(&self) -> Vec<String> {
         let mut arguments = vec!["--".to_owned(), self.target.destination.clone(), "docker".into()];
         if let Some(socket) = &self.target.socket {
-            // The remote shell reads the arguments once more.
+            // The shell of that machine parses the arguments again.
             let quoted = socket.replace('\'', "'\\''");
             arguments.extend(["--host".to_owned(), format!("'unix://{quoted}'")]);
         }

@@ -128,7 +128,7 @@ impl Link {
         Self { port, open }
     }
 
-    /// Cuts all connections.
+    /// Cuts all connections that are open now.
     pub fn cut(&self) {
         for stream in self.open.lock().expect("no panic").drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
