@@ -8,12 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::errors::Error as Bollard;
 use bollard::models::{
-    ContainerCreateBody, ContainerSummaryStateEnum, ExecConfig, HealthConfig, HostConfig, HostConfigLogConfig,
-    MountTmpfsOptions, MountType, MountVolumeOptions, ResourcesUlimits, VolumeCreateRequest,
+    ContainerCreateBody, ExecConfig, HealthConfig, HostConfig, HostConfigLogConfig, MountTmpfsOptions, MountType,
+    MountVolumeOptions, ResourcesUlimits, VolumeCreateRequest,
 };
 use bollard::query_parameters::{
-    BuildImageOptions, CreateContainerOptions, CreateImageOptions, InspectContainerOptions, KillContainerOptions,
-    ListContainersOptions, ListImagesOptions, ListVolumesOptions, RemoveContainerOptions, RemoveImageOptions,
+    BuildImageOptions, CreateContainerOptions, CreateImageOptions, ImportImageOptions, InspectContainerOptions,
+    KillContainerOptions, ListImagesOptions, ListVolumesOptions, RemoveContainerOptions, RemoveImageOptions,
     RemoveVolumeOptions, ResizeContainerTTYOptions, StatsOptions, TagImageOptions, WaitContainerOptions,
 };
 use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, body_full, body_try_stream};
@@ -26,7 +26,7 @@ use tokio::sync::OnceCell;
 use super::address::{self, Address};
 use super::connect::Connector;
 use super::error::START_ATTEMPT;
-use super::hijack::hijack_connection;
+use super::hijack::{get_json, hijack_connection};
 use super::traits::{
     AttachedStreams, BuildProgress, ContainerInfo, Engine, EngineInfo, ImageBuild, ImageInfo, Labels, TarStream,
     VolumeInfo, VolumeSpec,
@@ -120,11 +120,16 @@ impl Docker {
             && self.info.get().is_none_or(|info| info.kernel == ours().trim_end())
     }
 
+    /// Returns whether the engine is known to be Podman.
+    fn is_podman(&self) -> bool {
+        self.info.get().is_some_and(|info| info.is_podman)
+    }
+
     async fn request_info(&self) -> Result<EngineInfo, EngineError> {
         let responses = tokio::try_join!(self.client.info(), self.client.version());
         let (system, version_info) = responses.map_err(refused_attempt("query the engine"))?;
         let components: Vec<(String, String)> =
-            version_info.components.unwrap_or_default().into_iter().map(|c| (c.name, c.version)).collect();
+            version_info.components.unwrap_or_default().into_iter().map(|c| (c.name, first_line(&c.version))).collect();
         let version = system.server_version.clone().unwrap_or_default();
         let identity = [&system.id, &system.kernel_version, &system.driver, &system.server_version]
             .map(|part| part.clone().unwrap_or_default())
@@ -162,8 +167,20 @@ impl Docker {
             warnings: system.warnings.unwrap_or_default(),
             identity,
             place,
+            is_podman,
         })
     }
+}
+
+/// A container in a list.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListedContainer {
+    id: String,
+    #[serde(default)]
+    labels: Option<Labels>,
+    #[serde(default)]
+    state: String,
 }
 
 /// Requests the engine's highest API version, using the cheapest request.
@@ -185,6 +202,11 @@ where
         message: "the response contains no API version".into(),
         status: 0,
     })
+}
+
+/// Returns the first line of a component's version. That of crun has several.
+fn first_line(version: &str) -> String {
+    version.lines().next().unwrap_or_default().to_owned()
 }
 
 fn volume_info(volume: bollard::models::Volume) -> VolumeInfo {
@@ -241,7 +263,7 @@ fn open_file_limit() -> i64 {
     ours.and_then(|n| i64::try_from(n).ok()).map_or(65536, |n| n.min(65536))
 }
 
-fn create_body(spec: &ContainerSpec, ipv6: bool) -> ContainerCreateBody {
+fn create_body(spec: &ContainerSpec, ipv6: bool, is_podman: bool) -> ContainerCreateBody {
     let memory = i64::try_from(spec.memory).ok();
     let files = open_file_limit();
     let nofile = ResourcesUlimits { name: Some("nofile".into()), soft: Some(files), hard: Some(files) };
@@ -260,6 +282,11 @@ fn create_body(spec: &ContainerSpec, ipv6: bool) -> ContainerCreateBody {
         tmpfs_options: Some(MountTmpfsOptions { mode: Some(0o1777), ..Default::default() }),
         ..Default::default()
     });
+    // Podman knows no owner here; the mode lets every user write.
+    let tmpfs_options = |options: &String| {
+        let is_known = |option: &&str| !is_podman || !option.starts_with("uid=") && !option.starts_with("gid=");
+        options.split(',').filter(is_known).collect::<Vec<_>>().join(",")
+    };
     let hostname = matches!(spec.network, Network::None).then(|| "airlock".to_owned());
     ContainerCreateBody {
         hostname: hostname.clone(),
@@ -297,7 +324,7 @@ fn create_body(spec: &ContainerSpec, ipv6: bool) -> ContainerCreateBody {
             extra_hosts: hostname.as_ref().map(|name| vec![format!("{name}:127.0.0.1")]),
             // The engine's hosts file also maps localhost to `::1`.
             sysctls: (ipv6 && hostname.is_some()).then(|| [(LOOPBACK_IPV6.to_owned(), "0".to_owned())].into()),
-            tmpfs: Some(spec.tmpfs.iter().cloned().collect()),
+            tmpfs: Some(spec.tmpfs.iter().map(|(path, options)| (path.clone(), tmpfs_options(options))).collect()),
             cap_drop: Some(vec!["ALL".into()]),
             cap_add: Some(spec.capabilities.clone()),
             ipc_mode: Some("private".into()),
@@ -422,6 +449,13 @@ impl Engine for Docker {
             .ok_or(EngineError::Refused { attempt, message: "the engine did not return an image ID".into(), status: 0 })
     }
 
+    async fn load_image(&self, archive: TarStream, name: &str) -> Result<(), EngineError> {
+        let options = ImportImageOptions { quiet: true, ..Default::default() };
+        let answers = self.client.import_image(options, body_try_stream(archive), None);
+        let loaded: Result<Vec<_>, _> = answers.try_collect().await;
+        loaded.map(drop).map_err(refused_attempt(format!("load the image {name}")))
+    }
+
     async fn build_image(&self, build: ImageBuild, progress: &BuildProgress<'_>) -> Result<(), EngineError> {
         let options = BuildImageOptions {
             t: Some(build.name.clone()),
@@ -474,7 +508,8 @@ impl Engine for Docker {
 
     async fn create_container(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
         let options = CreateContainerOptions { name: Some(spec.name.clone()), platform: String::new() };
-        let created = self.client.create_container(Some(options), create_body(spec, self.has_ipv6())).await;
+        let created =
+            self.client.create_container(Some(options), create_body(spec, self.has_ipv6(), self.is_podman())).await;
         Ok(created.map_err(refused_attempt(format!("create the container {}", spec.name)))?.id)
     }
 
@@ -552,16 +587,20 @@ impl Engine for Docker {
     }
 
     async fn list_containers(&self, label: &str, value: Option<&str>) -> Result<Vec<ContainerInfo>, EngineError> {
-        let options = ListContainersOptions { all: true, filters: label_filter(label, value), ..Default::default() };
-        let found = self.client.list_containers(Some(options)).await.map_err(refused_attempt("list containers"))?;
-        Ok(found
-            .into_iter()
-            .map(|c| ContainerInfo {
-                id: c.id.unwrap_or_default(),
-                labels: c.labels.unwrap_or_default().into_iter().collect(),
-                running: c.state == Some(ContainerSummaryStateEnum::RUNNING),
-            })
-            .collect())
+        // The client does not know all states of Podman.
+        let filters = serde_json::to_string(&label_filter(label, value)).unwrap_or_default();
+        let query: String = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("all", "true")
+            .append_pair("filters", &filters)
+            .finish();
+        let listed: Vec<ListedContainer> =
+            get_json(&self.connector, &format!("/containers/json?{query}"), "list containers").await?;
+        let info = |listed: ListedContainer| ContainerInfo {
+            id: listed.id,
+            labels: listed.labels.unwrap_or_default(),
+            running: listed.state == "running",
+        };
+        Ok(listed.into_iter().map(info).collect())
     }
 
     async fn remove_container(&self, container: &str) -> Result<(), EngineError> {
@@ -570,6 +609,10 @@ impl Engine for Docker {
             let removed = self.client.remove_container(container, Some(options.clone())).await;
             removed.map_err(refused_attempt("remove the container"))
         };
+        if self.is_podman() {
+            // It would wait for ten seconds after SIGTERM.
+            self.signal_container(container, "KILL").await?;
+        }
         let removed = match remove().await {
             // The container ended while the engine was about to kill it, so try again.
             Err(EngineError::Refused { status: 500, message, .. }) if message.contains("is not running") => {

@@ -86,6 +86,9 @@ impl Engine for FakeEngine {
     async fn import_image(&self, _: TarStream, name: &str, _: &[String]) -> Result<String, EngineError> {
         self.record_call(format!("import image {name}")).map(|()| "sha256:0".into())
     }
+    async fn load_image(&self, _: TarStream, name: &str) -> Result<(), EngineError> {
+        self.record_call(format!("load image {name}"))
+    }
     async fn build_image(&self, build: ImageBuild, _: &BuildProgress<'_>) -> Result<(), EngineError> {
         self.record_call(format!("build image {}", build.name))
     }

@@ -37,6 +37,17 @@ pub(super) async fn hijack_connection(
     })
 }
 
+/// Requests a JSON document.
+pub(super) async fn get_json<T: serde::de::DeserializeOwned>(
+    connector: &Connector,
+    path: &str,
+    attempt: &str,
+) -> Result<T, EngineError> {
+    let response = send_request(connector, Request::builder().uri(path), Vec::new(), attempt).await?;
+    let body = response.into_body().collect().await.map_err(|error| refused_error(attempt, &error))?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|error| refused_error(attempt, &error))
+}
+
 fn refused_error(attempt: &str, error: &dyn std::error::Error) -> EngineError {
     EngineError::Refused { attempt: attempt.into(), message: error.to_string(), status: 0 }
 }

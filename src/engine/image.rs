@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::EngineError;
@@ -47,9 +48,40 @@ pub async fn ensure_guest(engine: &dyn Engine) -> Result<String, EngineError> {
             return Ok(image.id);
         }
     }
-    let changes =
-        [format!("LABEL {IMAGE_LABEL}=guest dev.airlock.guest={hash}"), r#"ENTRYPOINT ["/airlock/guest"]"#.into()];
-    engine.import_image(Box::pin(futures_util::stream::iter([Ok(Bytes::from(tar))])), &name, &changes).await
+    let labels = json!({IMAGE_LABEL: "guest", "dev.airlock.guest": hash});
+    let archive = image_archive(&name, theirs, &labels, &tar)?;
+    engine.load_image(Box::pin(futures_util::stream::iter([Ok(Bytes::from(archive))])), &name).await?;
+    match engine.find_image(&name).await? {
+        Some(image) => Ok(image.id),
+        None => Err(EngineError::Refused {
+            attempt: "prepare the guest".into(),
+            message: format!("the engine has no image {name} after it was loaded"),
+            status: 0,
+        }),
+    }
+}
+
+/// Creates an archive with an image of one layer, as `docker save` writes it. Engines import a bare file system in different
+/// ways, but load such an archive in the same way.
+fn image_archive(name: &str, arch: &str, labels: &Value, layer: &[u8]) -> io::Result<Vec<u8>> {
+    let layer_hash = super::sha256_hex(layer);
+    let config = json!({
+        "architecture": arch,
+        "os": "linux",
+        "created": "1970-01-01T00:00:00Z",
+        "config": {"Labels": labels, "Entrypoint": ["/airlock/guest"]},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer_hash}")]},
+        "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "airlock"}],
+    });
+    let config = config.to_string();
+    let (config_file, layer_file) =
+        (format!("{}.json", super::sha256_hex(config.as_bytes())), format!("{layer_hash}/layer.tar"));
+    let manifest = json!([{"Config": config_file, "RepoTags": [name], "Layers": [layer_file]}]).to_string();
+    let mut tar = tar::Builder::new(Vec::new());
+    append_file(&mut tar, &config_file, 0o644, config.as_bytes())?;
+    append_file(&mut tar, &layer_file, 0o644, layer)?;
+    append_file(&mut tar, "manifest.json", 0o644, manifest.as_bytes())?;
+    tar.into_inner()
 }
 
 /// Paths at which no image may declare a volume: the kernel's file systems and Airlock's own directory.

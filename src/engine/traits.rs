@@ -36,6 +36,8 @@ pub trait Engine: Send + Sync {
     async fn list_images(&self, label: &str) -> Result<Vec<ImageInfo>, EngineError>;
     /// Creates an image of one layer from a root file system in a tar archive, and returns its ID. The name may be empty.
     async fn import_image(&self, tar: TarStream, name: &str, changes: &[String]) -> Result<String, EngineError>;
+    /// Loads an image from an archive as `docker save` writes it. The archive has the name.
+    async fn load_image(&self, archive: TarStream, name: &str) -> Result<(), EngineError>;
     /// Builds an image and passes each line of the builder's output to `progress`.
     async fn build_image(&self, build: ImageBuild, progress: &BuildProgress<'_>) -> Result<(), EngineError>;
     /// Gets an image from its registry, and passes each line of the engine's output to `progress`.
@@ -108,6 +110,9 @@ pub struct EngineInfo {
     pub identity: String,
     /// A string that distinguishes the place where this engine stores volumes, whatever its version is.
     pub place: String,
+    /// Whether it is Podman, which prepares a container when it is attached to, and creates a container that joins another one's
+    /// network only while that one runs.
+    pub is_podman: bool,
 }
 
 impl EngineInfo {

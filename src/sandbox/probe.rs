@@ -94,7 +94,7 @@ async fn run_probe(engine: &dyn Engine, id: &str) -> Result<ProbeReport, Sandbox
 
     let resources = EngineResources::new(engine, WorkspaceKind::Overlay, id.into(), PROBE_REPOSITORY.into(), base);
     let mounted = async {
-        resources.create_volumes(&volume).await?;
+        resources.create_volumes(&volume, &guest_image).await?;
         let (accept, _none) = mpsc::unbounded_channel();
         resources.start_sidecar(resources.create_sidecar(&guest_image).await?, VolumeState::Unsealed, accept).await
     };

@@ -156,7 +156,7 @@ impl<'a> EngineResources<'a> {
     }
 
     /// Creates the volumes over an existing base.
-    pub(crate) async fn create_volumes(&self, base: &VolumeInfo) -> Result<(), SandboxError> {
+    pub(crate) async fn create_volumes(&self, base: &VolumeInfo, guest_image: &str) -> Result<(), SandboxError> {
         let layer = self.layer_volume().await?;
         let (upper, work) = match self.workspace {
             WorkspaceKind::Copy => (None, self.plain_volume("work")),
@@ -167,8 +167,31 @@ impl<'a> EngineResources<'a> {
             }
         };
         let home = self.home_volume(layer.as_ref(), upper.as_ref());
-        tokio::try_join!(self.engine.create_volume(&home), self.engine.create_volume(&work))?;
+        let fill = async || match &upper {
+            Some(_) if self.engine.engine_info().await?.is_podman => self.fill_upper(guest_image).await,
+            _ => Ok(()),
+        };
+        let create = async |spec: &VolumeSpec| self.engine.create_volume(spec).await.map_err(SandboxError::from);
+        tokio::try_join!(create(&home), create(&work), fill())?;
         Ok(())
+    }
+
+    /// Fills the volume with the upper directory from the guest image by a container that ends at once. Podman mounts all volumes
+    /// of a container before it fills one.
+    async fn fill_upper(&self, guest_image: &str) -> Result<(), SandboxError> {
+        let mount = Mount {
+            volume: self.upper_volume().name,
+            target: SIDECAR_MOUNTS.upper.into(),
+            read_only: false,
+            fill_from_image: true,
+        };
+        let name = self.container_name("fill");
+        let spec = sidecar_spec(&name, guest_image, vec![mount], &self.labels_for("fill"));
+        let container = self.engine.create_container(&spec).await?;
+        // Without input, the guest ends.
+        drop(self.engine.attach_container(&container, false).await?);
+        self.engine.start_container(&container).await?;
+        Ok(self.engine.remove_container(&container).await?)
     }
 
     /// Checks every volume before it is mounted again.

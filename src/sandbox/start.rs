@@ -145,7 +145,7 @@ async fn create_resources(
     let delta = tokio::task::spawn_blocking(move || BaseDelta::from_snapshot_delta(&snapshot_delta, &store));
     let git = (workspace == WorkspaceKind::Overlay && !prepared_base.is_unchanged())
         .then(|| tokio::task::spawn_blocking(git_files_task(host, prepared_base, BTreeMap::new())));
-    resources.create_volumes(&prepared_base.volume).await?;
+    resources.create_volumes(&prepared_base.volume, &prepared_base.guest_image).await?;
     let network = HostNetwork::open(sandbox, request)?;
     // The agent's container is created while the sidecar starts. Only the two starts are sequential.
     let sidecar = async {
@@ -175,9 +175,23 @@ async fn create_resources(
         Ok::<_, SandboxError>((sidecar, ports))
     };
     let agent = create_agent(&resources, &sandbox.record, request, network.gateway.as_ref());
-    let (sidecar, agent) = tokio::join!(sidecar, agent);
-    let ((sidecar, ports), (agent, attached)) = (sidecar?, agent?);
+    let ((sidecar, ports), (agent, attached)) = join_containers(engine, sidecar, agent).await?;
     Ok(PreparedSandbox { sidecar, agent, attached, gateway: network.gateway, ports })
+}
+
+/// Starts the sidecar and creates the agent's container, at once if the engine can.
+async fn join_containers<S, A>(
+    engine: &dyn Engine,
+    sidecar: impl Future<Output = Result<S, SandboxError>>,
+    agent: impl Future<Output = Result<A, SandboxError>>,
+) -> Result<(S, A), SandboxError> {
+    if engine.engine_info().await?.is_podman {
+        let sidecar = sidecar.await?;
+        return Ok((sidecar, agent.await?));
+    }
+    // Both come to their end, so that nothing is created after a failure of one was cleaned up.
+    let (sidecar, agent) = tokio::join!(sidecar, agent);
+    Ok((sidecar?, agent?))
 }
 
 /// Opens the loopback ports of the agent's container: one by which its launcher notices the end of this process, one for
@@ -269,9 +283,8 @@ pub(crate) async fn prepare_resumed(
         }
         Ok::<_, SandboxError>((sidecar, ports))
     };
-    let (sidecar, agent) =
-        tokio::join!(sidecar, create_agent(&resources, &sandbox.record, request, network.gateway.as_ref()));
-    let ((sidecar, ports), (agent, attached)) = (sidecar?, agent?);
+    let agent = create_agent(&resources, &sandbox.record, request, network.gateway.as_ref());
+    let ((sidecar, ports), (agent, attached)) = join_containers(engine, sidecar, agent).await?;
     if signals.stop_request().count > 0 {
         return Err(SandboxError::Interrupted);
     }

@@ -141,7 +141,14 @@ async fn check_engine(engine: &Docker, image: Option<&str>, checks: &mut Checks)
     let memory = HumanBytes(info.memory);
     checks.add_good(
         "engine",
-        format!("Docker {} at {}, API {}, {} CPUs, {memory}", info.version, info.address, info.api, info.cpus),
+        format!(
+            "{} {} at {}, API {}, {} CPUs, {memory}",
+            if info.is_podman { "Podman" } else { "Docker" },
+            info.version,
+            info.address,
+            info.api,
+            info.cpus
+        ),
     );
     check_hardening(info, checks);
     match probe::probe_engine(engine).await {
