@@ -39,7 +39,7 @@ impl<'a> CommitStates<'a> {
         Self { base, accepted, blocks, is_done: false }
     }
 
-    /// Goes on to a commit in which the agent's file has this content. In place of a run of the base's lines, the accepted lines
+    /// Advances to the agent's version at a commit. In place of a run of the base's lines, the accepted lines
     /// are taken that the agent's file has there, if it has no others there.
     pub(crate) fn advance_to(&mut self, version: &[u8]) {
         if version == self.accepted {
@@ -58,7 +58,7 @@ impl<'a> CommitStates<'a> {
             let Some(found) = find_subsequence(lines, target) else { continue };
             let is_more = match &block.taken {
                 None => !(block.old.is_empty() && found.is_empty()),
-                // A commit that takes lines back is not followed.
+                // Lines that a commit reverts stay.
                 Some(taken) => {
                     let before: Vec<&[u8]> = taken.iter().map(|at| target[*at]).collect();
                     found.len() > taken.len() && find_subsequence(&before, lines).is_some()
@@ -70,7 +70,7 @@ impl<'a> CommitStates<'a> {
         }
     }
 
-    /// Goes on to the accepted content.
+    /// Advances to the accepted content.
     pub(crate) fn take_all(&mut self) {
         self.is_done = true;
     }
@@ -152,9 +152,9 @@ mod tests {
         // A hunk that was rejected never appears.
         let only_last = "a\nb\nc\nd\nE\n";
         assert_eq!(states(base, only_last, &["A\nb\nc\nd\ne\n", both]), [base, only_last]);
-        // Content between that nobody accepted is not taken.
+        // Lines in between that were not accepted are skipped.
         assert_eq!(states(base, both, &["SECRET\nb\nc\nd\nE\n", both]), ["a\nb\nc\nd\nE\n", both]);
-        // A commit that takes back what an earlier one did changes nothing.
+        // A commit that reverts an earlier one changes nothing.
         assert_eq!(states(base, both, &["A\nb\nc\nd\ne\n", base, both]), ["A\nb\nc\nd\ne\n", "A\nb\nc\nd\ne\n", both]);
     }
 

@@ -13,7 +13,7 @@ pub(super) enum Address {
     Unix(PathBuf),
     /// `HOST:PORT`, without TLS.
     Tcp(String),
-    /// The same as `Tcp`, with TLS.
+    /// `HOST:PORT`, over TLS, checked.
     Tls { host: String, files: TlsFiles },
     /// A machine on which `ssh` runs the docker client.
     Ssh(SshTarget),
@@ -29,7 +29,7 @@ pub(super) struct TlsFiles {
 }
 
 impl TlsFiles {
-    /// Returns those of the files in a directory that exist, with docker's names.
+    /// Finds docker's TLS files in a directory.
     fn find_in(dir: &Path) -> Self {
         let file = |name: &str| Some(dir.join(name)).filter(|path| path.exists());
         Self { authorities: file("ca.pem"), client: file("cert.pem").zip(file("key.pem")) }
@@ -126,14 +126,15 @@ pub(super) fn candidate_addresses(choice: Option<&str>) -> Result<Vec<Address>, 
     if let Some(address) = chosen {
         return Ok(vec![address]);
     }
-    let mut found = vec![Address::Unix("/var/run/docker.sock".into())];
-    if let Some(run) = env::var_os("XDG_RUNTIME_DIR") {
-        found.push(Address::Unix(PathBuf::from(run).join("docker.sock")));
-    }
-    if let Some(home) = env::var_os("HOME") {
-        found.push(Address::Unix(PathBuf::from(home).join(".docker/run/docker.sock")));
-    }
-    Ok(found)
+    let below = |variable: &str, path: &str| env::var_os(variable).map(|dir| PathBuf::from(dir).join(path));
+    let sockets = [
+        Some("/var/run/docker.sock".into()),
+        below("XDG_RUNTIME_DIR", "docker.sock"),
+        below("HOME", ".docker/run/docker.sock"),
+        below("XDG_RUNTIME_DIR", "podman/podman.sock"),
+        Some("/run/podman/podman.sock".into()),
+    ];
+    Ok(sockets.into_iter().flatten().map(Address::Unix).collect())
 }
 
 /// Returns the TLS files that docker's variables name, or `None` if they do not ask for TLS.
@@ -194,7 +195,7 @@ fn context_address(name: &str) -> Result<Address, EngineError> {
     let tls_dir = config.join("contexts/tls").join(context_dir).join("docker");
     let tls = tls_dir.is_dir().then(|| TlsFiles::find_in(&tls_dir));
     let is_unchecked = meta.pointer("/Endpoints/docker/SkipTLSVerify").and_then(serde_json::Value::as_bool);
-    if is_unchecked == Some(true) && tls.is_some() {
+    if is_unchecked == Some(true) {
         return Err(EngineError::UncheckedTls {
             address: host.to_owned(),
             asked: format!("the docker context {name}"),

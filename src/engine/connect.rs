@@ -97,6 +97,14 @@ impl Connector {
         Ok(Self { kind: Arc::new(kind) })
     }
 
+    /// Does what may ask the user something, and thus take a long time, before connections are opened.
+    pub(super) async fn prepare_connections(&self) -> io::Result<()> {
+        match &*self.kind {
+            ConnectorKind::Ssh(ssh) => ssh.check_once().await,
+            _ => Ok(()),
+        }
+    }
+
     /// Opens a connection, within a limited time.
     pub(super) async fn open_connection(&self) -> io::Result<EngineStream> {
         if let ConnectorKind::Ssh(ssh) = &*self.kind {

@@ -86,6 +86,7 @@ impl Docker {
             }
         }
         let connector = Connector::new(address)?;
+        connector.prepare_connections().await.map_err(|error| refused(error.to_string()))?;
         let http = HttpClient::builder(TokioExecutor::new()).build(connector.clone());
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, api_version(&http, body_full(Bytes::new()))).await;
         let api =

@@ -88,7 +88,12 @@ impl EngineError {
             Self::Forbidden { .. } => Some(
                 "add yourself to the group docker with `sudo usermod -aG docker \"$USER\"` and log in again, or use a rootless engine".into(),
             ),
-            Self::Address { .. } => Some("run `unset DOCKER_HOST`, or `export DOCKER_HOST=unix:///var/run/docker.sock`".into()),
+            Self::Address { .. } => Some(
+                "check DOCKER_HOST, or the engine that you chose; `export DOCKER_HOST=unix:///var/run/docker.sock` is that of this machine".into(),
+            ),
+            Self::NoContext { name } if is_host_name(name) => Some(format!(
+                "for a machine that you reach by ssh, use `ssh://{name}`; `docker context ls` lists the contexts"
+            )),
             Self::NoContext { .. } => {
                 Some("list the contexts with `docker context ls`; then use one of them, or run `docker context use default` or `unset DOCKER_CONTEXT`".into())
             }
@@ -100,4 +105,14 @@ impl EngineError {
             _ => None,
         }
     }
+}
+
+/// Returns whether a text could be the name of a machine, with or without a user.
+fn is_host_name(text: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('-')
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+    };
+    text.split('@').count() <= 2 && text.split('@').all(is_part)
 }

@@ -62,6 +62,11 @@ impl SshConnector {
         Ok(stream)
     }
 
+    /// Checks the machine, which may ask for a passphrase.
+    pub(super) async fn check_once(&self) -> io::Result<()> {
+        self.options.get_or_try_init(|| self.check_machine()).await.map(drop)
+    }
+
     fn start_client(&self, options: &[String]) -> io::Result<SshStream> {
         let mut command = self.remote_command(options);
         command.arg("-oBatchMode=yes").args(self.dial_arguments()).process_group(0).kill_on_drop(true);

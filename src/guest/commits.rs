@@ -106,7 +106,7 @@ fn run_git(mut command: Command, input: Vec<u8>, limit: u64) -> Option<Vec<u8>> 
     let mut child = command.spawn().ok()?;
     let (mut stdin, output) = (child.stdin.take()?, child.stdout.take()?);
     let (sender, received) = mpsc::channel();
-    // A git that does not read is ended below, which ends this thread.
+    // git is killed below if it does not read its input, which ends this thread.
     std::thread::spawn(move || drop(stdin.write_all(&input)));
     std::thread::spawn(move || {
         let mut bytes = Vec::new();

@@ -6,7 +6,7 @@ use crate::core::path::MAX_DEPTH;
 
 /// Maximum number of directories that are listed at once.
 pub(crate) const MAX_CONCURRENT_LISTS: usize = 32;
-/// Maximum number of files that are read at once. Many are on their way to an engine elsewhere at a time.
+/// Maximum number of files that are read at once. A remote engine needs many requests in flight.
 pub(crate) const MAX_CONCURRENT_READS: usize = 256;
 
 /// Maximum number of characters of a refused path.

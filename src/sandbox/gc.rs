@@ -87,10 +87,11 @@ pub async fn find_garbage(
     };
     let orphans = volumes.iter().filter(|v| is_orphan(&v.labels) && !is_in_use(&v.labels));
     garbage.extend(orphans.map(|v| Garbage::Volume(v.name.clone())));
-    let unused = all_layers.iter().skip(KEPT_LAYERS).filter(|layer| !used_layers.contains(layer.id.as_str()));
+    let info = engine.engine_info().await?;
+    let here = all_layers.iter().filter(|layer| layer.may_be_on(info));
+    let unused = here.skip(KEPT_LAYERS).filter(|layer| !used_layers.contains(layer.id.as_str()));
     garbage.extend(unused.cloned().map(Garbage::Layer));
     let mut kept_bases = 0;
-    let info = engine.engine_info().await?;
     for base in all_bases.iter().filter(|base| base.may_be_on(info)) {
         if !volume_names.contains(base.volume.as_str()) {
             garbage.push(Garbage::Record(base.clone()));

@@ -128,7 +128,7 @@ impl From<GuestError> for ListProblem {
 /// Directories with their entries. The keys say whether a directory is in the home.
 type ListedDirs = BTreeMap<(bool, Vec<u8>), Result<Vec<ListedEntry>, ListProblem>>;
 
-/// Lists the directories that every search needs, at once, because each answer of an engine elsewhere takes a while.
+/// Lists the directories that every search needs, concurrently: each round trip to a remote engine is slow.
 async fn list_usual_dirs(guest: &GuestClient) -> ListedDirs {
     let workspace = WORKSPACE_DIRS.iter().map(|dir| (Root::Work, *dir));
     let home = HOME_DIRS.iter().chain(&AGENT_DIRS).map(|dir| (Root::Home, *dir));

@@ -18,7 +18,7 @@ use crate::core::atomic_file::write_atomic;
 use crate::core::clock::seconds_since_epoch;
 use crate::core::path::RepoPath;
 use crate::core::random::create_random_id;
-use crate::engine::{Engine, Labels, VolumeSpec};
+use crate::engine::{Engine, EngineInfo, Labels, VolumeSpec};
 
 /// The label whose value is a layer's id.
 pub(crate) const LAYER_LABEL: &str = "dev.airlock.layer";
@@ -33,6 +33,9 @@ pub struct Layer {
     pub repository: String,
     /// The key of all that determines the content.
     pub key: String,
+    /// The place where its engine stores volumes, see [`EngineInfo::place`]. Empty in records of earlier versions.
+    #[serde(default)]
+    pub place: String,
     /// The setup command.
     pub command: String,
     /// The topmost paths that it adds. A commit that has one of them does not go with it.
@@ -53,16 +56,23 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// Returns whether the volume may be on this engine.
+    #[must_use]
+    pub fn may_be_on(&self, engine: &EngineInfo) -> bool {
+        self.place.is_empty() || self.place == engine.place
+    }
+
     /// Creates a layer that is not recorded yet.
     ///
     /// # Errors
     /// No random numbers are available.
-    pub fn new(repository: String, key: String, command: String) -> io::Result<Self> {
+    pub fn new(repository: String, key: String, command: String, engine: &EngineInfo) -> io::Result<Self> {
         let now = seconds_since_epoch();
         Ok(Self {
             id: create_random_id::<8>()?,
             repository,
             key,
+            place: engine.place.clone(),
             command,
             paths: Vec::new(),
             has_home: false,
@@ -184,7 +194,9 @@ impl LayerStore {
         key: &str,
         goes_with: impl Fn(&Layer) -> bool,
     ) -> Result<Option<Layer>, SandboxError> {
-        for layer in self.list_layers()?.into_iter().filter(|layer| layer.key == key && goes_with(layer)) {
+        let info = engine.engine_info().await?;
+        let fits = |layer: &Layer| layer.key == key && layer.may_be_on(info) && goes_with(layer);
+        for layer in self.list_layers()?.into_iter().filter(fits) {
             let spec = layer.volume_spec();
             match engine.find_volume(&spec.name).await? {
                 Some(found) if spec.is_same_volume(&found) => {

@@ -260,7 +260,11 @@ impl<'a> EngineResources<'a> {
         expect: VolumeState,
         accept: mpsc::UnboundedSender<TunnelConnection>,
     ) -> Result<Sidecar, SandboxError> {
-        let attached = self.engine.attach_container(&container, false).await?;
+        let attached = match self.engine.attach_container(&container, false).await {
+            // It mounts the volumes then.
+            Err(error) if self.engine.engine_info().await?.is_podman => return Err(SandboxError::Unmountable(error)),
+            attached => attached?,
+        };
         self.engine.start_container(&container).await.map_err(SandboxError::Unmountable)?;
         let guest = GuestClient::perform_handshake(attached, accept).await?;
         let is_sealed = matches!(expect, VolumeState::Fresh | VolumeState::Used);

@@ -204,7 +204,7 @@ pub(crate) async fn record_post_run(
     (record, conversations): (&mut SandboxRecord, &ConversationStore),
     changed_nothing: bool,
 ) {
-    // At once, because each answer of an engine elsewhere takes a while.
+    // Sent concurrently: each round trip to a remote engine is slow.
     let (size, other_contents, session) = tokio::join!(
         measure_size(guest, roots),
         holdings::find_holdings(guest, record, changed_nothing),

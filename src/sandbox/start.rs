@@ -189,7 +189,7 @@ async fn join_containers<S, A>(
         let sidecar = sidecar.await?;
         return Ok((sidecar, agent.await?));
     }
-    // Both come to their end, so that nothing is created after a failure of one was cleaned up.
+    // Both are awaited: after a failure of one, the other must not create anything.
     let (sidecar, agent) = tokio::join!(sidecar, agent);
     Ok((sidecar?, agent?))
 }

@@ -478,7 +478,7 @@ async fn read_dir_snapshot(
         let layer = list(Root::Layer, has_layer && is_complete, usize::MAX).await?;
         (base_entries, merged, upper, layer)
     } else {
-        // At once, because each answer of an engine elsewhere takes a while.
+        // Sent concurrently: each round trip to a remote engine is slow.
         let limit = most.saturating_mul(2);
         tokio::try_join!(
             list_base(),

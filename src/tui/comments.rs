@@ -51,7 +51,7 @@ impl CommentState {
         }
     }
 
-    pub(super) fn of_earlier(comment: &EarlierComment) -> Self {
+    pub(super) fn from_earlier(comment: &EarlierComment) -> Self {
         match (comment.is_sent, &comment.unit) {
             (true, Some(_)) => Self::Answered,
             (_, None) => Self::Outdated,
@@ -69,7 +69,7 @@ impl App<'_> {
             if let Some((file, unit)) = position
                 && file == self.cursor.file
             {
-                let text = format!("{}: {}", CommentState::of_earlier(comment).state_word(), comment.text);
+                let text = format!("{}: {}", CommentState::from_earlier(comment).state_word(), comment.text);
                 found.entry(unit).or_default().push(text);
             }
         }
@@ -90,7 +90,7 @@ impl App<'_> {
             Some(CommentRow { state, place, text: text.to_owned(), target: Some((file, unit)) })
         });
         let earlier = self.round_diff.iter().flat_map(|since| &since.comments).map(|comment| CommentRow {
-            state: CommentState::of_earlier(comment),
+            state: CommentState::from_earlier(comment),
             place: format!("{}:{}", Escaped::new(comment.path.as_bytes()), comment.line + 1),
             text: comment.text.clone(),
             target: comment.unit.as_ref().and_then(|unit| self.counts.unit_position(unit)),

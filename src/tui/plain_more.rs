@@ -176,7 +176,8 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
             }
         }
         for comment in self.round_diff.iter().flat_map(|since| &since.comments) {
-            let (word, path) = (CommentState::of_earlier(comment).state_word(), Escaped::new(comment.path.as_bytes()));
+            let (word, path) =
+                (CommentState::from_earlier(comment).state_word(), Escaped::new(comment.path.as_bytes()));
             let text = Escaped::new(comment.text.lines().next().unwrap_or("")).to_string();
             writeln!(self.output, "{word}  {path}:{}  {text}", comment.line + 1)?;
             count += 1;

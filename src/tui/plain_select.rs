@@ -181,7 +181,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         }
         let comments = since.comments.iter().filter(|comment| comment.unit.as_ref() == Some(&unit.id));
         notes.extend(comments.map(|comment| {
-            let word = CommentState::of_earlier(comment).state_word();
+            let word = CommentState::from_earlier(comment).state_word();
             format!("{word}: {}", Escaped::new(comment.text.lines().next().unwrap_or_default()))
         }));
         for note in notes {

@@ -354,8 +354,8 @@ fn commits_of_the_agent_are_listed() {
     assert_eq!(commits("bad"), []);
 }
 
-/// A file that several commits changed is in each of them, with the accepted lines alone. What takes the place of the lists in the
-/// home does not hold up the end of the run.
+/// A file that several commits changed is in each of them, with the accepted lines alone. A FIFO in place of a list in the
+/// home does not delay the end of the run.
 #[test]
 fn accepted_hunks_are_divided_among_commits() {
     let repo = TestRepo::new();

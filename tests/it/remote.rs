@@ -1,4 +1,4 @@
-//! Engines elsewhere: over ssh by a real sshd on loopback, over TLS, and by docker context.
+//! Remote engines: over ssh by a real sshd on loopback, over TLS, and by docker context.
 
 use std::fs;
 use std::io::{Read, Write};

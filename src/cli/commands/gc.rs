@@ -73,7 +73,7 @@ pub(crate) fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Cl
         for choice in list_engines(&settings, &repo.store)? {
             let engine = match Docker::connect(choice.as_deref()).await {
                 Ok(engine) => engine,
-                // What is on another engine is removed when it can be reached again.
+                // Objects on an unreachable engine stay until a later `gc`.
                 Err(error) if choice != settings.engine => {
                     output.print_status(&format!("{}; its objects are kept", Escaped::new(&error.to_string())));
                     continue;
@@ -155,15 +155,22 @@ pub(crate) fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Cl
         }
         for sandbox in backups::find_decided(&repo, keep)? {
             let name = sandbox.record.name.clone();
+            if !dry_run {
+                let engine = match connect_engine_of(&sandbox.record).await {
+                    Ok(engine) => engine,
+                    Err(error) if sandbox.record.engine != settings.engine => {
+                        output.print_status(&format!("{}; {name} is kept", error.escaped_message()));
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+                lifecycle::remove_sandbox(&engine, sandbox, true).await?;
+            }
             removed_items += 1;
             if json {
                 rows.push(json!({"kind": "sandbox", "name": name, "bytes": 0, "removed": !dry_run}));
             } else {
                 output.print_status(&format!("{verb} {name}, whose changes are all decided"));
-            }
-            if !dry_run {
-                let engine = connect_engine_of(&sandbox.record).await?;
-                lifecycle::remove_sandbox(&engine, sandbox, true).await?;
             }
         }
         if json {

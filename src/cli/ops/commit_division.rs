@@ -19,7 +19,7 @@ pub(crate) struct AcceptedChange<'a> {
     pub last_version: Option<Vec<u8>>,
 }
 
-/// The place of changes that no commit has, after all commits.
+/// The key of changes that no commit contains; it sorts last.
 pub(crate) const UNCOMMITTED: usize = usize::MAX;
 
 /// Divides changes by the agent's commits; the keys are their positions. A file that several commits changed is in each of them,
@@ -81,7 +81,7 @@ fn divide_file(
     let mut is_moved = old_path.is_none();
     let mut previous = base.clone();
     let mut last_committed = None;
-    let mut go_on = |states: &CommitStates<'_>, commit: usize, moves: bool| {
+    let mut push_state = |states: &CommitStates<'_>, commit: usize, moves: bool| {
         let is_present = base_kind.is_some() || !states.is_base() || states.is_finished();
         let kind = if states.is_finished() { kind } else { base_kind.unwrap_or(kind) };
         let next = is_present.then(|| (kind, states.current_content()));
@@ -101,13 +101,13 @@ fn divide_file(
     for step in &steps {
         let Some(version) = step.blob.map(read).transpose()?.flatten() else { continue };
         states.advance_to(&version);
-        go_on(&states, step.commit, !step.is_old);
+        push_state(&states, step.commit, !step.is_old);
         last_committed = (step.commit == last.commit).then_some(version);
     }
     // Work after the last commit; without a known content, it counts as committed.
     let is_after = matches!((&last_committed, &last_version), (Some(committed), Some(last)) if committed != last);
     states.take_all();
-    go_on(&states, if is_after { UNCOMMITTED } else { last.commit }, true);
+    push_state(&states, if is_after { UNCOMMITTED } else { last.commit }, true);
     Ok(found)
 }
 

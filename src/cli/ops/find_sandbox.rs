@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::repo::Repo;
+use super::repo::{Repo, pick_sandbox};
 use crate::cli::error::CliError;
 use crate::cli::shell_word::quote_shell_word;
 use crate::config::closest_name;
@@ -85,6 +85,9 @@ fn choose_running(mut running: Vec<Sandbox>, verb: &str) -> Result<Sandbox, CliE
         (Some(only), true) => Ok(only),
         (Some(last), false) => {
             running.push(last);
+            if crate::terminal::is_interactive() {
+                return pick_sandbox(running, verb);
+            }
             let first = running[0].record.name.clone();
             let list = running.iter().map(|s| format!("{}  {}", s.record.name, s.record.worktree));
             Err(CliError::usage(format!("failed to choose a sandbox: the agents of {} run", running.len()))

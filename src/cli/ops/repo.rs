@@ -133,7 +133,7 @@ impl Repo {
 }
 
 /// Lets the user choose one of several sandboxes, newest first.
-fn pick_sandbox(mut all: Vec<Sandbox>, verb: &str) -> Result<Sandbox, CliError> {
+pub(crate) fn pick_sandbox(mut all: Vec<Sandbox>, verb: &str) -> Result<Sandbox, CliError> {
     all.sort_by_key(|sandbox| std::cmp::Reverse(sandbox.record.created));
     let width = all.iter().map(|sandbox| sandbox.record.name.as_str().len()).max().unwrap_or_default();
     let lines: Vec<String> = all.iter().map(|sandbox| describe_sandbox(sandbox, width)).collect();

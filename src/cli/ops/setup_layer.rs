@@ -96,7 +96,7 @@ pub(crate) async fn find_or_build_layer(
         Escaped::new(command)
     ));
     let repository = repository_id(&host.common_dir).map_err(SandboxError::from)?;
-    let mut layer = Layer::new(repository, key, command.to_owned())?;
+    let mut layer = Layer::new(repository, key, command.to_owned(), engine.engine_info().await?)?;
     let chosen = request.agent_config.network.clone();
     let config = NetworkConfig { level: NetworkLevel::Packages, ports: Vec::new(), forwards: Vec::new(), ..chosen };
     let network = match plan_network(&config, settings, "run", host, output)? {
