@@ -64,7 +64,7 @@ impl Base {
     /// Returns whether the volume may be on this engine.
     #[must_use]
     pub fn may_be_on(&self, engine: &EngineInfo) -> bool {
-        self.place.is_empty() || self.place == engine.place
+        self.place == engine.place || self.place.is_empty() && engine.address.starts_with("unix://")
     }
 }
 

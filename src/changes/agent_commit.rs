@@ -58,10 +58,9 @@ impl AgentCommit {
             if let Ok(path) = RepoPath::from_bytes(path)
                 && files.len() < MAX_FILES
             {
-                files.push(CommittedFile {
-                    path,
-                    blob: Some(text(blob)).filter(|blob| blob.bytes().any(|b| b != b'0')),
-                });
+                let is_id = matches!(blob.len(), 40 | 64) && blob.iter().all(u8::is_ascii_hexdigit);
+                let blob = (is_id && blob.iter().any(|byte| *byte != b'0')).then(|| text(blob));
+                files.push(CommittedFile { path, blob });
             }
         }
         Some(Self { id, author, time, message, files })

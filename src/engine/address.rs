@@ -137,6 +137,15 @@ pub(super) fn candidate_addresses(choice: Option<&str>) -> Result<Vec<Address>, 
     Ok(sockets.into_iter().flatten().map(Address::Unix).collect())
 }
 
+/// Returns the choice as a sandbox records it: without the variables that this process has, an address with TLS is still one.
+#[must_use]
+pub fn recorded_choice(choice: &str) -> String {
+    match (choice.strip_prefix("tcp://"), tls_of_environment(choice)) {
+        (Some(host), Ok(Some(_))) => format!("https://{host}"),
+        _ => choice.to_owned(),
+    }
+}
+
 /// Returns the TLS files that docker's variables name, or `None` if they do not ask for TLS.
 ///
 /// # Errors
@@ -144,10 +153,10 @@ pub(super) fn candidate_addresses(choice: Option<&str>) -> Result<Vec<Address>, 
 fn tls_of_environment(address: &str) -> Result<Option<TlsFiles>, EngineError> {
     // Docker takes every non-empty value of these variables as set, even `0` and `false`.
     let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
-    if !address.starts_with("tcp://") && !address.starts_with("https://") {
+    if address.starts_with("unix://") || address.starts_with("ssh://") {
         return Ok(None);
     }
-    match (is_set("DOCKER_TLS_VERIFY"), is_set("DOCKER_TLS")) {
+    match (is_set("DOCKER_TLS_VERIFY") || address.starts_with("https://"), is_set("DOCKER_TLS")) {
         (true, _) => {
             let dir = env::var_os("DOCKER_CERT_PATH").map_or_else(docker_config, PathBuf::from);
             Ok(Some(TlsFiles::find_in(&dir)))

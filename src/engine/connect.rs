@@ -12,6 +12,7 @@ use hyper::Uri;
 use hyper::rt::ReadBufCursor;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -25,6 +26,10 @@ use super::ssh::SshConnector;
 
 /// Maximum time to connect to an address, without what `ssh` takes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time without data after which the other machine is asked whether it is there, and number of questions without an answer.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 3;
 
 pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
@@ -131,6 +136,11 @@ async fn connect_tcp(host: &str) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(host).await?;
     // Keys are small packets, which must not wait for an acknowledgment.
     stream.set_nodelay(true)?;
+    // A machine that is gone says nothing.
+    sockopt::set_socket_keepalive(&stream, true)?;
+    sockopt::set_tcp_keepidle(&stream, KEEPALIVE)?;
+    sockopt::set_tcp_keepintvl(&stream, KEEPALIVE / 3)?;
+    sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_PROBES)?;
     Ok(stream)
 }
 

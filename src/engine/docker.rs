@@ -612,7 +612,8 @@ impl Engine for Docker {
         };
         if self.is_podman() {
             // It would wait for ten seconds after SIGTERM.
-            self.signal_container(container, "KILL").await?;
+            // One that has ended cannot be killed.
+            let _ = self.signal_container(container, "KILL").await;
         }
         let removed = match remove().await {
             // The container ended while the engine was about to kill it, so try again.

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 
 use super::traits::{
-    AttachedStreams, BuildProgress, ContainerInfo, Engine, EngineInfo, ImageBuild, ImageInfo, TarStream, VolumeInfo,
-    VolumeSpec,
+    AttachedStreams, BuildProgress, ContainerInfo, Engine, EngineInfo, ImageBuild, ImageInfo, Labels, TarStream,
+    VolumeInfo, VolumeSpec,
 };
 use super::{ContainerSpec, EngineError};
 
@@ -78,7 +78,21 @@ impl Engine for FakeEngine {
         self.record_call(format!("remove volume {name}"))
     }
     async fn find_image(&self, name: &str) -> Result<Option<ImageInfo>, EngineError> {
-        self.record_call(format!("inspect image {name}")).map(|()| None)
+        let is_loaded = self.recorded_calls().contains(&format!("load image {name}"));
+        self.record_call(format!("inspect image {name}"))?;
+        Ok(is_loaded.then(|| ImageInfo {
+            id: "sha256:0".into(),
+            names: vec![name.to_owned()],
+            labels: Labels::new(),
+            size: 0,
+            env: Vec::new(),
+            volumes: Vec::new(),
+            layers: Vec::new(),
+            created: 0,
+            arch: "amd64".into(),
+            has_entrypoint: true,
+            on_build: Vec::new(),
+        }))
     }
     async fn list_images(&self, label: &str) -> Result<Vec<ImageInfo>, EngineError> {
         self.record_call(format!("list images {label}")).map(|()| Vec::new())

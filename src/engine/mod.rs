@@ -17,6 +17,7 @@ mod spec;
 mod ssh;
 mod traits;
 
+pub use address::recorded_choice;
 pub use docker::Docker;
 pub(crate) use error::EngineError;
 pub use spec::sidecar_spec;

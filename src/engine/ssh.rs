@@ -21,6 +21,9 @@ use super::address::SshTarget;
 /// Time in seconds that a shared connection stays open after its last use, and that a new one may take.
 const PERSIST_SECS: u32 = 60;
 const CONNECT_SECS: u32 = 30;
+/// Time in seconds after which a silent machine is asked whether it is there, and number of questions without an answer.
+const ALIVE_SECS: u32 = 15;
+const ALIVE_PROBES: u32 = 3;
 /// Maximum length of the path of a shared connection's socket. The name of a socket has at most 104 bytes on some systems, and
 /// ssh adds a suffix of 17 while it creates it.
 const MAX_SOCKET: usize = 86;
@@ -49,7 +52,11 @@ impl SshConnector {
     /// connection to it is already shared.
     pub(super) async fn open_connection(&self) -> io::Result<SshStream> {
         let options = self.options.get_or_try_init(|| self.check_machine()).await?;
-        let spare = self.spares.lock().ok().and_then(|mut spares| spares.pop_front());
+        let spare = self.spares.lock().ok().and_then(|mut spares| {
+            // One that has ended, because the engine or the connection did, is of no use.
+            spares.retain_mut(|spare| matches!(spare.client.try_wait(), Ok(None)));
+            spares.pop_front()
+        });
         let stream = spare.map_or_else(|| self.start_client(options), Ok)?;
         // A spare that cannot be started is not needed yet.
         if let Ok(mut spares) = self.spares.lock() {
@@ -68,11 +75,13 @@ impl SshConnector {
     }
 
     fn start_client(&self, options: &[String]) -> io::Result<SshStream> {
-        let mut command = self.remote_command(options);
-        command.arg("-oBatchMode=yes").args(self.dial_arguments()).process_group(0).kill_on_drop(true);
+        // The first value of an option counts. A client that shared its own connection would end it for the others.
+        let options = [&["-oControlMaster=no".to_owned(), "-oBatchMode=yes".into()][..], options].concat();
+        let mut command = self.remote_command(&options);
+        command.args(self.dial_arguments()).process_group(0).kill_on_drop(true);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         match (child.stdin.take(), child.stdout.take()) {
-            (Some(input), Some(output)) => Ok(SshStream { input: Some(input), output, _child: child }),
+            (Some(input), Some(output)) => Ok(SshStream { input: Some(input), output, client: child }),
             _ => Err(io::Error::other("ssh has no streams")),
         }
     }
@@ -80,7 +89,12 @@ impl SshConnector {
     /// Runs the docker client once, without input, unless a connection is already shared. Returns the options with which a later
     /// run shares it.
     async fn check_machine(&self) -> io::Result<Vec<String>> {
-        let mut options = vec![format!("-oConnectTimeout={CONNECT_SECS}"), "-T".into()];
+        let mut options = vec![
+            format!("-oConnectTimeout={CONNECT_SECS}"),
+            format!("-oServerAliveInterval={ALIVE_SECS}"),
+            format!("-oServerAliveCountMax={ALIVE_PROBES}"),
+            "-T".into(),
+        ];
         if !self.has_own_sharing().await
             && let Some(socket) = sharing_socket()
         {
@@ -113,13 +127,15 @@ impl SshConnector {
         command.kill_on_drop(true).status().await.is_ok_and(|status| status.success())
     }
 
-    /// Returns whether the user's configuration of ssh shares connections already.
+    /// Returns whether the user's configuration of ssh keeps connections and shares them already.
     async fn has_own_sharing(&self) -> bool {
         let mut command = self.remote_command(&["-G".to_owned()]);
         let command = command.args(["--", &self.target.destination]).stdin(Stdio::null()).stderr(Stdio::null());
         let Ok(output) = command.kill_on_drop(true).output().await else { return false };
         let text = String::from_utf8_lossy(&output.stdout);
-        text.lines().any(|line| line.strip_prefix("controlpath ").is_some_and(|path| path != "none"))
+        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let is_set = |name: &str| value(name).is_some_and(|value| !matches!(value, "none" | "no" | "false"));
+        is_set("controlpath") && is_set("controlmaster") && is_set("controlpersist")
     }
 
     fn remote_command(&self, options: &[String]) -> Command {
@@ -159,7 +175,7 @@ fn sharing_socket() -> Option<PathBuf> {
 pub(super) struct SshStream {
     input: Option<ChildStdin>,
     output: ChildStdout,
-    _child: Child,
+    client: Child,
 }
 
 impl AsyncRead for SshStream {

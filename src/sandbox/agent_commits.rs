@@ -82,7 +82,7 @@ impl Sandbox {
         if !found.contents.is_empty() {
             let store = self.open_quarantine()?;
             for (id, content) in parse_contents(&found.contents) {
-                if blobs.contains(id) {
+                if blobs.contains(id) && !contents.contains_key(id) {
                     contents.insert(id.to_owned(), store.store_blob(content)?);
                 }
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::core::path::MAX_DEPTH;
 
 /// Maximum number of directories that are listed at once.
-pub(crate) const MAX_CONCURRENT_LISTS: usize = 32;
+pub(crate) const MAX_CONCURRENT_LISTS: usize = 16;
 /// Maximum number of files that are read at once. A remote engine needs many requests in flight.
 pub(crate) const MAX_CONCURRENT_READS: usize = 256;
 

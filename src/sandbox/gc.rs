@@ -92,7 +92,8 @@ pub async fn find_garbage(
     let unused = here.skip(KEPT_LAYERS).filter(|layer| !used_layers.contains(layer.id.as_str()));
     garbage.extend(unused.cloned().map(Garbage::Layer));
     let mut kept_bases = 0;
-    for base in all_bases.iter().filter(|base| base.may_be_on(info)) {
+    let is_here = |base: &&Base| base.may_be_on(info) || volume_names.contains(base.volume.as_str());
+    for base in all_bases.iter().filter(is_here) {
         if !volume_names.contains(base.volume.as_str()) {
             garbage.push(Garbage::Record(base.clone()));
         } else if kept_bases < max_bases || used.contains(base.id.as_str()) {

@@ -59,7 +59,7 @@ impl Layer {
     /// Returns whether the volume may be on this engine.
     #[must_use]
     pub fn may_be_on(&self, engine: &EngineInfo) -> bool {
-        self.place.is_empty() || self.place == engine.place
+        self.place == engine.place || self.place.is_empty() && engine.address.starts_with("unix://")
     }
 
     /// Creates a layer that is not recorded yet.

@@ -9,10 +9,10 @@
 //! In a copied workspace, every directory is entered. Files with the same stat data as when they were copied are
 //! unchanged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::future::try_join_all;
 
 use super::SandboxError;
 use super::collect_limits::{CollectLimits, CollectMode, MAX_CONCURRENT_LISTS, MAX_PATH_CHARS};
@@ -169,11 +169,21 @@ impl<'a> Walk<'a> {
             let (base, overlay, limits, mode) =
                 (self.base, matches!(self.detector, ChangeDetector::Overlay), self.limits, self.mode);
             let max_names = limits.max_entries.min(MAX_CONCURRENT_NAMES);
-            let snapshots = stream::iter(std::mem::take(&mut level)).map(|visit| {
-                read_dir_snapshot(base, overlay, (max_names, max_names == limits.max_entries), mode, visit)
-            });
-            let mut snapshots = snapshots.buffered(MAX_CONCURRENT_LISTS);
-            while let Some(mut snapshot) = snapshots.try_next().await? {
+            let is_alone = max_names == limits.max_entries;
+            let mut visits = std::mem::take(&mut level).into_iter();
+            // Nothing is in flight while a snapshot is compared, which asks the guest as well: an unread answer would hold up
+            // all others.
+            let mut snapshots = VecDeque::new();
+            loop {
+                let Some(mut snapshot) = snapshots.pop_front() else {
+                    let window = visits.by_ref().take(MAX_CONCURRENT_LISTS);
+                    let read = window.map(|visit| read_dir_snapshot(base, overlay, (max_names, is_alone), mode, visit));
+                    snapshots = try_join_all(read).await?.into();
+                    if snapshots.is_empty() {
+                        break;
+                    }
+                    continue;
+                };
                 if snapshot.too_many && max_names < limits.max_entries {
                     // A large directory is read alone, so that only one such list is in memory.
                     snapshot =

@@ -52,20 +52,20 @@ fn first_screen_lists_files_by_risk() {
     let review = ReviewFixture::from_files(&sample_files(), SIZE);
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: risk
-    ┌ Files 1/3 ───────────────┬ .envrc added hunk 1/1 [undecided] ! high: directo…┐
-    │▌ ! .envrc             0/1│ ! high: runs when you enter the directory         │
-    │    a.rs               0/3│ ! high: sets environment variables of commands    │
-    │    b/long name.txt    0/1│▶1 + layout python                              [ ]│
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 1/3 ──────────────┬ .envrc added hunk 1/1 [undecided] ! high: director…┐
+    │▌ ! .envrc            0/1│ ! high: runs when you enter the directory          │
+    │    a.rs              0/3│ ! high: sets environment variables of commands     │
+    │    b/long name.txt   0/1│▶1 + layout python                               [ ]│
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
 }
@@ -75,20 +75,20 @@ fn accept_and_reject_move_to_next_undecided() {
     let mut review = open_at_a_rs();
     assert_snapshot!(review.press("y"), @"
      airlock review calm-otter   3 files +6 −4   1/5 decided   order: path
-    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 2/3 [undecided] ───────────────┐
-    │  ! .envrc             0/1│  2    -     first(1);                          [+]┃
-    │▌◐  a.rs               1/3│  3    -     second(2);                         [+]┃
-    │    b/long name.txt    0/1│     2 +     first(10);                         [+]┃
-    │                          │     3 +     second(20);                        [+]┃
-    │                          │  4  4   }                                         ┃
-    │                          │  5  5                                             ┃
-    │                          │  6  6   fn two() {                                ┃
-    │                          │  7  7       third();                              │
-    │                          │▶    8 +     fourth();                          [ ]│
-    │                          │  8  9   }                                         │
-    │                          │  9 10                                             │
-    │                          │ 10 11   fn three() {}                             │
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 2/3 ──────────────┬ a.rs modified hunk 2/3 [undecided] ────────────────┐
+    │  ! .envrc            0/1│  2    -     first(1);                           [+]┃
+    │▌◐  a.rs              1/3│  3    -     second(2);                          [+]┃
+    │    b/long name.txt   0/1│     2 +     first(10);                          [+]┃
+    │                         │     3 +     second(20);                         [+]┃
+    │                         │  4  4   }                                          ┃
+    │                         │  5  5                                              ┃
+    │                         │  6  6   fn two() {                                 ┃
+    │                         │  7  7       third();                               │
+    │                         │▶    8 +     fourth();                           [ ]│
+    │                         │  8  9   }                                          │
+    │                         │  9 10                                              │
+    │                         │ 10 11   fn three() {}                              │
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      y accept  n reject  ␣ toggle  a/d rest of file  w apply  q leave  ? help
     ");
     assert_snapshot!(review.decisions().join(" · "), @".envrc - · a.rs accepted - - · b/long name.txt -");
@@ -96,39 +96,39 @@ fn accept_and_reject_move_to_next_undecided() {
     review.press("y");
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   3 files +6 −4   3/5 decided   order: path
-    ┌ Files 3/3 ───────────────┬ b/long name.txt modified hunk 1/1 [undecided] ────┐
-    │  ! .envrc             0/1│▶1   - x                                        [ ]│
-    │ ◐  a.rs               3/3│▌  1 + y                                        [ ]│
-    │▌   b/long name.txt    0/1│                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 3/3 ──────────────┬ b/long name.txt modified hunk 1/1 [undecided] ─────┐
+    │  ! .envrc            0/1│▶1   - x                                         [ ]│
+    │ ◐  a.rs              3/3│▌  1 + y                                         [ ]│
+    │▌   b/long name.txt   0/1│                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      y accept  n reject  ␣ toggle  R send  w apply  q leave  ? help
     ");
     review.press("yy");
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   3 files +6 −4   5/5 decided   order: path
-    ┌ Files 1/3 ───────────────┬ .envrc added hunk 1/1 [accepted] ! high: director…┐
-    │▌✓! .envrc             1/1│ ! high: runs when you enter the directory         │
-    │ ◐  a.rs               3/3│ ! high: sets environment variables of commands    │
-    │ ✓  b/long name.txt    1/1│▶1 + layout python                              [+]│
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 1/3 ──────────────┬ .envrc added hunk 1/1 [accepted] ! high: directory…┐
+    │▌✓! .envrc            1/1│ ! high: runs when you enter the directory          │
+    │ ◐  a.rs              3/3│ ! high: sets environment variables of commands     │
+    │ ✓  b/long name.txt   1/1│▶1 + layout python                               [+]│
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      all changes are decided (w previews the apply)
     ");
 }
@@ -149,58 +149,58 @@ fn lines_and_ranges_are_decided() {
     review.press("l");
     assert_snapshot!(review.press("j"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files 2/3 ───────────────┬ a.rs modified line of hunk 1/3 [undecided] ───────┐
-    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
-    │▌   a.rs               0/3│  2    -     first(1);                          [ ]┃
-    │    b/long name.txt    0/1│▶ 3    -     second(2);                         [ ]┃
-    │                          │     2 +     first(10);                         [ ]┃
-    │                          │     3 +     second(20);                        [ ]┃
-    │                          │  4  4   }                                         ┃
-    │                          │  5  5                                             ┃
-    │                          │  6  6   fn two() {                                │
-    │                          │  7  7       third();                              │
-    │                          │     8 +     fourth();                          [ ]│
-    │                          │  8  9   }                                         │
-    │                          │  9 10                                             │
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 2/3 ──────────────┬ a.rs modified line of hunk 1/3 [undecided] ────────┐
+    │  ! .envrc            0/1│  1  1   fn one() {                                 ┃
+    │▌   a.rs              0/3│  2    -     first(1);                           [ ]┃
+    │    b/long name.txt   0/1│▶ 3    -     second(2);                          [ ]┃
+    │                         │     2 +     first(10);                          [ ]┃
+    │                         │     3 +     second(20);                         [ ]┃
+    │                         │  4  4   }                                          ┃
+    │                         │  5  5                                              ┃
+    │                         │  6  6   fn two() {                                 │
+    │                         │  7  7       third();                               │
+    │                         │     8 +     fourth();                           [ ]│
+    │                         │  8  9   }                                          │
+    │                         │  9 10                                              │
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     assert_snapshot!(review.press("vj"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files 2/3 ───────────────┬ a.rs modified range from hunk 1/3 [undecided] ────┐
-    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
-    │▌   a.rs               0/3│  2    -     first(1);                          [ ]┃
-    │    b/long name.txt    0/1│▌ 3    -     second(2);                         [ ]┃
-    │                          │▶    2 +     first(10);                         [ ]┃
-    │                          │     3 +     second(20);                        [ ]┃
-    │                          │  4  4   }                                         ┃
-    │                          │  5  5                                             ┃
-    │                          │  6  6   fn two() {                                │
-    │                          │  7  7       third();                              │
-    │                          │     8 +     fourth();                          [ ]│
-    │                          │  8  9   }                                         │
-    │                          │  9 10                                             │
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 2/3 ──────────────┬ a.rs modified range from hunk 1/3 [undecided] ─────┐
+    │  ! .envrc            0/1│  1  1   fn one() {                                 ┃
+    │▌   a.rs              0/3│  2    -     first(1);                           [ ]┃
+    │    b/long name.txt   0/1│▌ 3    -     second(2);                          [ ]┃
+    │                         │▶    2 +     first(10);                          [ ]┃
+    │                         │     3 +     second(20);                         [ ]┃
+    │                         │  4  4   }                                          ┃
+    │                         │  5  5                                              ┃
+    │                         │  6  6   fn two() {                                 │
+    │                         │  7  7       third();                               │
+    │                         │     8 +     fourth();                           [ ]│
+    │                         │  8  9   }                                          │
+    │                         │  9 10                                              │
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     review.press("y");
     assert_snapshot!(review.decisions().join(" · "), @".envrc - · a.rs .2y. - - · b/long name.txt -");
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files 2/3 ───────────────┬ a.rs modified line of hunk 1/3 [undecided] ───────┐
-    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
-    │▌◐  a.rs               0/3│  2    -     first(1);                          [ ]┃
-    │    b/long name.txt    0/1│  3    -     second(2);                         [+]┃
-    │                          │     2 +     first(10);                         [+]┃
-    │                          │▶    3 +     second(20);                        [ ]┃
-    │                          │  4  4   }                                         ┃
-    │                          │  5  5                                             ┃
-    │                          │  6  6   fn two() {                                │
-    │                          │  7  7       third();                              │
-    │                          │     8 +     fourth();                          [ ]│
-    │                          │  8  9   }                                         │
-    │                          │  9 10                                             │
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 2/3 ──────────────┬ a.rs modified line of hunk 1/3 [undecided] ────────┐
+    │  ! .envrc            0/1│  1  1   fn one() {                                 ┃
+    │▌◐  a.rs              0/3│  2    -     first(1);                           [ ]┃
+    │    b/long name.txt   0/1│  3    -     second(2);                          [+]┃
+    │                         │     2 +     first(10);                          [+]┃
+    │                         │▶    3 +     second(20);                         [ ]┃
+    │                         │  4  4   }                                          ┃
+    │                         │  5  5                                              ┃
+    │                         │  6  6   fn two() {                                 │
+    │                         │  7  7       third();                               │
+    │                         │     8 +     fourth();                           [ ]│
+    │                         │  8  9   }                                          │
+    │                         │  9 10                                              │
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     // A range may start and end in different hunks.
@@ -215,20 +215,20 @@ fn navigation_keys_move_between_levels() {
     let mut review = open_at_a_rs();
     assert_snapshot!(review.press("h"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files 2/3 ───────────────┬ a.rs modified all 3 hunks [undecided] ────────────┐
-    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
-    │▶   a.rs               0/3│  2    -     first(1);                          [ ]┃
-    │    b/long name.txt    0/1│  3    -     second(2);                         [ ]┃
-    │                          │     2 +     first(10);                         [ ]┃
-    │                          │     3 +     second(20);                        [ ]┃
-    │                          │  4  4   }                                         ┃
-    │                          │  5  5                                             ┃
-    │                          │  6  6   fn two() {                                │
-    │                          │  7  7       third();                              │
-    │                          │     8 +     fourth();                          [ ]│
-    │                          │  8  9   }                                         │
-    │                          │  9 10                                             │
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 2/3 ──────────────┬ a.rs modified all 3 hunks [undecided] ─────────────┐
+    │  ! .envrc            0/1│  1  1   fn one() {                                 ┃
+    │▶   a.rs              0/3│  2    -     first(1);                           [ ]┃
+    │    b/long name.txt   0/1│  3    -     second(2);                          [ ]┃
+    │                         │     2 +     first(10);                          [ ]┃
+    │                         │     3 +     second(20);                         [ ]┃
+    │                         │  4  4   }                                          ┃
+    │                         │  5  5                                              ┃
+    │                         │  6  6   fn two() {                                 │
+    │                         │  7  7       third();                               │
+    │                         │     8 +     fourth();                           [ ]│
+    │                         │  8  9   }                                          │
+    │                         │  9 10                                              │
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     review.press("j");
@@ -259,20 +259,20 @@ fn bulk_keys_decide_file_and_everything() {
     review.press("n");
     assert_snapshot!(review.press("a"), @"
      airlock review calm-otter   3 files +6 −4   3/5 decided   order: path
-    ┌ Files 3/3 ───────────────┬ b/long name.txt modified hunk 1/1 [undecided] ────┐
-    │  ! .envrc             0/1│▶1   - x                                        [ ]│
-    │ ◐  a.rs               3/3│▌  1 + y                                        [ ]│
-    │▌   b/long name.txt    0/1│                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 3/3 ──────────────┬ b/long name.txt modified hunk 1/1 [undecided] ─────┐
+    │  ! .envrc            0/1│▶1   - x                                         [ ]│
+    │ ◐  a.rs              3/3│▌  1 + y                                         [ ]│
+    │▌   b/long name.txt   0/1│                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      2 accepted
     ");
     assert_eq!(review.decisions()[1], "a.rs rejected accepted accepted", "earlier decisions stay");
@@ -283,19 +283,19 @@ fn bulk_keys_decide_file_and_everything() {
     review.press("uu");
     assert_snapshot!(review.press("A"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
-    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
-    │▌   a.rs               0/3│▶ 2    -     first(1);                          [ ]┃
-    │    b/long name.txt    0/1│▌ 3    -     second(2);                         [ ]┃
-    │                          │▌    2 +     first(10);                         [ ]┃
-    │                          │▌    3 +     second(20);                        [ ]┃
-    │                          │  4  4   }                                         ┃
-    │                          │  5  5                                             │
-    │                          │  6  6   fn two() {                                │
-    │                          │  7  7       third();                              │
-    │                          │     8 +     fourth();                          [ ]│
-    │                          │  8  9   }                                         │
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 2/3 ──────────────┬ a.rs modified hunk 1/3 [undecided] ────────────────┐
+    │  ! .envrc            0/1│  1  1   fn one() {                                 ┃
+    │▌   a.rs              0/3│▶ 2    -     first(1);                           [ ]┃
+    │    b/long name.txt   0/1│▌ 3    -     second(2);                          [ ]┃
+    │                         │▌    2 +     first(10);                          [ ]┃
+    │                         │▌    3 +     second(20);                         [ ]┃
+    │                         │  4  4   }                                          ┃
+    │                         │  5  5                                              │
+    │                         │  6  6   fn two() {                                 │
+    │                         │  7  7       third();                               │
+    │                         │     8 +     fourth();                           [ ]│
+    │                         │  8  9   }                                          │
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      Accept 4 undecided hunks in 2 files, 2 lines unseen? 1 high-risk is skipped.
      [y/n]
     ");
@@ -303,20 +303,20 @@ fn bulk_keys_decide_file_and_everything() {
     assert_eq!(review.decisions(), [".envrc -", "a.rs - - -", "b/long name.txt -"]);
     assert_snapshot!(review.press("Ay"), @"
      airlock review calm-otter   3 files +6 −4   4/5 decided   order: path
-    ┌ Files 1/3 ───────────────┬ .envrc added hunk 1/1 [undecided] ! high: directo…┐
-    │▌ ! .envrc             0/1│ ! high: runs when you enter the directory         │
-    │ ✓  a.rs               3/3│ ! high: sets environment variables of commands    │
-    │ ✓  b/long name.txt    1/1│▶1 + layout python                              [ ]│
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 1/3 ──────────────┬ .envrc added hunk 1/1 [undecided] ! high: director…┐
+    │▌ ! .envrc            0/1│ ! high: runs when you enter the directory          │
+    │ ✓  a.rs              3/3│ ! high: sets environment variables of commands     │
+    │ ✓  b/long name.txt   1/1│▶1 + layout python                               [ ]│
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      4 accepted · 1 high-risk skipped: each requires confirmation
     ");
     assert_eq!(review.decisions(), [".envrc -", "a.rs accepted accepted accepted", "b/long name.txt accepted"]);
@@ -329,20 +329,20 @@ fn high_risk_needs_own_confirmation() {
     let mut review = ReviewFixture::from_files(&sample_files(), SIZE);
     assert_snapshot!(review.press("a"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: risk
-    ┌ Files 1/3 ───────────────┬ .envrc added hunk 1/1 [undecided] ! high: directo…┐
-    │▌ ! .envrc             0/1│ ! high: runs when you enter the directory         │
-    │    a.rs               0/3│ ! high: sets environment variables of commands    │
-    │    b/long name.txt    0/1│▶1 + layout python                              [ ]│
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    │                          │                                                   │
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 1/3 ──────────────┬ .envrc added hunk 1/1 [undecided] ! high: director…┐
+    │▌ ! .envrc            0/1│ ! high: runs when you enter the directory          │
+    │    a.rs              0/3│ ! high: sets environment variables of commands     │
+    │    b/long name.txt   0/1│▶1 + layout python                               [ ]│
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    │                         │                                                    │
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      0 accepted · 1 high-risk skipped: each requires confirmation
     ");
     assert_eq!(review.decisions()[0], ".envrc -");
@@ -415,20 +415,20 @@ fn split_key_splits_and_joins_hunk() {
     review.press("k");
     assert_snapshot!(review.press("s"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 2/4 [undecided] ───────────────┐
-    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
-    │▌   a.rs               0/3│  2    -     first(1);                          [ ]┃
-    │    b/long name.txt    0/1│     2 +     first(10);                         [ ]┃
-    │                          │▶ 3    -     second(2);                         [ ]┃
-    │                          │▌    3 +     second(20);                        [ ]┃
-    │                          │  4  4   }                                         ┃
-    │                          │  5  5                                             ┃
-    │                          │  6  6   fn two() {                                │
-    │                          │  7  7       third();                              │
-    │                          │     8 +     fourth();                          [ ]│
-    │                          │  8  9   }                                         │
-    │                          │  9 10                                             │
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 2/3 ──────────────┬ a.rs modified hunk 2/4 [undecided] ────────────────┐
+    │  ! .envrc            0/1│  1  1   fn one() {                                 ┃
+    │▌   a.rs              0/3│  2    -     first(1);                           [ ]┃
+    │    b/long name.txt   0/1│     2 +     first(10);                          [ ]┃
+    │                         │▶ 3    -     second(2);                          [ ]┃
+    │                         │▌    3 +     second(20);                         [ ]┃
+    │                         │  4  4   }                                          ┃
+    │                         │  5  5                                              ┃
+    │                         │  6  6   fn two() {                                 │
+    │                         │  7  7       third();                               │
+    │                         │     8 +     fourth();                           [ ]│
+    │                         │  8  9   }                                          │
+    │                         │  9 10                                              │
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      split
     ");
     review.press("gy");
@@ -450,20 +450,20 @@ fn edit_replaces_hunk() {
     review.host.editor_output = Some(b"    mine();\n".to_vec());
     assert_snapshot!(review.press("e"), @"
      airlock review calm-otter   3 files +6 −4   1/5 decided   order: path
-    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [edited] ──────────────────┐
-    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
-    │▌◐  a.rs               1/3│▶ 2    -     first(1);                          [e]┃
-    │    b/long name.txt    0/1│▌ 3    -     second(2);                         [e]┃
-    │                          │▌    2 +     first(10);                         [e]┃
-    │                          │▌    3 +     second(20);                        [e]┃
-    │                          │         your text instead:                        ┃
-    │                          │       +     mine();                            [+]│
-    │                          │  4  4   }                                         │
-    │                          │  5  5                                             │
-    │                          │  6  6   fn two() {                                │
-    │                          │  7  7       third();                              │
-    │                          │     8 +     fourth();                          [ ]│
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 2/3 ──────────────┬ a.rs modified hunk 1/3 [edited] ───────────────────┐
+    │  ! .envrc            0/1│  1  1   fn one() {                                 ┃
+    │▌◐  a.rs              1/3│▶ 2    -     first(1);                           [e]┃
+    │    b/long name.txt   0/1│▌ 3    -     second(2);                          [e]┃
+    │                         │▌    2 +     first(10);                          [e]┃
+    │                         │▌    3 +     second(20);                         [e]┃
+    │                         │         your text instead:                         ┃
+    │                         │       +     mine();                             [+]│
+    │                         │  4  4   }                                          │
+    │                         │  5  5                                              │
+    │                         │  6  6   fn two() {                                 │
+    │                         │  7  7       third();                               │
+    │                         │     8 +     fourth();                           [ ]│
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      edited and accepted
     ");
     assert_eq!(review.host.editor_input, b"    first(10);\n    second(20);\n");
@@ -526,38 +526,38 @@ fn comments_stay_at_their_lines() {
     let mut review = open_at_a_rs();
     assert_snapshot!(review.press("ckeep the names"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
-    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
-    │▌   a.rs               0/3│▶ 2    -     first(1);                          [ ]┃
-    │    b/long name.txt    0/1│▌ 3    -     second(2);                         [ ]┃
-    │                          │▌    2 +     first(10);                         [ ]┃
-    │                          │▌    3 +     second(20);                        [ ]┃
-    │                          │  4  4   }                                         │
-    │                          │  5  5                                             │
-    │                          │  6  6   fn two() {                                │
-    │                          │  7  7       third();                              │
-    │                          │     8 +     fourth();                          [ ]│
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 2/3 ──────────────┬ a.rs modified hunk 1/3 [undecided] ────────────────┐
+    │  ! .envrc            0/1│  1  1   fn one() {                                 ┃
+    │▌   a.rs              0/3│▶ 2    -     first(1);                           [ ]┃
+    │    b/long name.txt   0/1│▌ 3    -     second(2);                          [ ]┃
+    │                         │▌    2 +     first(10);                          [ ]┃
+    │                         │▌    3 +     second(20);                         [ ]┃
+    │                         │  4  4   }                                          │
+    │                         │  5  5                                              │
+    │                         │  6  6   fn two() {                                 │
+    │                         │  7  7       third();                               │
+    │                         │     8 +     fourth();                           [ ]│
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      Comment on the hunk at a.rs:2
      > keep the names
      Enter save   Ctrl-e in your editor   Esc back   empty: remove
     ");
     assert_snapshot!(review.press("<Enter>"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
-    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
-    │▌   a.rs               0/3│▶ 2    -     first(1);                          [ ]┃
-    │    b/long name.txt    0/1│▌ 3    -     second(2);                         [ ]┃
-    │                          │▌    2 +     first(10);                         [ ]┃
-    │                          │▌    3 +     second(20);                        [ ]┃
-    │                          │         ● keep the names                          ┃
-    │                          │  4  4   }                                         ┃
-    │                          │  5  5                                             │
-    │                          │  6  6   fn two() {                                │
-    │                          │  7  7       third();                              │
-    │                          │     8 +     fourth();                          [ ]│
-    │                          │  8  9   }                                         │
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 2/3 ──────────────┬ a.rs modified hunk 1/3 [undecided] ────────────────┐
+    │  ! .envrc            0/1│  1  1   fn one() {                                 ┃
+    │▌   a.rs              0/3│▶ 2    -     first(1);                           [ ]┃
+    │    b/long name.txt   0/1│▌ 3    -     second(2);                          [ ]┃
+    │                         │▌    2 +     first(10);                          [ ]┃
+    │                         │▌    3 +     second(20);                         [ ]┃
+    │                         │         ● keep the names                           ┃
+    │                         │  4  4   }                                          ┃
+    │                         │  5  5                                              │
+    │                         │  6  6   fn two() {                                 │
+    │                         │  7  7       third();                               │
+    │                         │     8 +     fourth();                           [ ]│
+    │                         │  8  9   }                                          │
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      y accept  n reject  j k move  R send  w apply  q leave  ? all keys
     ");
     review.press("ljcnot this<Backspace><Backspace>at<Enter>");
@@ -619,18 +619,18 @@ fn search_wraps_around() {
     let mut review = open_at_a_rs();
     assert_snapshot!(review.press("/END"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
-    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
-    │▌   a.rs               0/3│▶ 2    -     first(1);                          [ ]┃
-    │    b/long name.txt    0/1│▌ 3    -     second(2);                         [ ]┃
-    │                          │▌    2 +     first(10);                         [ ]┃
-    │                          │▌    3 +     second(20);                        [ ]┃
-    │                          │  4  4   }                                         │
-    │                          │  5  5                                             │
-    │                          │  6  6   fn two() {                                │
-    │                          │  7  7       third();                              │
-    │                          │     8 +     fourth();                          [ ]│
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 2/3 ──────────────┬ a.rs modified hunk 1/3 [undecided] ────────────────┐
+    │  ! .envrc            0/1│  1  1   fn one() {                                 ┃
+    │▌   a.rs              0/3│▶ 2    -     first(1);                           [ ]┃
+    │    b/long name.txt   0/1│▌ 3    -     second(2);                          [ ]┃
+    │                         │▌    2 +     first(10);                          [ ]┃
+    │                         │▌    3 +     second(20);                         [ ]┃
+    │                         │  4  4   }                                          │
+    │                         │  5  5                                              │
+    │                         │  6  6   fn two() {                                 │
+    │                         │  7  7       third();                               │
+    │                         │     8 +     fourth();                           [ ]│
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      Search in changed lines and paths
      > END
      Enter search   Esc back
@@ -656,17 +656,17 @@ fn filters_and_orders_change_file_list() {
     let mut review = open_at_a_rs();
     assert_snapshot!(review.press("f"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
-    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
-    │▌   a.rs               0/3│▶ 2    -     first(1);                          [ ]┃
-    │    b/long name.txt    0/1│▌ 3    -     second(2);                         [ ]┃
-    │                          │▌    2 +     first(10);                         [ ]┃
-    │                          │▌    3 +     second(20);                        [ ]┃
+    ┌ Files 2/3 ──────────────┬ a.rs modified hunk 1/3 [undecided] ────────────────┐
+    │  ! .envrc            0/1│  1  1   fn one() {                                 ┃
+    │▌   a.rs              0/3│▶ 2    -     first(1);                           [ ]┃
+    │    b/long name.txt   0/1│▌ 3    -     second(2);                          [ ]┃
+    │                         │▌    2 +     first(10);                          [ ]┃
+    │                         │▌    3 +     second(20);                         [ ]┃
     ┌ Show only ─────────────────────────────┐                                     ┃
     │ a ✓ all files (3)                      │                                     ┃
-    │ u   undecided (3)                      │o() {                                │
-    │ r   risky (1)                          │hird();                              │
-    │ x   in conflict with the working tree  │ourth();                          [ ]│
+    │ u   undecided (3)                      │() {                                 │
+    │ r   risky (1)                          │ird();                               │
+    │ x   in conflict with the working tree  │urth();                           [ ]│
     │ c   commented (0)                      │                                     │
     │ g   a path or glob …                   │                                     │
     └────────────────────────────────────────┘─────────────────────────────────────┘
@@ -826,20 +826,20 @@ fn context_keys_change_line_count() {
     assert!(review.screen().contains("1 lines of context"), "{}", review.screen());
     assert_snapshot!(review.press("-"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
-    │  ! .envrc             0/1│  1  1   fn one() {                                │
-    │▌   a.rs               0/3│▶ 2    -     first(1);                          [ ]│
-    │    b/long name.txt    0/1│▌ 3    -     second(2);                         [ ]│
-    │                          │▌    2 +     first(10);                         [ ]│
-    │                          │▌    3 +     second(20);                        [ ]│
-    │                          │         ⋯ 4 lines   fn two() {                    │
-    │                          │     8 +     fourth();                          [ ]│
-    │                          │         ⋯ 8 lines   fn three() {}                 │
-    │                          │ 16    - end                                    [ ]│
-    │                          │    17 + the end                                [ ]│
-    │                          │                                                   │
-    │                          │                                                   │
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 2/3 ──────────────┬ a.rs modified hunk 1/3 [undecided] ────────────────┐
+    │  ! .envrc            0/1│  1  1   fn one() {                                 │
+    │▌   a.rs              0/3│▶ 2    -     first(1);                           [ ]│
+    │    b/long name.txt   0/1│▌ 3    -     second(2);                          [ ]│
+    │                         │▌    2 +     first(10);                          [ ]│
+    │                         │▌    3 +     second(20);                         [ ]│
+    │                         │         ⋯ 4 lines   fn two() {                     │
+    │                         │     8 +     fourth();                           [ ]│
+    │                         │         ⋯ 8 lines   fn three() {}                  │
+    │                         │ 16    - end                                     [ ]│
+    │                         │    17 + the end                                 [ ]│
+    │                         │                                                    │
+    │                         │                                                    │
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      0 lines of context
     ");
     review.press("+++");
@@ -955,20 +955,20 @@ fn rename_to_a_risky_path_shows_all_content() {
         ReviewFixture::from_files(&[("run.txt", Some(&content), None), (".envrc", None, Some(&content))], SIZE);
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   1 file +0 −0   0/1 decided   order: risk
-    ┌ Files ────────────────────┬ … .envrc renamed hunk 1/1 [undecided] ! high: di…┐
-    │▌ ! run.txt → .envrc    0/1│ ! high: runs when you enter the directory        ┃
-    │                           │ ! high: sets environment variables of commands   ┃
-    │                           │▶        renamed from run.txt                  [ ]┃
-    │                           │  1  1   line 1                                   ┃
-    │                           │  2  2   line 2                                   ┃
-    │                           │  3  3   line 3                                   ┃
-    │                           │  4  4   line 4                                   ┃
-    │                           │  5  5   line 5                                   ┃
-    │                           │  6  6   line 6                                   ┃
-    │                           │  7  7   line 7                                   │
-    │                           │  8  8   line 8                                   │
-    │                           │  9  9   line 9                                   │
-    └───────────────────────────┴──────────────────────────────────────────────────┘
+    ┌ Files ──────────────────┬ … .envrc renamed hunk 1/1 [undecided] ! high: dire…┐
+    │▌ ! run.txt → .envrc  0/1│ ! high: runs when you enter the directory          ┃
+    │                         │ ! high: sets environment variables of commands     ┃
+    │                         │▶        renamed from run.txt                    [ ]┃
+    │                         │  1  1   line 1                                     ┃
+    │                         │  2  2   line 2                                     ┃
+    │                         │  3  3   line 3                                     ┃
+    │                         │  4  4   line 4                                     ┃
+    │                         │  5  5   line 5                                     ┃
+    │                         │  6  6   line 6                                     ┃
+    │                         │  7  7   line 7                                     │
+    │                         │  8  8   line 8                                     │
+    │                         │  9  9   line 9                                     │
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     let review = ReviewFixture::from_files(&[("run.txt", Some(&content), None), (".envrc", None, Some(&edited))], SIZE);
@@ -985,20 +985,20 @@ fn rename_is_one_entry_until_split() {
     let mut review = ReviewFixture::from_files(&files, SIZE);
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   1 file +1 −1   0/2 decided   order: risk
-    ┌ Files ────────────────────────┬ … app.rs} renamed 91% hunk 1/2 [undecided] ──┐
-    │▌   src/{main.rs → app.rs}  0/2│▶        renamed from src/main.rs          [ ]│
-    │                               │  1  1   line 1                               │
-    │                               │  2  2   line 2                               │
-    │                               │  3  3   line 3                               │
-    │                               │  4    - line 4                            [ ]│
-    │                               │     4 + four                              [ ]│
-    │                               │  5  5   line 5                               │
-    │                               │  6  6   line 6                               │
-    │                               │  7  7   line 7                               │
-    │                               │         ⋯ 5 lines                            │
-    │                               │                                              │
-    │                               │                                              │
-    └───────────────────────────────┴──────────────────────────────────────────────┘
+    ┌ Files ──────────────────┬ …n.rs → app.rs} renamed 91% hunk 1/2 [undecided] ──┐
+    │▌   → src/app.rs      0/2│▶        renamed from src/main.rs                [ ]│
+    │                         │  1  1   line 1                                     │
+    │                         │  2  2   line 2                                     │
+    │                         │  3  3   line 3                                     │
+    │                         │  4    - line 4                                  [ ]│
+    │                         │     4 + four                                    [ ]│
+    │                         │  5  5   line 5                                     │
+    │                         │  6  6   line 6                                     │
+    │                         │  7  7   line 7                                     │
+    │                         │         ⋯ 5 lines                                  │
+    │                         │                                                    │
+    │                         │                                                    │
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     review.press("s");
@@ -1554,20 +1554,20 @@ fn split_hunk_parts_are_marked() {
     review.press("ljs");
     assert_snapshot!(review.press("["), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/4 [undecided] ───────────────┐
-    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
-    │▌   a.rs               0/3│▶ 2    -     first(1);                          [ ]┃
-    │    b/long name.txt    0/1│▌    2 +     first(10);                         [ ]┃
-    │                          │┄ 3    -     second(2);                         [ ]┃
-    │                          │     3 +     second(20);                        [ ]┃
-    │                          │  4  4   }                                         ┃
-    │                          │  5  5                                             ┃
-    │                          │  6  6   fn two() {                                │
-    │                          │  7  7       third();                              │
-    │                          │     8 +     fourth();                          [ ]│
-    │                          │  8  9   }                                         │
-    │                          │  9 10                                             │
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 2/3 ──────────────┬ a.rs modified hunk 1/4 [undecided] ────────────────┐
+    │  ! .envrc            0/1│  1  1   fn one() {                                 ┃
+    │▌   a.rs              0/3│▶ 2    -     first(1);                           [ ]┃
+    │    b/long name.txt   0/1│▌    2 +     first(10);                          [ ]┃
+    │                         │┄ 3    -     second(2);                          [ ]┃
+    │                         │     3 +     second(20);                         [ ]┃
+    │                         │  4  4   }                                          ┃
+    │                         │  5  5                                              ┃
+    │                         │  6  6   fn two() {                                 │
+    │                         │  7  7       third();                               │
+    │                         │     8 +     fourth();                           [ ]│
+    │                         │  8  9   }                                          │
+    │                         │  9 10                                              │
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     let screen = review.press("]");
@@ -1941,18 +1941,18 @@ fn prompts_name_their_keys_and_control_c_closes_only_them() {
     let mut review = open_at_a_rs();
     assert_snapshot!(review.press("ctwo words"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
-    │  ! .envrc             0/1│  1  1   fn one() {                                ┃
-    │▌   a.rs               0/3│▶ 2    -     first(1);                          [ ]┃
-    │    b/long name.txt    0/1│▌ 3    -     second(2);                         [ ]┃
-    │                          │▌    2 +     first(10);                         [ ]┃
-    │                          │▌    3 +     second(20);                        [ ]┃
-    │                          │  4  4   }                                         │
-    │                          │  5  5                                             │
-    │                          │  6  6   fn two() {                                │
-    │                          │  7  7       third();                              │
-    │                          │     8 +     fourth();                          [ ]│
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 2/3 ──────────────┬ a.rs modified hunk 1/3 [undecided] ────────────────┐
+    │  ! .envrc            0/1│  1  1   fn one() {                                 ┃
+    │▌   a.rs              0/3│▶ 2    -     first(1);                           [ ]┃
+    │    b/long name.txt   0/1│▌ 3    -     second(2);                          [ ]┃
+    │                         │▌    2 +     first(10);                          [ ]┃
+    │                         │▌    3 +     second(20);                         [ ]┃
+    │                         │  4  4   }                                          │
+    │                         │  5  5                                              │
+    │                         │  6  6   fn two() {                                 │
+    │                         │  7  7       third();                               │
+    │                         │     8 +     fourth();                           [ ]│
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      Comment on the hunk at a.rs:2
      > two words
      Enter save   Ctrl-e in your editor   Esc back   empty: remove
@@ -2042,20 +2042,20 @@ fn conflicts_are_marked_before_deciding() {
     let review = open_in_conflict();
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [undecided] ≠ conflict ────┐
-    │  !  .envrc            0/1│  1  1   fn one() {                                ┃
-    │▌  ≠ a.rs              0/3│▶ 2    -     first(1);                         ≠[ ]┃
-    │     b/long name.txt   0/1│▌ 3    -     second(2);                        ≠[ ]┃
-    │                          │▌    2 +     first(10);                        ≠[ ]┃
-    │                          │▌    3 +     second(20);                       ≠[ ]┃
-    │                          │         ≠ conflict: your working tree has other   ┃
-    │                          │           lines here, line 2 (x resolves it)      │
-    │                          │           |     mine(1);                          │
-    │                          │  4  4   }                                         │
-    │                          │  5  5                                             │
-    │                          │  6  6   fn two() {                                │
-    │                          │  7  7       third();                              │
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 2/3 ──────────────┬ a.rs modified hunk 1/3 [undecided] ≠ conflict ─────┐
+    │  !  .envrc           0/1│  1  1   fn one() {                                 ┃
+    │▌  ≠ a.rs             0/3│▶ 2    -     first(1);                          ≠[ ]┃
+    │     b/long name.txt  0/1│▌ 3    -     second(2);                         ≠[ ]┃
+    │                         │▌    2 +     first(10);                         ≠[ ]┃
+    │                         │▌    3 +     second(20);                        ≠[ ]┃
+    │                         │         ≠ conflict: your working tree has other    ┃
+    │                         │           lines here, line 2 (x resolves it)       │
+    │                         │           |     mine(1);                           │
+    │                         │  4  4   }                                          │
+    │                         │  5  5                                              │
+    │                         │  6  6   fn two() {                                 │
+    │                         │  7  7       third();                               │
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     assert!(review.app.state.decisions.unit_decisions().next().is_none(), "nothing is decided");
@@ -2084,20 +2084,20 @@ fn conflict_is_resolved_where_it_is_shown() {
     ");
     assert_snapshot!(review.press("b"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files 2/3 ───────────────┬ a.rs modified hunk 1/3 [undecided] ≠ resolved ────┐
-    │  !  .envrc            0/1│  1  1   fn one() {                                ┃
-    │▌  ≠ a.rs              0/3│▶ 2    -     first(1);                         ≠[ ]┃
-    │     b/long name.txt   0/1│▌ 3    -     second(2);                        ≠[ ]┃
-    │                          │▌    2 +     first(10);                        ≠[ ]┃
-    │                          │▌    3 +     second(20);                       ≠[ ]┃
-    │                          │         ≠ conflict resolved: both (x changes it)  ┃
-    │                          │  4  4   }                                         ┃
-    │                          │  5  5                                             │
-    │                          │  6  6   fn two() {                                │
-    │                          │  7  7       third();                              │
-    │                          │     8 +     fourth();                          [ ]│
-    │                          │  8  9   }                                         │
-    └──────────────────────────┴───────────────────────────────────────────────────┘
+    ┌ Files 2/3 ──────────────┬ a.rs modified hunk 1/3 [undecided] ≠ resolved ─────┐
+    │  !  .envrc           0/1│  1  1   fn one() {                                 ┃
+    │▌  ≠ a.rs             0/3│▶ 2    -     first(1);                          ≠[ ]┃
+    │     b/long name.txt  0/1│▌ 3    -     second(2);                         ≠[ ]┃
+    │                         │▌    2 +     first(10);                         ≠[ ]┃
+    │                         │▌    3 +     second(20);                        ≠[ ]┃
+    │                         │         ≠ conflict resolved: both (x changes it)   ┃
+    │                         │  4  4   }                                          ┃
+    │                         │  5  5                                              │
+    │                         │  6  6   fn two() {                                 │
+    │                         │  7  7       third();                               │
+    │                         │     8 +     fourth();                           [ ]│
+    │                         │  8  9   }                                          │
+    └─────────────────────────┴────────────────────────────────────────────────────┘
      the conflict is resolved (y accepts the hunk)
     ");
     let choices = |review: &ReviewFixture| {

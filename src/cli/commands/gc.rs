@@ -1,5 +1,7 @@
 //! `airlock gc`: removes unused bases, leftovers, expired backups and decided sandboxes.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use crate::cli::error::CliError;
@@ -13,7 +15,7 @@ use crate::cli::output::{Output, format_count, print_stdout};
 use crate::config::Settings;
 use crate::core::escape::Escaped;
 use crate::core::name::SandboxName;
-use crate::engine::Docker;
+use crate::engine::{Docker, Engine as _};
 use crate::images::remove_unnamed_images;
 use crate::sandbox::gc::{Garbage, KEPT_BASES, find_garbage, remove_garbage};
 use crate::sandbox::{ConversationStore, RepositoryIndex, lifecycle, probe};
@@ -70,6 +72,7 @@ pub(crate) fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Cl
     let repo = Repo::open(output)?;
     create_runtime()?.block_on(async {
         let (mut rows, mut freed, mut removed_items) = (Vec::new(), 0, 0);
+        let mut places = BTreeSet::new();
         for choice in list_engines(&settings, &repo.store)? {
             let engine = match Docker::connect(choice.as_deref()).await {
                 Ok(engine) => engine,
@@ -80,6 +83,10 @@ pub(crate) fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Cl
                 }
                 Err(error) => return Err(error.into()),
             };
+            // One engine may have several names.
+            if !places.insert(engine.engine_info().await?.place.clone()) {
+                continue;
+            }
             let collected = collect_garbage(&engine, &repo, (&settings, dry_run, json), output).await?;
             rows.extend(collected.rows);
             freed += collected.freed;

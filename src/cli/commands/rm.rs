@@ -84,7 +84,19 @@ pub(crate) fn run_rm(names: &[String], force: bool, output: Output) -> Result<u8
             let name = sandbox.record.name.clone();
             let engine = match engines.entry(sandbox.record.engine.clone()) {
                 Entry::Occupied(connected) => connected.into_mut(),
-                Entry::Vacant(free) => free.insert(connect_engine_of(&sandbox.record).await?),
+                Entry::Vacant(free) => match connect_engine_of(&sandbox.record).await {
+                    Ok(engine) => free.insert(engine),
+                    // An engine that no longer exists must not keep the sandbox for ever.
+                    Err(error) if force && sandbox.record.engine.is_some() => {
+                        output.print_status(&format!(
+                            "{}; removed {name} here, and its containers and volumes are left on that engine",
+                            error.escaped_message()
+                        ));
+                        sandbox.remove()?;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                },
             };
             lifecycle::remove_sandbox(engine, sandbox, true).await?;
             output.print_status(&format!("removed {name}"));

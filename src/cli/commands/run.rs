@@ -41,7 +41,7 @@ use crate::config::{ClaudePermissions, Settings};
 use crate::core::clock::seconds_since_epoch;
 use crate::core::name::SandboxName;
 use crate::core::progress::ProgressCounter;
-use crate::engine::{Engine, ImageInfo};
+use crate::engine::{Engine, ImageInfo, recorded_choice};
 use crate::gateway::NetworkLevel;
 use crate::git::{History, HistoryChoice, HostRepo, SnapshotOptions, UncommittedScope};
 use crate::sandbox::gc::KEPT_BASES;
@@ -272,7 +272,7 @@ fn run_agent(
         };
         let mut request = RunRequest {
             name,
-            engine: settings.engine.clone(),
+            engine: settings.engine.as_deref().map(recorded_choice),
             verb,
             command,
             env,

@@ -22,7 +22,7 @@ use crate::cli::output::{Output, print_stdout};
 use crate::config::Settings;
 use crate::core::escape::Escaped;
 use crate::core::progress::ProgressCounter;
-use crate::engine::Engine;
+use crate::engine::{Engine, recorded_choice};
 use crate::gateway::NetworkLevel;
 use crate::git::{Snapshot, SnapshotOptions};
 use crate::sandbox::layer::{Layer, LayerStore};
@@ -85,7 +85,7 @@ async fn build_layer(
     let memory = engine.engine_info().await?.memory;
     let request = RunRequest {
         name: None,
-        engine: settings.engine.clone(),
+        engine: settings.engine.as_deref().map(recorded_choice),
         verb: "run",
         command: Vec::new(),
         env: Vec::new(),

@@ -1,6 +1,6 @@
 //! Divides accepted changes among commits as the agent committed them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use crate::apply::BranchChange;
@@ -22,23 +22,51 @@ pub(crate) struct AcceptedChange<'a> {
 /// The key of changes that no commit contains; it sorts last.
 pub(crate) const UNCOMMITTED: usize = usize::MAX;
 
+/// Maximum size of the contents between the base and the result, in bytes. Files beyond it are not divided.
+const MAX_STATES: usize = 64 << 20;
+
 /// Divides changes by the agent's commits; the keys are their positions. A file that several commits changed is in each of them,
-/// with the accepted lines that the agent's file had there.
+/// with the accepted lines that the agent's file had there. The last state of each path is the accepted one.
 ///
 /// # Errors
 /// The quarantine is damaged.
-pub(crate) fn divide_changes<'a>(
+pub(crate) fn divide_changes(
     agent: &AgentCommits,
-    accepted: impl Iterator<Item = AcceptedChange<'a>>,
+    accepted: Vec<AcceptedChange<'_>>,
     store: &Quarantine,
 ) -> io::Result<BTreeMap<usize, Vec<BranchChange>>> {
+    let entangled = find_entangled(&accepted);
     let mut divided: BTreeMap<usize, Vec<BranchChange>> = BTreeMap::new();
+    let mut room = MAX_STATES;
     for one in accepted {
-        for (at, change) in divide_file(agent, one, store)? {
+        let paths = [Some(&one.change.path), one.old_path];
+        let parts = if paths.into_iter().flatten().any(|path| entangled.contains(path)) {
+            whole_change(UNCOMMITTED, one.change, one.old_path)
+        } else {
+            divide_file(agent, one, store, &mut room)?
+        };
+        for (at, change) in parts {
             divided.entry(at).or_default().push(change);
         }
     }
     Ok(divided)
+}
+
+/// Returns the paths that cannot change one after another: a file at the path of a directory, and a path that one file leaves and
+/// another takes.
+fn find_entangled(accepted: &[AcceptedChange<'_>]) -> BTreeSet<RepoPath> {
+    let old_paths: BTreeSet<&RepoPath> = accepted.iter().filter_map(|one| one.old_path).collect();
+    let all: BTreeSet<&RepoPath> =
+        accepted.iter().map(|one| &one.change.path).chain(old_paths.iter().copied()).collect();
+    let mut found = BTreeSet::new();
+    for path in &all {
+        let parents = std::iter::successors(path.parent(), RepoPath::parent);
+        for parent in parents.filter(|parent| all.contains(parent)) {
+            found.extend([(*path).clone(), parent]);
+        }
+    }
+    found.extend(accepted.iter().map(|one| &one.change.path).filter(|path| old_paths.contains(path)).cloned());
+    found
 }
 
 /// A file at a commit of the agent.
@@ -53,6 +81,7 @@ fn divide_file(
     agent: &AgentCommits,
     AcceptedChange { change, old_path, base, last_version }: AcceptedChange<'_>,
     store: &Quarantine,
+    room: &mut usize,
 ) -> io::Result<Vec<(usize, BranchChange)>> {
     let step = |(commit, one): (usize, &'_ crate::changes::AgentCommit)| {
         let at_path = one.find_file(&change.path).filter(|file| old_path.is_none() || file.blob.is_some());
@@ -66,7 +95,12 @@ fn divide_file(
     let steps: Vec<Step<'_>> = steps.collect();
     let Some(last) = steps.last() else { return Ok(whole_change(UNCOMMITTED, change, old_path)) };
     let (kind, content) = match &change.content {
-        Some((kind, Some(content))) if *kind != EntryKind::Symlink => (*kind, content.clone()),
+        // A symlink has no lines, before or after.
+        Some((kind, Some(content)))
+            if ![Some(*kind), base.as_ref().map(|(kind, _)| *kind)].contains(&Some(EntryKind::Symlink)) =>
+        {
+            (*kind, content.clone())
+        }
         // Deleted after the commits.
         None if last.blob.is_some() => return Ok(whole_change(UNCOMMITTED, change, old_path)),
         _ => return Ok(whole_change(last.commit, change, old_path)),
@@ -77,7 +111,7 @@ fn divide_file(
     };
     let mut states = CommitStates::new(base_content, &content);
     let read = |blob: &str| agent.contents.get(blob).map(|hash| store.get(hash)).transpose();
-    let mut found = Vec::new();
+    let mut found: Vec<(usize, BranchChange)> = Vec::new();
     let mut is_moved = old_path.is_none();
     let mut previous = base.clone();
     let mut last_committed = None;
@@ -90,22 +124,32 @@ fn divide_file(
             return;
         }
         is_moved |= moves;
+        // A commit has one state of a path, the last.
+        let mut replace = |change: BranchChange| {
+            found.retain(|(at, other)| *at != commit || other.path != change.path);
+            found.push((commit, change));
+        };
         if let (true, Some(old_path)) = (starts_move, old_path) {
-            found.push((commit, BranchChange { path: old_path.clone(), content: None }));
+            replace(BranchChange { path: old_path.clone(), content: None });
         }
         let path = old_path.filter(|_| !is_moved).unwrap_or(&change.path);
         let content = next.clone().map(|(kind, content)| (kind, Some(content)));
-        found.push((commit, BranchChange { path: path.clone(), content }));
+        replace(BranchChange { path: path.clone(), content });
         previous = next;
     };
     for step in &steps {
         let Some(version) = step.blob.map(read).transpose()?.flatten() else { continue };
-        states.advance_to(&version);
-        push_state(&states, step.commit, !step.is_old);
+        // Without room, only the result is left.
+        if let Some(rest) = room.checked_sub(base_content.len() + content.len()) {
+            *room = rest;
+            states.advance_to(&version);
+            push_state(&states, step.commit, !step.is_old);
+        }
         last_committed = (step.commit == last.commit).then_some(version);
     }
     // Work after the last commit; without a known content, it counts as committed.
-    let is_after = matches!((&last_committed, &last_version), (Some(committed), Some(last)) if committed != last);
+    let is_after = last.is_old && last_committed.is_some()
+        || matches!((&last_committed, &last_version), (Some(committed), Some(last)) if committed != last);
     states.take_all();
     push_state(&states, if is_after { UNCOMMITTED } else { last.commit }, true);
     Ok(found)
@@ -160,7 +204,7 @@ mod tests {
 
     /// Returns the divided changes as text: the commit, the path, and the content.
     fn divide(store: &Quarantine, agent: &AgentCommits, one: AcceptedChange<'_>) -> Vec<String> {
-        let divided = divide_changes(agent, [one].into_iter(), store).expect("divided");
+        let divided = divide_changes(agent, vec![one], store).expect("divided");
         let describe = |(at, change): (usize, BranchChange)| {
             let content =
                 change.content.and_then(|(_, content)| content).map(|bytes| String::from_utf8(bytes).expect("text"));
@@ -199,6 +243,16 @@ mod tests {
             divide(&store, &agent, accepted("new", None, Some("x\ny\n"), None)),
             ["0 new Some(\"x\\n\")", "1 new Some(\"x\\ny\\n\")"]
         );
+        // Another part of the last commit than the user's text.
+        let mut last_only = AgentCommits::default();
+        commit(&store, &mut last_only, &[("a", Some("1\nb\n3\n"))]);
+        let mut edited = accepted("a", base, Some("1\nb\nmine\n"), None);
+        edited.last_version = Some(b"1\nb\n3\n".to_vec());
+        assert_eq!(divide(&store, &last_only, edited), ["0 a Some(\"1\\nb\\nmine\\n\")"]);
+        // A symlink before has no lines that could be a target.
+        let mut link = accepted("a", Some("x"), Some("1\nb\n3"), None);
+        link.base = Some((EntryKind::Symlink, b"x".to_vec()));
+        assert_eq!(divide(&store, &agent, link), ["1 a Some(\"1\\nb\\n3\")"]);
         // Text of the user is not in any commit of the agent.
         let mut edited = accepted("a", base, Some("1\nb\nmine\n"), None);
         edited.last_version = Some(b"1\nb\n3\n".to_vec());
@@ -224,9 +278,35 @@ mod tests {
                 "2 new Some(\"1\\nb\\n3\\n\")"
             ]
         );
+        // A move after the commits.
+        let mut before = AgentCommits::default();
+        commit(&store, &mut before, &[("old", Some("1\nb\nc\n"))]);
+        let moved = accepted("new", Some("a\nb\nc\n"), Some("1\nb\nc\n"), Some(&old));
+        assert_eq!(
+            divide(&store, &before, moved),
+            ["0 old Some(\"1\\nb\\nc\\n\")", "after old None", "after new Some(\"1\\nb\\nc\\n\")"]
+        );
         // Without the contents, everything is in the last commit.
         agent.contents.clear();
         let all = accepted("new", Some("a\nb\nc\n"), Some("1\nb\n3\n"), Some(&old));
         assert_eq!(divide(&store, &agent, all), ["2 old None", "2 new Some(\"1\\nb\\n3\\n\")"]);
+    }
+
+    #[test]
+    fn entangled_paths_stay_together() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Quarantine::open(dir.path().into()).expect("opened");
+        let mut agent = AgentCommits::default();
+        commit(&store, &mut agent, &[("lib/x", Some("1\n")), ("a", Some("2\n"))]);
+        let (a, b) = (path("a"), path("b"));
+        let all = vec![
+            accepted("lib", Some("f\n"), None, None),
+            accepted("lib/x", None, Some("1\n"), None),
+            accepted("b", Some("1\n"), Some("1\n"), Some(&a)),
+            accepted("a", Some("2\n"), Some("2\n"), Some(&b)),
+        ];
+        let divided = divide_changes(&agent, all, &store).expect("divided");
+        assert_eq!(divided.keys().copied().collect::<Vec<_>>(), [UNCOMMITTED]);
+        assert_eq!(divided[&UNCOMMITTED].len(), 6);
     }
 }

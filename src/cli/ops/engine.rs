@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::cli::error::CliError;
 use crate::config::Settings;
 use crate::engine::Docker;
-use crate::sandbox::{SandboxRecord, SandboxStore};
+use crate::sandbox::{SandboxError, SandboxRecord, SandboxStore};
 
 /// Connects to the engine for new sandboxes and images.
 ///
@@ -34,7 +34,8 @@ pub(crate) async fn connect_engine_of(record: &SandboxRecord) -> Result<Docker, 
 /// # Errors
 /// The records of the sandboxes cannot be read.
 pub(crate) fn list_engines(settings: &Settings, store: &SandboxStore) -> Result<Vec<Option<String>>, CliError> {
-    let recorded: BTreeSet<Option<String>> = store.open_all()?.into_iter().map(|one| one.record.engine).collect();
+    let recorded: BTreeSet<Option<String>> =
+        store.open_all().map_err(SandboxError::from)?.into_iter().map(|one| one.record.engine).collect();
     let chosen = settings.engine.clone();
     let others = recorded.into_iter().filter(|engine| *engine != chosen);
     Ok([chosen.clone()].into_iter().chain(others).collect())

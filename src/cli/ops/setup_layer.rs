@@ -13,6 +13,7 @@ use crate::config::Settings;
 use crate::core::escape::Escaped;
 use crate::core::hex::to_hex;
 use crate::core::path::RepoPath;
+use crate::engine::recorded_choice;
 use crate::gateway::NetworkLevel;
 use crate::git::{CommittedTree, HostRepo, Snapshot};
 use crate::images::is_setup_input;
@@ -114,7 +115,7 @@ pub(crate) async fn find_or_build_layer(
     });
     let run = RunRequest {
         name: None,
-        engine: settings.engine.clone(),
+        engine: settings.engine.as_deref().map(recorded_choice),
         verb: "run",
         // The standard output belongs to the agent.
         command: ["sh", "-c", &format!("exec 1>&2\n{command}")].map(str::to_owned).into(),

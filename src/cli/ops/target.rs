@@ -344,7 +344,7 @@ fn export_to_branch(
                 last_version: side(one.path, one.last.as_ref(), attributes).ok().flatten().map(|side| side.content),
             });
         }
-        let divided = divide_changes(&agent_commits, all.into_iter(), &store)?;
+        let divided = divide_changes(&agent_commits, all, &store)?;
         let message = |at: usize, changes: &[BranchChange]| match agent_commits.commits.get(at) {
             Some(commit) => agent_message(commit),
             None => {
