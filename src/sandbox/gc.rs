@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::SandboxError;
 use super::layer::{KEPT_LAYERS, LAYER_LABEL, Layer, LayerStore};
-use super::resources::SANDBOX_LABEL;
+use super::resources::{ROLE_LABEL, ROLE_SIDECAR, SANDBOX_LABEL};
 use super::store::SandboxStore;
 use crate::base;
 use crate::base::{BASE_LABEL, Base, BaseStore, REPOSITORY_LABEL, repository_id};
@@ -51,6 +51,8 @@ pub async fn find_garbage(
         volumes.extend(engine.list_volumes(REPOSITORY_LABEL, Some(repository)).await?);
         containers.extend(engine.list_containers(REPOSITORY_LABEL, Some(repository)).await?);
     }
+    // An agent's container comes before the sidecar's, whose network it uses.
+    containers.sort_by_key(|c| c.labels.get(ROLE_LABEL).is_some_and(|role| role == ROLE_SIDECAR));
     let (all_bases, sandboxes) = (bases.list_bases()?, SandboxStore::new(&host.common_dir).open_all()?);
     let ids: BTreeSet<&str> = sandboxes.iter().map(|s| s.record.id.as_str()).collect();
     let used: BTreeSet<&str> = sandboxes.iter().map(|s| s.record.base_volume.id.as_str()).collect();

@@ -17,8 +17,8 @@ use crate::protocol::Root;
 /// The label whose value is the sandbox's id.
 pub(crate) const SANDBOX_LABEL: &str = "dev.airlock.sandbox";
 /// The label that distinguishes the containers.
-const ROLE_LABEL: &str = "dev.airlock.role";
-const ROLE_SIDECAR: &str = "sidecar";
+pub(super) const ROLE_LABEL: &str = "dev.airlock.role";
+pub(super) const ROLE_SIDECAR: &str = "sidecar";
 /// Maximum time that a command waits for the removal of volumes. The engine then continues by itself.
 const REMOVAL_TIMEOUT: Duration = Duration::from_millis(150);
 
