@@ -27,7 +27,7 @@ pub struct Base {
     /// The repository's id, as in the labels.
     pub repository: String,
     pub volume: String,
-    /// The place where its engine stores volumes, see [`EngineInfo::place`]. Empty in records of earlier versions.
+    /// The place where its engine stores volumes, see `EngineInfo`. Empty in records of earlier versions.
     #[serde(default)]
     pub place: String,
     /// The volume with the launcher for the agent containers that use this base.

@@ -33,7 +33,7 @@ pub struct Layer {
     pub repository: String,
     /// The key of all that determines the content.
     pub key: String,
-    /// The place where its engine stores volumes, see [`EngineInfo::place`]. Empty in records of earlier versions.
+    /// The place where its engine stores volumes, see `EngineInfo`. Empty in records of earlier versions.
     #[serde(default)]
     pub place: String,
     /// The setup command.
