@@ -92,7 +92,7 @@ impl EngineError {
                 "check DOCKER_HOST, or the engine that you chose; `export DOCKER_HOST=unix:///var/run/docker.sock` is that of this machine".into(),
             ),
             Self::NoContext { name } if is_host_name(name) => Some(format!(
-                "for a machine that you reach by ssh, use `ssh://{name}`; `docker context ls` lists the contexts"
+                "for a machine that you reach by ssh, use `ssh://{name}`; otherwise see `docker context ls`, or run `docker context use default`"
             )),
             Self::NoContext { .. } => {
                 Some("list the contexts with `docker context ls`; then use one of them, or run `docker context use default` or `unset DOCKER_CONTEXT`".into())

@@ -397,7 +397,7 @@ fn engine_with_tls_is_checked_and_gets_our_certificate() {
     status: 125
     ----- stderr -----
     error: the docker context no-such does not exist
-    hint: for a machine that you reach by ssh, use `ssh://no-such`; `docker context ls` lists the contexts
+    hint: for a machine that you reach by ssh, use `ssh://no-such`; otherwise see `docker context ls`, or run `docker context use default`
     ");
 }
 

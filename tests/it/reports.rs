@@ -337,7 +337,7 @@ fn run_uses_the_chosen_engine() {
     status: 125
     ----- stderr -----
     error: the docker context no-such-context does not exist
-    hint: list the contexts with `docker context ls`; then use one of them, or run `docker context use default` or `unset DOCKER_CONTEXT`
+    hint: for a machine that you reach by ssh, use `ssh://no-such-context`; otherwise see `docker context ls`, or run `docker context use default`
     ");
     repo.unset("DOCKER_CONTEXT");
     let folder = repo.path.with_file_name("docker");
@@ -348,7 +348,7 @@ fn run_uses_the_chosen_engine() {
     status: 125
     ----- stderr -----
     error: the docker context gone does not exist
-    hint: list the contexts with `docker context ls`; then use one of them, or run `docker context use default` or `unset DOCKER_CONTEXT`
+    hint: for a machine that you reach by ssh, use `ssh://gone`; otherwise see `docker context ls`, or run `docker context use default`
     ");
     repo.unset("DOCKER_CONFIG");
     repo.set("DOCKER_HOST", "ssh://nobody@127.0.0.1:1");
