@@ -58,8 +58,9 @@ impl SshServer {
         let script = format!("#!/bin/sh\nexec /usr/bin/ssh -F '{}' \"$@\"\n", path("client"));
         fs::write(path("bin/ssh"), script).expect("written");
         fs::set_permissions(path("bin/ssh"), fs::Permissions::from_mode(0o755)).expect("set");
-        let server = Self { dir, server, port };
+        let mut server = Self { dir, server, port };
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            assert!(server.server.try_wait().expect("known").is_none(), "sshd ended; sshd -D -e says why");
             std::thread::yield_now();
         }
         server
