@@ -51,6 +51,19 @@ pub enum ChangeTarget {
     Move,
 }
 
+impl ChangeTarget {
+    /// Returns the path that a selection writes: of a rename, the new one if the rename is selected or was applied.
+    #[must_use]
+    pub fn from_selection(units: &[Unit], selection: &Selection, applied: &Selection) -> Self {
+        let Some(rename) = units.iter().find(|unit| unit.kind == UnitKind::Rename) else { return Self::Path };
+        match (selection.get(&rename.id), applied.get(&rename.id)) {
+            (Some(_), _) => Self::Move,
+            (None, Some(_)) => Self::Path,
+            (None, None) => Self::OldPath,
+        }
+    }
+}
+
 /// Applied units of an earlier round's change that are not part of the present change.
 #[derive(Debug)]
 pub struct PriorRoundChange<'a> {

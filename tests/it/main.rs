@@ -37,6 +37,7 @@ mod page;
 mod properties;
 mod quarantine;
 mod remote;
+mod rename_properties;
 mod renames;
 mod reports;
 mod review;

@@ -25,7 +25,7 @@ use crate::field::{ApplyFixture, make_file, make_tree};
 const PATH: &str = "f";
 
 /// Generates lines, some of which are equal.
-fn any_lines() -> impl Strategy<Value = Vec<String>> {
+pub(crate) fn any_lines() -> impl Strategy<Value = Vec<String>> {
     let line = prop_oneof![
         3 => prop::sample::select(vec!["a", "b", "}", ""]).prop_map(|l| format!("{l}\n")),
         5 => (0_u32..500).prop_map(|n| format!("line {n}\n")),
@@ -35,14 +35,14 @@ fn any_lines() -> impl Strategy<Value = Vec<String>> {
 }
 
 /// A replacement of lines: the position in percent of the file, the count of removed lines, and the new lines.
-type Edit = (usize, usize, Vec<String>);
+pub(crate) type Edit = (usize, usize, Vec<String>);
 
-fn any_edits(max: usize) -> impl Strategy<Value = Vec<Edit>> {
+pub(crate) fn any_edits(max: usize) -> impl Strategy<Value = Vec<Edit>> {
     let lines = prop::collection::vec((0_u32..900).prop_map(|n| format!("new {n}\n")), 0..4);
     prop::collection::vec((0_usize..100, 0_usize..4, lines), 0..=max)
 }
 
-fn apply_edits(base: &[String], edits: &[Edit]) -> Vec<String> {
+pub(crate) fn apply_edits(base: &[String], edits: &[Edit]) -> Vec<String> {
     let mut lines = base.to_vec();
     for (at, gone, new) in edits {
         let at = at * (lines.len() + 1) / 101;

@@ -33,7 +33,7 @@ pub(crate) fn select_changes<'a>(
         let old_state = file.change.old_path().and_then(|path| before.paths.get(path));
         let mut change = SelectedChange {
             change: file.change,
-            target: find_target(file, &selection, &applied),
+            target: ChangeTarget::from_selection(&file.units, &selection, &applied),
             selection,
             applied,
             last_result: Known::Unknown,
@@ -52,18 +52,6 @@ pub(crate) fn select_changes<'a>(
 /// Returns the content that the last apply left at a path.
 fn last_result(state: &AppliedPath) -> Known<EntryContent> {
     state.result.clone().map(|(kind, hash)| EntryContent { kind, hash })
-}
-
-/// Returns the path that a selection writes: of a rename, the new one if the rename is selected or was applied.
-fn find_target(file: &ReviewFile<'_>, selection: &Selection, applied: &Selection) -> ChangeTarget {
-    let Some(rename) = file.units.iter().find(|unit| unit.kind == UnitKind::Rename) else {
-        return ChangeTarget::Path;
-    };
-    match (selection.get(&rename.id), applied.get(&rename.id)) {
-        (Some(_), _) => ChangeTarget::Move,
-        (None, Some(_)) => ChangeTarget::Path,
-        (None, None) => ChangeTarget::OldPath,
-    }
 }
 
 /// Returns the units of a change that applies wrote, at either path of a rename.
