@@ -18,7 +18,7 @@ const MAX_NAME: usize = 255;
 /// The maximum length of a symlink's target, in bytes (`PATH_MAX` of Linux).
 const MAX_TARGET: usize = 4096;
 /// The first bytes of the guest's reply to the handshake; the digits are the version of the protocol.
-pub const BANNER: &[u8] = b"airlock-guest-7 ";
+pub const BANNER: &[u8] = b"airlock-guest-8 ";
 
 /// The meaning of a frame. The stream number is a request number for files and a connection number for the tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,11 @@ pub enum Kind {
     Listening = 3,
     /// Host to guest: accept connections on the loopback port in the payload, and hold them open until the guest ends.
     Hold = 4,
+    /// Host to guest: accept the launcher on a socket with the name in the payload. The answer, [`Kind::Listening`], follows when
+    /// it has connected. From then on, the tunnel's sockets come from it.
+    Accept = 5,
+    /// Host to guest: let the launcher start its command.
+    Start = 6,
     /// Host to guest: a file request, see [`Request`].
     Request = 10,
     /// Guest to host: part of a reply; more parts follow.
@@ -62,9 +67,12 @@ pub const HOST_STREAMS: u32 = 1 << 31;
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
         use Kind::*;
-        [Hello, Listen, Listening, Hold, Request, Part, Done, Failed, Write, Open, Data, Finish, Reset, Grant, Connect]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        [
+            Hello, Listen, Listening, Hold, Accept, Start, Request, Part, Done, Failed, Write, Open, Data, Finish,
+            Reset, Grant, Connect,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
     }
 }
 

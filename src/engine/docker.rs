@@ -291,6 +291,8 @@ fn create_body(spec: &ContainerSpec, ipv6: bool, is_podman: bool) -> ContainerCr
     let hostname = matches!(spec.network, Network::None).then(|| "airlock".to_owned());
     ContainerCreateBody {
         hostname: hostname.clone(),
+        // The engine then sets up no network, which is most of a container's start.
+        network_disabled: (spec.network == Network::Disabled).then_some(true),
         // A health check would run one of the image's programs beside the launcher, without its filter.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".into()]), ..Default::default() }),
         user: Some(spec.user.clone()),
@@ -316,7 +318,7 @@ fn create_body(spec: &ContainerSpec, ipv6: bool, is_podman: bool) -> ContainerCr
             ulimits: Some(vec![nofile, core]),
             log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
             network_mode: Some(match &spec.network {
-                Network::None => "none".into(),
+                Network::Disabled | Network::None => "none".into(),
                 Network::Join(other) => format!("container:{other}"),
             }),
             mounts: Some(mounts.chain(covered).collect()),

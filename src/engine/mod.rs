@@ -20,10 +20,11 @@ mod traits;
 pub use address::recorded_choice;
 pub use docker::Docker;
 pub(crate) use error::EngineError;
-pub use spec::sidecar_spec;
 pub(crate) use spec::{
-    AgentContainerOptions, AgentVolumes, ContainerSpec, Mount, Network, OWNER_PORT, SIDECAR_MOUNTS, agent_spec,
+    AgentContainerOptions, AgentVolumes, ContainerSpec, Mount, Network, OWNER_PORT, SIDECAR_MOUNTS, SidecarLink,
+    agent_spec,
 };
+pub use spec::{LinkKind, sidecar_spec};
 pub use traits::{AttachedStreams, Engine, ImageInfo, Labels, OutputChunk};
 pub(crate) use traits::{BuildProgress, EngineInfo, ImageBuild, TarStream, VolumeInfo, VolumeSpec};
 

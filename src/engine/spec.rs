@@ -50,6 +50,8 @@ pub struct Mount {
 /// The network access of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
+    /// No interface that is up, and no hosts file: for a container that uses no network.
+    Disabled,
     /// Only a loopback interface.
     None,
     /// The network namespace of another container.
@@ -70,6 +72,7 @@ pub(crate) const SIDECAR_MOUNTS: SidecarMounts = SidecarMounts {
     base: "/v/base",
     upper: "/v/upper",
     layer: "/v/layer",
+    socket: "/v/launcher",
     launch: "/airlock",
 };
 /// The loopback port of the sidecar on which the launcher detects that its owner is gone.
@@ -91,6 +94,8 @@ pub(crate) struct SidecarMounts {
     pub upper: &'static str,
     /// The volume of a setup layer.
     pub layer: &'static str,
+    /// The volume with the launcher's socket.
+    pub socket: &'static str,
     pub launch: &'static str,
 }
 
@@ -108,7 +113,7 @@ pub fn sidecar_spec(name: &str, image: &str, mounts: Vec<Mount>, labels: &Labels
         mounts,
         tmpfs: Vec::new(),
         covered_paths: Vec::new(),
-        network: Network::None,
+        network: Network::Disabled,
         capabilities: vec!["DAC_READ_SEARCH".into()],
         memory: 256 * MIB,
         pids: 1100,
@@ -116,6 +121,24 @@ pub fn sidecar_spec(name: &str, image: &str, mounts: Vec<Mount>, labels: &Labels
         tty: false,
         labels: labels.clone(),
     }
+}
+
+/// How the agent's container is connected to the sidecar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkKind {
+    /// By a socket in a volume of both. The agent's container has its own network namespace, and both can start at once.
+    Socket,
+    /// By the sidecar's network namespace, which the agent's container joins.
+    Network,
+}
+
+/// The connection of an agent container to its sidecar.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum SidecarLink<'a> {
+    /// A volume, and the name of the socket in it.
+    Socket { volume: &'a str, name: &'a str },
+    /// The container whose network namespace is joined.
+    Network { sidecar: &'a str },
 }
 
 /// The volumes of an agent container.
@@ -155,11 +178,11 @@ pub(crate) struct AgentContainerOptions {
     pub tty: bool,
 }
 
-/// Returns the specification of the agent container, which joins the sidecar's network namespace.
+/// Returns the specification of the agent container.
 #[must_use]
 pub(crate) fn agent_spec(
     name: &str,
-    sidecar: &str,
+    link: SidecarLink<'_>,
     volumes: AgentVolumes<'_>,
     options: AgentContainerOptions,
     labels: &Labels,
@@ -168,35 +191,38 @@ pub(crate) fn agent_spec(
     let mount = |volume: &str, target: &str| Mount {
         volume: volume.into(),
         target: target.into(),
-        read_only: target == launcher,
+        read_only: target.starts_with(LAUNCHER),
         fill_from_image: false,
+    };
+    let mut mounts = vec![
+        mount(volumes.work, &options.workspace),
+        mount(volumes.home, "/home/agent"),
+        mount(volumes.launch, &launcher),
+    ];
+    let (owner, network) = match link {
+        SidecarLink::Network { sidecar } => (OWNER_PORT.to_string(), Network::Join(sidecar.into())),
+        SidecarLink::Socket { volume, name } => {
+            let target = format!("{launcher}-socket");
+            mounts.push(mount(volume, &target));
+            (format!("{target}/{name}"), Network::None)
+        }
     };
     ContainerSpec {
         name: name.into(),
         image: options.image,
-        entrypoint: [
-            format!("{launcher}/guest"),
-            "exec".into(),
-            OWNER_PORT.to_string(),
-            options.timeout_secs.to_string(),
-            options.base,
-        ]
-        .into_iter()
-        .chain(options.home_files)
-        .chain(["--".into()])
-        .collect(),
+        entrypoint: [format!("{launcher}/guest"), "exec".into(), owner, options.timeout_secs.to_string(), options.base]
+            .into_iter()
+            .chain(options.home_files)
+            .chain(["--".into()])
+            .collect(),
         command: options.command,
         env: options.env,
         user: "1000:1000".into(),
         workdir: options.workdir,
-        mounts: vec![
-            mount(volumes.work, &options.workspace),
-            mount(volumes.home, "/home/agent"),
-            mount(volumes.launch, &launcher),
-        ],
+        mounts,
         tmpfs: WRITABLE_PATHS.map(|path| (path.to_owned(), TMPFS_OPTIONS.to_owned())).into(),
         covered_paths: options.covered_paths,
-        network: Network::Join(sidecar.into()),
+        network,
         capabilities: Vec::new(),
         memory: options.memory,
         pids: options.pids,

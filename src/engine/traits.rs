@@ -123,6 +123,13 @@ impl EngineInfo {
         option.strip_prefix(',').or(option.is_empty().then_some(""))
     }
 
+    /// Returns whether a mandatory access control labels each container differently, so that it cannot connect to a socket of
+    /// another one.
+    #[must_use]
+    pub fn separates_containers(&self) -> bool {
+        self.security_option("selinux").is_some()
+    }
+
     /// Lists the advisories for the engine's components: component, version, advisory, and whether a distribution may
     /// have backported the fix.
     #[must_use]

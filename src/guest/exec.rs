@@ -42,22 +42,24 @@ fn wait_for_size(signals: &init::Signals) {
     }
 }
 
-/// Parses the first three arguments: the owner's port, the time limit of the command in seconds (0: no limit), and the commit
-/// that the sandbox started from.
+/// Parses the first three arguments: the owner's port or the path of its socket, the time limit of the command in seconds (0: no
+/// limit), and the commit that the sandbox started from.
 fn parse_options(args: &mut impl Iterator<Item = OsString>) -> io::Result<init::LaunchOptions> {
-    let mut number = || {
-        let text = args.next().and_then(|arg| arg.into_string().ok());
-        text.and_then(|text| text.parse::<u64>().ok())
-            .ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "a number is missing"))
+    let missing = |what: &str| io::Error::new(ErrorKind::InvalidInput, format!("{what} is missing"));
+    let owner = args.next().and_then(|arg| arg.into_string().ok()).ok_or_else(|| missing("the owner's address"))?;
+    let owner = if owner.starts_with('/') {
+        init::OwnerAddress::Socket(owner.into())
+    } else {
+        init::OwnerAddress::Port(owner.parse().map_err(io::Error::other)?)
     };
-    let owner = u16::try_from(number()?).map_err(io::Error::other)?;
-    let seconds = number()?;
-    let base = args.next().ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the base is missing"))?;
+    let seconds = args.next().and_then(|arg| arg.into_string().ok()).and_then(|text| text.parse::<u64>().ok());
+    let seconds = seconds.ok_or_else(|| missing("the time limit"))?;
+    let base = args.next().ok_or_else(|| missing("the base"))?;
     let time_limit = (seconds > 0).then(|| Duration::from_secs(seconds));
-    Ok(init::LaunchOptions { owner_port: owner, time_limit, base })
+    Ok(init::LaunchOptions { owner, time_limit, base })
 }
 
-/// Runs `PORT SECONDS BASE [HOME_FILE…] -- COMMAND…` and returns the command's exit status, or 125 if the launcher itself
+/// Runs `OWNER SECONDS BASE [HOME_FILE…] -- COMMAND…` and returns the command's exit status, or 125 if the launcher itself
 /// fails.
 pub fn run_launcher(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let failed = |attempt: &str, error: &dyn std::fmt::Display| {
@@ -70,18 +72,20 @@ pub fn run_launcher(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         Err(error) => return failed("read the launcher's arguments", &error),
     };
     environment::adapt_environment();
+    if let Err(error) = filter::install_filter().and_then(|()| filter::forbid_tracing()) {
+        return failed("install the system call filter", &error);
+    }
+    let owner = match init::Owner::connect(&options) {
+        Ok(Some(owner)) => owner,
+        // The sandbox was given up before the command started.
+        Ok(None) => return ExitCode::from(125),
+        Err(error) => return failed("connect to the sidecar", &error),
+    };
     if let Err(error) = home::populate_home(&mut args) {
         return failed("prepare the home directory", &error);
     }
     let Some(program) = args.next() else {
         return failed("start", &"no command was given");
-    };
-    if let Err(error) = filter::install_filter().and_then(|()| filter::forbid_tracing()) {
-        return failed("install the system call filter", &error);
-    }
-    let owner = match init::connect_owner(&options) {
-        Ok(owner) => owner,
-        Err(error) => return failed("connect to the sidecar", &error),
     };
     wait_for_size(&signals);
     init::run(&program, args, &signals, owner, &options)

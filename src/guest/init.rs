@@ -8,11 +8,14 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use crate::commits::HeadLog;
+use crate::sockets;
 
 /// `sigset_t`: 1,024 bits in glibc and musl.
 #[repr(C)]
@@ -65,10 +68,23 @@ const WUNTRACED: i32 = 2;
 /// The offset of a signal's number in the exit status that a shell reports for a command ended by that signal.
 const SIGNALED: i32 = 128;
 
+/// The address at which the owner's guest accepts the launcher.
+pub enum OwnerAddress {
+    /// A loopback port, in a network namespace that the sidecar shares.
+    Port(u16),
+    /// A socket in a volume that the sidecar shares.
+    Socket(PathBuf),
+}
+
+/// A connection to the owner's guest, which ends with it.
+pub enum Owner {
+    Port(TcpStream),
+    Socket(UnixStream),
+}
+
 /// The owner, the time limit and the base of the command.
 pub struct LaunchOptions {
-    /// The loopback port on which the owner's guest holds a connection.
-    pub owner_port: u16,
+    pub owner: OwnerAddress,
     /// The time limit of the command, if any.
     pub time_limit: Option<Duration>,
     /// The commit that the sandbox started from.
@@ -111,12 +127,34 @@ impl Signals {
     }
 }
 
-/// Connects to the owner's guest.
-///
-/// # Errors
-/// The port is closed, because the owner has ended.
-pub fn connect_owner(options: &LaunchOptions) -> io::Result<TcpStream> {
-    TcpStream::connect((Ipv4Addr::LOCALHOST, options.owner_port))
+impl Owner {
+    /// Connects to the owner's guest. Over a socket, waits until the guest lets the command start; `None` means that the guest has
+    /// ended.
+    ///
+    /// # Errors
+    /// The owner cannot be reached.
+    pub fn connect(options: &LaunchOptions) -> io::Result<Option<Self>> {
+        match &options.owner {
+            OwnerAddress::Port(port) => {
+                TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).map(|stream| Some(Self::Port(stream)))
+            }
+            OwnerAddress::Socket(path) => {
+                let stream = sockets::connect_sidecar(path)?;
+                Ok(sockets::serve_sidecar(&stream).then_some(Self::Socket(stream)))
+            }
+        }
+    }
+
+    /// Serves the guest until it has ended.
+    fn serve_until_end(self) {
+        match self {
+            Self::Port(mut stream) => {
+                let mut ignored = [0; 64];
+                while !matches!(stream.read(&mut ignored), Ok(0) | Err(_)) {}
+            }
+            Self::Socket(stream) => while sockets::serve_sidecar(&stream) {},
+        }
+    }
 }
 
 /// Runs the command and returns its exit status: 126 if it cannot be executed, 127 if it does not exist.
@@ -124,7 +162,7 @@ pub fn run(
     program: &OsString,
     args: impl Iterator<Item = OsString>,
     signals: &Signals,
-    owner: TcpStream,
+    owner: Owner,
     options: &LaunchOptions,
 ) -> ExitCode {
     let head_log = HeadLog::find_log();
@@ -228,10 +266,9 @@ fn continue_command(child: i32) {
     }
 }
 
-/// Ends all processes when the owner's end of the connection is closed.
-fn end_with_owner(mut owner: TcpStream) {
-    let mut ignored = [0; 64];
-    while !matches!(owner.read(&mut ignored), Ok(0) | Err(_)) {}
+/// Ends all processes when the owner's guest has ended.
+fn end_with_owner(owner: Owner) {
+    owner.serve_until_end();
     kill_all();
 }
 

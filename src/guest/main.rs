@@ -17,6 +17,7 @@ mod files;
 mod filter;
 mod home;
 mod init;
+mod sockets;
 mod tunnel;
 
 use std::io::{self, BufReader, Write};
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
         Some("exec") => return exec::run_launcher(args),
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "usage: airlock-guest serve | exec PORT SECONDS BASE [HOME_FILE…] -- COMMAND…",
+            "usage: airlock-guest serve | exec OWNER SECONDS BASE [HOME_FILE…] -- COMMAND…",
         )),
     };
     match result {
@@ -65,7 +66,8 @@ fn serve_requests() -> io::Result<()> {
     let output = Output(Arc::new(Mutex::new(io::stdout())));
     let mut input = BufReader::with_capacity(1 << 16, io::stdin().lock());
     let mut files = files::FileServer::start_writers(&output);
-    let tunnel = tunnel::Tunnel::new(&output)?;
+    let sockets = sockets::SocketSource::default();
+    let tunnel = tunnel::Tunnel::new(&output, sockets.clone())?;
     while let Some(frame) = protocol::read_frame(&mut input)? {
         match frame.kind {
             Kind::Hello => output.send_frame(Kind::Hello, 0, &[protocol::BANNER, &frame.payload].concat())?,
@@ -79,6 +81,20 @@ fn serve_requests() -> io::Result<()> {
                 tunnel::hold_port(u16::try_from(port).map_err(|_| io::Error::other("a port above 65535"))?)?;
                 output.send_frame(Kind::Listening, 0, &[])?;
             }
+            Kind::Accept => {
+                let name = String::from_utf8(frame.payload).map_err(io::Error::other)?;
+                let (sockets, output) = (sockets.clone(), output.clone());
+                // Requests are served while the launcher starts.
+                std::thread::spawn(move || {
+                    let accepted = sockets.accept_launcher(&name);
+                    if let Err(error) = accepted.and_then(|()| output.send_frame(Kind::Listening, 0, &[])) {
+                        eprintln!("airlock-guest: failed to accept the launcher: {error}");
+                        std::process::exit(1);
+                    }
+                });
+            }
+            // If the launcher has ended, the host notices it by its container.
+            Kind::Start => drop(sockets.start_command()),
             Kind::Request => files.handle_request(frame.stream, &frame.payload)?,
             Kind::Write => files.queue_entries(frame.stream, frame.payload)?,
             Kind::Data | Kind::Finish | Kind::Reset | Kind::Grant | Kind::Connect => tunnel.handle_frame(frame)?,

@@ -6,19 +6,18 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::Output;
 use crate::protocol::{Decoder, Frame, HOST_STREAMS, Kind, WINDOW};
+use crate::sockets::SocketSource;
 
 /// Maximum number of open connections.
 const MAX_CONNECTIONS: usize = 1024;
-
-/// Number of connections that the kernel queues for a port.
-const BACKLOG: i32 = 4096;
 
 /// Maximum number of connections that the host has closed and that the agent has not.
 const MAX_CLOSING: usize = 256;
@@ -41,13 +40,19 @@ unsafe extern "C" {
     /// See poll(2). `count` is `nfds_t`, an unsigned long.
     #[link_name = "poll"]
     fn poll_entries(entries: *mut PollEntry, count: usize, timeout: i32) -> i32;
-    /// See listen(2). For a listening socket, it changes the length of the queue.
-    #[link_name = "listen"]
-    fn set_backlog(descriptor: RawFd, backlog: i32) -> i32;
 }
 
 const POLLIN: i16 = 1;
 const POLLOUT: i16 = 4;
+
+/// Waits until a descriptor can be read. Returns `false` at the timeout.
+pub fn wait_readable(descriptor: RawFd, timeout: Duration) -> io::Result<bool> {
+    let mut entry = PollEntry { descriptor, events: POLLIN, returned: 0 };
+    let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).max(1);
+    // SAFETY: the entry lives during the call, and `count` is 1.
+    let ready = unsafe { poll_entries(&raw mut entry, 1, milliseconds) };
+    if ready < 0 { Err(io::Error::last_os_error()) } else { Ok(ready > 0) }
+}
 
 /// Accepts connections on a loopback port and holds them open until this process ends. This lets a launcher notice that
 /// its owner has ended. Nothing is read or written.
@@ -91,11 +96,12 @@ impl Events {
 /// The connections of one sandbox.
 pub struct Tunnel {
     events: Events,
+    sockets: SocketSource,
 }
 
 impl Tunnel {
     /// Creates a tunnel that does not listen yet, and starts its thread.
-    pub fn new(output: &Output) -> io::Result<Self> {
+    pub fn new(output: &Output, sockets: SocketSource) -> io::Result<Self> {
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
@@ -111,19 +117,15 @@ impl Tunnel {
             next: 0,
         };
         std::thread::spawn(move || connections.serve_all());
-        Ok(Self { events })
+        Ok(Self { events, sockets })
     }
 
     /// Listens on a loopback port, over IPv6 as well if the sandbox has it.
     pub fn listen_on(&self, port: u16) -> io::Result<()> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
-        let second = TcpListener::bind((Ipv6Addr::LOCALHOST, port)).ok();
+        let listener = self.sockets.listen_on((Ipv4Addr::LOCALHOST, port).into())?;
+        let second = self.sockets.listen_on((Ipv6Addr::LOCALHOST, port).into()).ok();
         for listener in [Some(listener), second].into_iter().flatten() {
             listener.set_nonblocking(true)?;
-            // The standard library asks for a queue of 128 connections. A client whose connection is not queued waits for
-            // a second.
-            // SAFETY: the call takes only numbers.
-            unsafe { set_backlog(listener.as_raw_fd(), BACKLOG) };
             self.events.send_event(Event::Listener(listener, port))?;
         }
         Ok(())
@@ -137,10 +139,11 @@ impl Tunnel {
         let (id, port) = (frame.stream, u16::try_from(Decoder(&frame.payload).read_u32()?).map_err(io::Error::other)?);
         self.events.send_event(Event::Frame(frame))?;
         let events = self.events.clone();
+        let sockets = self.sockets.clone();
         let connect = move || {
             // A server may listen on one of the two addresses only.
-            let connected = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
-                .or_else(|_| TcpStream::connect((Ipv6Addr::LOCALHOST, port)));
+            let connect_to = |ip: IpAddr| sockets.connect_to((ip, port).into());
+            let connected = connect_to(Ipv4Addr::LOCALHOST.into()).or_else(|_| connect_to(Ipv6Addr::LOCALHOST.into()));
             events.send_event(Event::Connected(id, connected.ok()))
         };
         // Without a thread, the connection fails.

@@ -150,8 +150,23 @@ impl GuestClient {
         self.open_port(Kind::Hold, port).await
     }
 
+    /// Accepts the launcher on a socket with this name, and waits until it has connected. From then on, ports are those of the
+    /// launcher's network namespace.
+    pub async fn accept_launcher(&self, name: &str) -> Result<(), GuestError> {
+        self.request_control(Kind::Accept, name.as_bytes()).await
+    }
+
+    /// Lets the launcher start its command.
+    pub async fn start_command(&self) -> Result<(), GuestError> {
+        self.send_frame(Kind::Start, 0, &[]).await
+    }
+
     async fn open_port(&self, kind: Kind, port: u16) -> Result<(), GuestError> {
-        self.send_frame(kind, 0, &u32::from(port).to_le_bytes()).await?;
+        self.request_control(kind, &u32::from(port).to_le_bytes()).await
+    }
+
+    async fn request_control(&self, kind: Kind, payload: &[u8]) -> Result<(), GuestError> {
+        self.send_frame(kind, 0, payload).await?;
         let answer = timeout(REPLY_TIMEOUT, async { self.control.lock().await.recv().await });
         match answer.await.map_err(|_| GuestError::Silent)? {
             Some(frame) if frame.kind == Kind::Listening => Ok(()),
@@ -376,7 +391,13 @@ async fn read_frames(
                     tunnel.handle_frame(Frame { kind, stream, payload }).await;
                     continue;
                 }
-                Kind::Listen | Kind::Hold | Kind::Request | Kind::Write | Kind::Connect => break 'read,
+                Kind::Listen
+                | Kind::Hold
+                | Kind::Accept
+                | Kind::Start
+                | Kind::Request
+                | Kind::Write
+                | Kind::Connect => break 'read,
             };
             let sender = pending.lock().ok().and_then(|mut all| {
                 let open = all.as_mut()?;

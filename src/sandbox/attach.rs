@@ -29,7 +29,7 @@ pub(crate) struct AttachResult {
     pub dropped: DroppedSequences,
 }
 
-/// Starts the agent, connects it, and returns its exit status once it has ended.
+/// Connects the agent, starts it with `start`, and returns its exit status once it has ended.
 ///
 /// `watch` returns after it has stopped the agent and waited for the rest of its output. Signals are forwarded to the
 /// agent. An agent that has not ended [`GRACE`] later, or at the second signal, is killed.
@@ -38,7 +38,7 @@ pub(crate) async fn attach_agent(
     agent: &str,
     attached: AttachedStreams,
     signals: &mut Signals,
-    watch: impl Future<Output = ()>,
+    (start, watch): (impl Future<Output = Result<(), EngineError>>, impl Future<Output = ()>),
 ) -> Result<AttachResult, SandboxError> {
     let (mut bytes_read, reader) = InputReader::start_thread(false)?;
     let mut input = attached.input;
@@ -52,7 +52,7 @@ pub(crate) async fn attach_agent(
         // The connection stays open for the output. On some engines, dropping the input would end the output as well.
         std::future::pending::<()>().await;
     });
-    engine.start_container(agent).await?;
+    start.await?;
     let dropped = Arc::<Mutex<DroppedSequences>>::default();
     let output = tokio::select! {
         result = copy_output(attached.output, Arc::clone(&dropped)) => result,

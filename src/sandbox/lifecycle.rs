@@ -259,7 +259,8 @@ pub async fn recover_sandbox(
     let collected = async {
         let guest_image = image::ensure_guest(engine).await?;
         let expect = start::expected_state(host, sandbox)?;
-        let sidecar = resources.start_sidecar(resources.create_sidecar(&guest_image).await?, expect, accept).await?;
+        let sidecar =
+            resources.start_sidecar(resources.create_sidecar(&guest_image, None).await?, expect, accept).await?;
         let changes = collect_final(host, sandbox, &sidecar.guest, policy, &ProgressCounter::default()).await?;
         let conversations = ConversationStore::new(&host.common_dir);
         let kept = (&mut sandbox.record, &conversations);

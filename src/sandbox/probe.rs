@@ -6,10 +6,10 @@ use tokio::sync::mpsc;
 use super::resources::{EngineResources, VolumeState};
 use super::workspace::WorkspaceKind;
 use super::{SANDBOX_LABEL, SandboxError};
-use crate::base::{BASE_LABEL, Base, OverlaySupport, REPOSITORY_LABEL, TREE, base_volumes};
+use crate::base::{BASE_LABEL, Base, EngineSupport, OverlaySupport, REPOSITORY_LABEL, TREE, base_volumes};
 use crate::core::clock::seconds_since_epoch;
 use crate::core::random::create_random_id;
-use crate::engine::{ContainerSpec, Engine, Labels, Mount, SIDECAR_MOUNTS, image, sidecar_spec};
+use crate::engine::{ContainerSpec, Engine, Labels, LinkKind, Mount, SIDECAR_MOUNTS, image, sidecar_spec};
 use crate::guest_client::{EntryBatch, GuestClient};
 use crate::protocol::{Entry, Root, Space};
 
@@ -22,7 +22,7 @@ const STALE_SECONDS: u64 = 600;
 #[derive(Debug)]
 pub struct ProbeReport {
     /// The supported kind of workspace.
-    pub overlay_support: OverlaySupport,
+    pub(crate) overlay_support: OverlaySupport,
     /// Free disk space, if known.
     pub space: Option<Space>,
 }
@@ -39,7 +39,9 @@ pub async fn probe_engine(engine: &dyn Engine) -> Result<ProbeReport, SandboxErr
     let probed = run_probe(engine, &id).await;
     remove_probes(engine, |other| other == id).await?;
     let probed = probed?;
-    probed.overlay_support.save_support(engine.engine_info().await?);
+    let info = engine.engine_info().await?;
+    let support = EngineSupport { overlay: Some(probed.overlay_support.clone()), ..EngineSupport::load_for(info) };
+    support.save_for(info);
     Ok(probed)
 }
 
@@ -94,9 +96,11 @@ async fn run_probe(engine: &dyn Engine, id: &str) -> Result<ProbeReport, Sandbox
 
     let resources = EngineResources::new(engine, WorkspaceKind::Overlay, id.into(), PROBE_REPOSITORY.into(), base);
     let mounted = async {
-        resources.create_volumes(&volume, &guest_image).await?;
+        resources.create_volumes(&volume, &guest_image, LinkKind::Network).await?;
         let (accept, _none) = mpsc::unbounded_channel();
-        resources.start_sidecar(resources.create_sidecar(&guest_image).await?, VolumeState::Unsealed, accept).await
+        resources
+            .start_sidecar(resources.create_sidecar(&guest_image, None).await?, VolumeState::Unsealed, accept)
+            .await
     };
     let overlay_support = match mounted.await {
         Ok(_) => OverlaySupport::Overlay,

@@ -9,7 +9,10 @@ use super::layer::Layer;
 use super::store::SandboxRecord;
 use super::workspace::WorkspaceKind;
 use crate::base::{Base, REPOSITORY_LABEL, SEAL, TREE, base_volumes};
-use crate::engine::{Engine, EngineError, Labels, Mount, SIDECAR_MOUNTS, VolumeInfo, VolumeSpec, sidecar_spec};
+use crate::engine::{
+    ContainerSpec, Engine, EngineError, Labels, LinkKind, Mount, Network, SIDECAR_MOUNTS, VolumeInfo, VolumeSpec,
+    sidecar_spec,
+};
 use crate::gateway::TunnelConnection;
 use crate::guest_client::GuestClient;
 use crate::protocol::Root;
@@ -155,8 +158,21 @@ impl<'a> EngineResources<'a> {
         VolumeSpec::new_overlay(&self.volume_name("home"), &self.labels_for("volume"), &lower, &up, &work)
     }
 
+    /// Creates the volume with the launcher's socket, if the containers are connected by one. An earlier run may have left it.
+    pub(crate) async fn create_socket_volume(&self, link: LinkKind) -> Result<(), SandboxError> {
+        if link == LinkKind::Socket {
+            self.engine.create_volume(&self.plain_volume("socket")).await?;
+        }
+        Ok(())
+    }
+
     /// Creates the volumes over an existing base.
-    pub(crate) async fn create_volumes(&self, base: &VolumeInfo, guest_image: &str) -> Result<(), SandboxError> {
+    pub(crate) async fn create_volumes(
+        &self,
+        base: &VolumeInfo,
+        guest_image: &str,
+        link: LinkKind,
+    ) -> Result<(), SandboxError> {
         let layer = self.layer_volume().await?;
         let (upper, work) = match self.workspace {
             WorkspaceKind::Copy => (None, self.plain_volume("work")),
@@ -172,7 +188,7 @@ impl<'a> EngineResources<'a> {
             _ => Ok(()),
         };
         let create = async |spec: &VolumeSpec| self.engine.create_volume(spec).await.map_err(SandboxError::from);
-        tokio::try_join!(create(&home), create(&work), fill())?;
+        tokio::try_join!(create(&home), create(&work), fill(), self.create_socket_volume(link))?;
         Ok(())
     }
 
@@ -222,7 +238,7 @@ impl<'a> EngineResources<'a> {
     }
 
     /// Returns the sidecar's mounts. The base is read-only, so that nothing written here can reach another sandbox.
-    fn sidecar_mounts(&self) -> Vec<Mount> {
+    fn sidecar_mounts(&self, link: Option<LinkKind>) -> Vec<Mount> {
         let mount = |volume: String, target: &str, read_only, fill| Mount {
             volume,
             target: target.into(),
@@ -240,17 +256,25 @@ impl<'a> EngineResources<'a> {
         if overlay {
             mounts.push(mount(self.upper_volume().name, SIDECAR_MOUNTS.upper, true, true));
         }
+        if link == Some(LinkKind::Socket) {
+            mounts.push(mount(self.volume_name("socket"), SIDECAR_MOUNTS.socket, false, false));
+        }
         if let Some(layer) = &self.layer {
             mounts.push(mount(layer.volume_spec().name, SIDECAR_MOUNTS.layer, true, false));
         }
         mounts
     }
 
-    /// Creates the sidecar without starting it.
-    pub(crate) async fn create_sidecar(&self, guest_image: &str) -> Result<String, SandboxError> {
+    /// Creates the sidecar without starting it. `link` is its connection to an agent's container, if there will be one.
+    pub(crate) async fn create_sidecar(
+        &self,
+        guest_image: &str,
+        link: Option<LinkKind>,
+    ) -> Result<String, SandboxError> {
         let labels = self.labels_for(ROLE_SIDECAR);
-        let spec = sidecar_spec(&self.container_name(ROLE_SIDECAR), guest_image, self.sidecar_mounts(), &labels);
-        Ok(self.engine.create_container(&spec).await?)
+        let spec = sidecar_spec(&self.container_name(ROLE_SIDECAR), guest_image, self.sidecar_mounts(link), &labels);
+        let network = if link == Some(LinkKind::Network) { Network::None } else { spec.network };
+        Ok(self.engine.create_container(&ContainerSpec { network, ..spec }).await?)
     }
 
     /// Starts the sidecar and checks the base's seal. New connections of the tunnel go to `accept`.

@@ -19,7 +19,7 @@ use super::{SandboxError, claude_session, holdings};
 use crate::base::RunContext;
 use crate::changes::Changeset;
 use crate::core::progress::ProgressStep;
-use crate::engine::{AttachedStreams, Engine};
+use crate::engine::{AttachedStreams, Engine, EngineError, LinkKind};
 use crate::guest_client::GuestClient;
 use crate::protocol::Root;
 use crate::session::{ControlSocket, ModelActivity, PasteHandler, SessionAgent, SessionError, SessionOwner};
@@ -59,7 +59,7 @@ pub(crate) async fn run_agent(
     (signals, session): (&mut Signals, Option<&mut SessionOwner>),
 ) -> Result<AgentRun, RunError> {
     let RunContext { engine, host, progress } = context;
-    let PreparedSandbox { sidecar, agent, attached, gateway, ports } = prepared;
+    let PreparedSandbox { sidecar, agent, attached, gateway, ports, link } = prepared;
     let resources = EngineResources::from_record(engine, &sandbox.record);
     let monitor = ResourceMonitor {
         engine,
@@ -76,6 +76,14 @@ pub(crate) async fn run_agent(
             }
         },
         limits_hit: Mutex::default(),
+    };
+    let start = async {
+        match link {
+            LinkKind::Network => engine.start_container(&agent).await,
+            LinkKind::Socket => {
+                sidecar.guest.start_command().await.map_err(|error| EngineError::Stream(std::io::Error::other(error)))
+            }
+        }
     };
     // Those that stop the agent wait until its changes are collected.
     let _socket = if session.is_none() { ControlSocket::open(&sandbox.file_path("")) } else { None };
@@ -104,14 +112,14 @@ pub(crate) async fn run_agent(
                 paste: paste.as_ref().map(|paste| paste as &dyn PasteHandler),
             };
             let ending = end_on_signal(engine, &agent, signals);
-            let end = attach_session(session, engine, session_agent, attached, (ending, monitor.run())).await;
+            let end = attach_session(session, engine, session_agent, attached, (start, ending, monitor.run())).await;
             if paste.is_some_and(|paste| paste.is_used.load(Ordering::SeqCst)) {
                 // What was brought is not the agent's work.
                 sandbox.record.brought.entry(COPIES_DIRECTORY.into()).or_insert(None);
             }
             end
         }
-        None => attach_agent(engine, &agent, attached, signals, monitor.run()).await,
+        None => attach_agent(engine, &agent, attached, signals, (start, monitor.run())).await,
     };
     if !matches!(result, Ok(AttachResult { exit: 0, .. })) {
         monitor.check_memory().await;
@@ -188,13 +196,18 @@ async fn attach_session(
     engine: &dyn Engine,
     agent: SessionAgent<'_>,
     attached: AttachedStreams,
-    stops: (impl Future<Output = ()>, impl Future<Output = ()>),
+    (start, ending, watch): (
+        impl Future<Output = Result<(), EngineError>>,
+        impl Future<Output = ()>,
+        impl Future<Output = ()>,
+    ),
 ) -> Result<AttachResult, SandboxError> {
     let container = agent.container.to_owned();
-    let end = session.serve_agent(engine, agent, attached, stops).await.map_err(|error| match error {
-        SessionError::Engine(error) => SandboxError::Engine(error),
-        SessionError::Io(error) => SandboxError::Io(error),
-    })?;
+    let end =
+        session.serve_agent(engine, agent, attached, start, (ending, watch)).await.map_err(|error| match error {
+            SessionError::Engine(error) => SandboxError::Engine(error),
+            SessionError::Io(error) => SandboxError::Io(error),
+        })?;
     Ok(AttachResult { exit: engine.wait_for_container(&container).await?, dropped: end.dropped })
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use futures_util::StreamExt;
+use tokio::sync::{mpsc, oneshot};
 
 use super::home_copies::write_home_copies;
 use super::home_files::home_files;
@@ -18,15 +19,19 @@ use super::workspace::WorkspaceKind;
 use super::{SandboxError, client_files, ports};
 use crate::base;
 use crate::base::RunContext;
-use crate::base::{BaseDelta, BaseError, BaseStore, OverlaySupport, PreparedBase, TREE};
+use crate::base::{BaseDelta, BaseError, BaseStore, EngineSupport, OverlaySupport, PreparedBase, TREE};
 use crate::core::clock::seconds_since_epoch;
+use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
 use crate::core::progress::ProgressStep;
 use crate::core::random::create_random_id;
-use crate::engine::{AgentContainerOptions, AgentVolumes, AttachedStreams, Engine, OWNER_PORT, agent_spec, image};
+use crate::engine::{
+    AgentContainerOptions, AgentVolumes, AttachedStreams, Engine, LinkKind, OWNER_PORT, OutputChunk, SidecarLink,
+    agent_spec, image,
+};
 use crate::gateway::{AuditLog, Authority, CredentialKind, GATEWAY_PORT, Gateway, GatewayOptions, TunnelConnection};
 use crate::git::{GitFiles, HostRepo, PreviousRefs, SnapshotError};
-use crate::guest_client::GuestClient;
+use crate::guest_client::{GuestClient, GuestError};
 use crate::protocol::{CopyTree, Root, Stat, WrittenFile};
 use crate::terminal::Signals;
 
@@ -41,7 +46,13 @@ pub(crate) struct PreparedSandbox {
     pub gateway: Option<Gateway>,
     /// The tasks that serve published ports.
     pub ports: PortTasks,
+    /// How the agent is connected to the sidecar, and thus started.
+    pub link: LinkKind,
 }
+
+/// Maximum length in bytes of the message of a launcher that cannot connect, and the time to read it.
+const MAX_MESSAGE: usize = 1024;
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The hosts that the user allowed or denied while the sandbox existed.
 pub(crate) const NETWORK_LISTS: &str = "network.json";
@@ -77,7 +88,8 @@ impl HostNetwork {
     }
 }
 
-/// Creates the resources of a sandbox, with an overlay workspace, or with a copy if the engine cannot mount an overlay.
+/// Creates the resources of a sandbox: with an overlay workspace, or with a copy if the engine cannot mount an overlay; and with
+/// two network namespaces, or with one if the containers cannot share a socket.
 pub(crate) async fn prepare_sandbox(
     context: RunContext<'_>,
     prepared_base: &PreparedBase,
@@ -87,42 +99,48 @@ pub(crate) async fn prepare_sandbox(
 ) -> Result<PreparedSandbox, SandboxError> {
     let RunContext { engine, host, .. } = context;
     let info = engine.engine_info().await?;
-    let known = OverlaySupport::load_support(info);
-    let first = request.workspace.unwrap_or(match &known {
-        Some(OverlaySupport::Copy(_)) => WorkspaceKind::Copy,
-        _ => WorkspaceKind::Overlay,
-    });
-    let result = create_resources(context, prepared_base, sandbox, request, signals, first).await;
+    let known = EngineSupport::load_for(info);
+    let mut support = known.clone();
     let is_mount_failure =
         |error: &SandboxError| matches!(error, SandboxError::InodeMismatch | SandboxError::Unmountable(_));
-    match result {
-        // The first overlay on an engine serves as a probe.
-        Err(error) if request.workspace.is_none() && known.is_none() && is_mount_failure(&error) => {
-            EngineResources::from_record(engine, &sandbox.record).remove_all().await?;
-            let prepared =
-                create_resources(context, prepared_base, sandbox, request, signals, WorkspaceKind::Copy).await?;
-            OverlaySupport::Copy(error.to_string()).save_support(info);
-            Ok(prepared)
-        }
-        Ok(prepared) => {
-            if first == WorkspaceKind::Overlay && known.is_none() {
-                OverlaySupport::Overlay.save_support(info);
+    loop {
+        let workspace = request.workspace.unwrap_or(match &support.overlay {
+            Some(OverlaySupport::Copy(_)) => WorkspaceKind::Copy,
+            _ => WorkspaceKind::Overlay,
+        });
+        let kinds = (workspace, support.link_kind(info));
+        match create_resources(context, prepared_base, sandbox, request, signals, kinds).await {
+            Ok(prepared) => {
+                if workspace == WorkspaceKind::Overlay {
+                    support.overlay.get_or_insert(OverlaySupport::Overlay);
+                }
+                if support != known {
+                    support.save_for(info);
+                }
+                return Ok(prepared);
             }
-            Ok(prepared)
+            // The first start on an engine serves as a probe.
+            Err(error) if request.workspace.is_none() && support.overlay.is_none() && is_mount_failure(&error) => {
+                support.overlay = Some(OverlaySupport::Copy(error.to_string()));
+            }
+            Err(SandboxError::Unconnected(message)) if support.separation.is_none() => {
+                support.separation = Some(message);
+            }
+            // A base that was sealed earlier has changed. It is built again next time.
+            Err(error)
+                if prepared_base.unsealed.is_none()
+                    && (matches!(error, SandboxError::SealMismatch(_))
+                        || support.overlay == Some(OverlaySupport::Overlay) && is_mount_failure(&error)) =>
+            {
+                let id = prepared_base.base.id.clone();
+                BaseStore::new(&host.common_dir).remove_record(&id)?;
+                EngineResources::from_record(engine, &sandbox.record).remove_containers().await?;
+                base::remove_stray_volumes(engine, &prepared_base.base).await?;
+                return Err(SandboxError::CorruptBase { id, error: Box::new(error) });
+            }
+            Err(error) => return Err(error),
         }
-        // A base that was sealed earlier has changed. It is built again next time.
-        Err(error)
-            if prepared_base.unsealed.is_none()
-                && (matches!(error, SandboxError::SealMismatch(_))
-                    || known == Some(OverlaySupport::Overlay) && is_mount_failure(&error)) =>
-        {
-            let id = prepared_base.base.id.clone();
-            BaseStore::new(&host.common_dir).remove_record(&id)?;
-            EngineResources::from_record(engine, &sandbox.record).remove_containers().await?;
-            base::remove_stray_volumes(engine, &prepared_base.base).await?;
-            Err(SandboxError::CorruptBase { id, error: Box::new(error) })
-        }
-        error => error,
+        EngineResources::from_record(engine, &sandbox.record).remove_all().await?;
     }
 }
 
@@ -132,7 +150,7 @@ async fn create_resources(
     sandbox: &mut Sandbox,
     request: &RunRequest,
     signals: &mut Signals,
-    workspace: WorkspaceKind,
+    (workspace, link): (WorkspaceKind, LinkKind),
 ) -> Result<PreparedSandbox, SandboxError> {
     let RunContext { engine, host, .. } = context;
     if sandbox.record.workspace_kind != workspace {
@@ -145,64 +163,185 @@ async fn create_resources(
     let delta = tokio::task::spawn_blocking(move || BaseDelta::from_snapshot_delta(&snapshot_delta, &store));
     let git = (workspace == WorkspaceKind::Overlay && !prepared_base.is_unchanged())
         .then(|| tokio::task::spawn_blocking(git_files_task(host, prepared_base, BTreeMap::new())));
-    resources.create_volumes(&prepared_base.volume, &prepared_base.guest_image).await?;
+    resources.create_volumes(&prepared_base.volume, &prepared_base.guest_image, link).await?;
     let network = HostNetwork::open(sandbox, request)?;
-    // The agent's container is created while the sidecar starts. Only the two starts are sequential.
-    let sidecar = async {
-        let (accept, connections) = mpsc::unbounded_channel();
-        let expect = if prepared_base.unsealed.is_some() { VolumeState::Unsealed } else { VolumeState::Fresh };
-        let sidecar = resources
-            .start_sidecar(resources.create_sidecar(&prepared_base.guest_image).await?, expect, accept)
-            .await?;
-        let ports = open_ports(&sidecar, request, &network, connections).await?;
+    let (accept, connections) = mpsc::unbounded_channel();
+    let expect = if prepared_base.unsealed.is_some() { VolumeState::Unsealed } else { VolumeState::Fresh };
+    let guest_image = &prepared_base.guest_image;
+    let fill = async |sidecar: &Sidecar, signals: &mut Signals| {
         let fills = workspace == WorkspaceKind::Copy || !prepared_base.is_unchanged();
-        if fills || !request.home_copies.is_empty() {
-            let writer = resources.exec_guest(&sidecar.container, "1000:1000").await?;
-            // A signal interrupts only the writing. Calls of the engine are always awaited, so that the engine creates
-            // nothing after the cleanup.
-            let memory = sandbox.record.manifest.format_memory();
-            let fill = async {
-                if fills {
-                    fill_workspace(context, prepared_base, sandbox, &writer, git, delta).await?;
+        if !fills && request.home_copies.is_empty() {
+            return Ok(());
+        }
+        let writer = resources.exec_guest(&sidecar.container, "1000:1000").await?;
+        // A signal interrupts only the writing. Calls of the engine are always awaited, so that the engine creates
+        // nothing after the cleanup.
+        let memory = sandbox.record.manifest.format_memory();
+        let fill = async {
+            if fills {
+                fill_workspace(context, prepared_base, sandbox, &writer, git, delta).await?;
+            }
+            Ok::<_, SandboxError>(write_home_copies(&writer, &request.home_copies, &memory).await?)
+        };
+        tokio::select! {
+            filled = fill => filled,
+            _ = signals.next(0) => Err(SandboxError::Interrupted),
+        }
+    };
+    let start = async |container| {
+        let sidecar = resources.start_sidecar(container, expect, accept).await?;
+        fill(&sidecar, signals).await?;
+        Ok(sidecar)
+    };
+    let plan =
+        ContainerPlan { resources: &resources, record: &sandbox.record, request, network: &network, guest_image, link };
+    let (sidecar, agent) = plan.start_containers(start).await?;
+    plan.connect_agent(sidecar, agent, connections, signals).await
+}
+
+/// The values from which the containers of a sandbox are created.
+struct ContainerPlan<'a> {
+    resources: &'a EngineResources<'a>,
+    record: &'a SandboxRecord,
+    request: &'a RunRequest,
+    network: &'a HostNetwork,
+    guest_image: &'a str,
+    link: LinkKind,
+}
+
+impl ContainerPlan<'_> {
+    /// Starts the sidecar, and creates the agent's container; over a socket, both start at once. `start` starts the created sidecar.
+    async fn start_containers(
+        &self,
+        start: impl AsyncFnOnce(String) -> Result<Sidecar, SandboxError>,
+    ) -> Result<(Sidecar, AgentContainer), SandboxError> {
+        let engine = self.resources.engine;
+        // The engine fills the volumes from the image when it creates the sidecar. They must not be mounted before.
+        let (created, is_created) = oneshot::channel();
+        let sidecar = async {
+            let container = self.resources.create_sidecar(self.guest_image, Some(self.link)).await?;
+            let _ = created.send(());
+            start(container).await
+        };
+        let agent = async {
+            let agent = self.create_agent().await?;
+            if self.link == LinkKind::Socket && is_created.await.is_ok() {
+                engine.start_container(&agent.container).await?;
+            }
+            Ok::<_, SandboxError>(agent)
+        };
+        // Podman creates a container that joins another one's network only while that one runs.
+        if engine.engine_info().await?.is_podman {
+            let sidecar = sidecar.await?;
+            return Ok((sidecar, agent.await?));
+        }
+        // Both are awaited: after a failure of one, the other must not create anything.
+        let (sidecar, agent) = tokio::join!(sidecar, agent);
+        Ok((sidecar?, agent?))
+    }
+
+    /// Waits until the launcher has connected to the sidecar, and opens the agent's ports.
+    async fn connect_agent(
+        &self,
+        sidecar: Sidecar,
+        agent: AgentContainer,
+        connections: mpsc::UnboundedReceiver<TunnelConnection>,
+        signals: &mut Signals,
+    ) -> Result<PreparedSandbox, SandboxError> {
+        let AgentContainer { container, mut attached, socket } = agent;
+        if self.link == LinkKind::Socket {
+            let accepted = tokio::select! {
+                biased;
+                accepted = sidecar.guest.accept_launcher(&socket) => accepted,
+                _ = self.resources.engine.wait_for_container(&container) => {
+                    return Err(SandboxError::Unconnected(read_message(&mut attached).await));
                 }
-                Ok::<_, SandboxError>(write_home_copies(&writer, &request.home_copies, &memory).await?)
-            };
-            tokio::select! {
-                filled = fill => filled?,
                 _ = signals.next(0) => return Err(SandboxError::Interrupted),
+            };
+            match accepted {
+                Err(GuestError::Silent) => return Err(SandboxError::Unconnected("it does not answer".into())),
+                accepted => accepted?,
+            }
+        } else {
+            sidecar.guest.hold_port(OWNER_PORT).await?;
+        }
+        let ports = open_ports(&sidecar, self.request, self.network, connections).await?;
+        let gateway = self.network.gateway.clone();
+        Ok(PreparedSandbox { sidecar, agent: container, attached, gateway, ports, link: self.link })
+    }
+
+    /// Creates the agent's container, and attaches to it before it starts.
+    async fn create_agent(&self) -> Result<AgentContainer, SandboxError> {
+        let Self { resources, record, request, network, .. } = self;
+        let certificate = network.gateway.as_ref().map(Gateway::authority_certificate);
+        let credential = request.network.as_ref().and_then(|network| network.credential);
+        let placeholder = credential.filter(|k| *k == CredentialKind::ApiKey).map(CredentialKind::placeholder_value);
+        // Records of older versions do not have the user's current directory.
+        let workdir = if record.workdir.is_empty() { &record.workspace } else { &record.workdir };
+        let options = AgentContainerOptions {
+            image: request.image.clone(),
+            covered_paths: image::volumes_to_cover(&request.image_volumes, &record.workspace)?,
+            launcher_nonce: create_random_id::<16>()?,
+            timeout_secs: request.agent_config.limits.time.map_or(0, |time| (time + LAUNCHER_GRACE).as_secs().max(1)),
+            base: record.base.clone(),
+            home_files: home_files(
+                (workdir, &request.claude_json),
+                placeholder,
+                &record.manifest,
+                request.network.as_ref().zip(certificate),
+            ),
+            command: request.command.clone(),
+            env: agent_environment(request),
+            workspace: record.workspace.clone(),
+            workdir: workdir.clone(),
+            memory: request.agent_config.limits.memory,
+            pids: request.agent_config.limits.pids,
+            nano_cpus: request.agent_config.nano_cpus,
+            tty: request.tty,
+        };
+        let (work, home) = (resources.volume_name("work"), resources.volume_name("home"));
+        let volumes = AgentVolumes { work: &work, home: &home, launch: &record.base_volume.launcher };
+        let (name, sidecar) = (resources.container_name("agent"), resources.container_name("sidecar"));
+        // A new name: the volume may have a socket of an earlier run.
+        let (volume, socket) = (resources.volume_name("socket"), create_random_id::<8>()?);
+        let link = match self.link {
+            LinkKind::Socket => SidecarLink::Socket { volume: &volume, name: &socket },
+            LinkKind::Network => SidecarLink::Network { sidecar: &sidecar },
+        };
+        let spec = agent_spec(&name, link, volumes, options, &resources.labels_for("agent"));
+        let container = resources.engine.create_container(&spec).await?;
+        let attached = resources.engine.attach_container(&container, request.tty).await?;
+        Ok(AgentContainer { container, attached, socket })
+    }
+}
+
+/// Reads the message of a launcher that has ended.
+async fn read_message(attached: &mut AttachedStreams) -> String {
+    let mut message = Vec::new();
+    let read = async {
+        while let Some(Ok(OutputChunk::Stdout(bytes) | OutputChunk::Stderr(bytes))) = attached.output.next().await {
+            message.extend(bytes);
+            if message.len() > MAX_MESSAGE {
+                break;
             }
         }
-        Ok::<_, SandboxError>((sidecar, ports))
     };
-    let agent = create_agent(&resources, &sandbox.record, request, network.gateway.as_ref());
-    let ((sidecar, ports), (agent, attached)) = join_containers(engine, sidecar, agent).await?;
-    Ok(PreparedSandbox { sidecar, agent, attached, gateway: network.gateway, ports })
+    // The container has ended, so its output ends as well.
+    let _ = tokio::time::timeout(MESSAGE_TIMEOUT, read).await;
+    message.truncate(MAX_MESSAGE);
+    let text = String::from_utf8_lossy(&message);
+    let text = text.trim().trim_start_matches("airlock: ");
+    if text.is_empty() { "it ended without a message".into() } else { Escaped::new(text).to_string() }
 }
 
-/// Starts the sidecar and creates the agent's container, at once if the engine can.
-async fn join_containers<S, A>(
-    engine: &dyn Engine,
-    sidecar: impl Future<Output = Result<S, SandboxError>>,
-    agent: impl Future<Output = Result<A, SandboxError>>,
-) -> Result<(S, A), SandboxError> {
-    if engine.engine_info().await?.is_podman {
-        let sidecar = sidecar.await?;
-        return Ok((sidecar, agent.await?));
-    }
-    // Both are awaited: after a failure of one, the other must not create anything.
-    let (sidecar, agent) = tokio::join!(sidecar, agent);
-    Ok((sidecar?, agent?))
-}
-
-/// Opens the loopback ports of the agent's container: one by which its launcher notices the end of this process, one for
-/// the gateway, and those of services of the host. Starts to serve published ports.
+/// Opens the loopback ports of the agent's container: one for the gateway, and those of services of the host. Starts to serve
+/// published ports.
 async fn open_ports(
     sidecar: &Sidecar,
     request: &RunRequest,
     network: &HostNetwork,
     connections: mpsc::UnboundedReceiver<TunnelConnection>,
 ) -> Result<PortTasks, SandboxError> {
-    sidecar.guest.hold_port(OWNER_PORT).await?;
     serve_connections(network, request.forwards.clone(), connections);
     let gateway = network.gateway.as_ref().map(|_| GATEWAY_PORT);
     for port in gateway.into_iter().chain(request.forwards.iter().copied()) {
@@ -215,46 +354,12 @@ async fn open_ports(
     Ok(tasks)
 }
 
-/// Creates the agent's container, and attaches to it before it starts.
-async fn create_agent(
-    resources: &EngineResources<'_>,
-    record: &SandboxRecord,
-    request: &RunRequest,
-    gateway: Option<&Gateway>,
-) -> Result<(String, AttachedStreams), SandboxError> {
-    let certificate = gateway.map(Gateway::authority_certificate);
-    let credential = request.network.as_ref().and_then(|network| network.credential);
-    let placeholder = credential.filter(|k| *k == CredentialKind::ApiKey).map(CredentialKind::placeholder_value);
-    // Records of older versions do not have the user's current directory.
-    let workdir = if record.workdir.is_empty() { &record.workspace } else { &record.workdir };
-    let options = AgentContainerOptions {
-        image: request.image.clone(),
-        covered_paths: image::volumes_to_cover(&request.image_volumes, &record.workspace)?,
-        launcher_nonce: create_random_id::<16>()?,
-        timeout_secs: request.agent_config.limits.time.map_or(0, |time| (time + LAUNCHER_GRACE).as_secs().max(1)),
-        base: record.base.clone(),
-        home_files: home_files(
-            (workdir, &request.claude_json),
-            placeholder,
-            &record.manifest,
-            request.network.as_ref().zip(certificate),
-        ),
-        command: request.command.clone(),
-        env: agent_environment(request),
-        workspace: record.workspace.clone(),
-        workdir: workdir.clone(),
-        memory: request.agent_config.limits.memory,
-        pids: request.agent_config.limits.pids,
-        nano_cpus: request.agent_config.nano_cpus,
-        tty: request.tty,
-    };
-    let (work, home) = (resources.volume_name("work"), resources.volume_name("home"));
-    let volumes = AgentVolumes { work: &work, home: &home, launch: &record.base_volume.launcher };
-    let (name, sidecar) = (resources.container_name("agent"), resources.container_name("sidecar"));
-    let spec = agent_spec(&name, &sidecar, volumes, options, &resources.labels_for("agent"));
-    let agent = resources.engine.create_container(&spec).await?;
-    let attached = resources.engine.attach_container(&agent, request.tty).await?;
-    Ok((agent, attached))
+/// The agent's container, created and attached.
+struct AgentContainer {
+    container: String,
+    attached: AttachedStreams,
+    /// The name of the socket at which its launcher expects the sidecar.
+    socket: String,
 }
 
 /// Creates the containers again over the volumes of a sandbox whose agent has ended.
@@ -266,29 +371,60 @@ pub(crate) async fn prepare_resumed(
     signals: &mut Signals,
 ) -> Result<PreparedSandbox, SandboxError> {
     let resources = EngineResources::from_record(engine, &sandbox.record);
+    let info = engine.engine_info().await?;
+    let mut support = EngineSupport::load_for(info);
     // Leftovers of an interrupted run.
     resources.remove_containers().await?;
     resources.verify_volumes().await?;
     let guest = image::ensure_guest(engine).await?;
+    let prepared = match restart_containers(
+        host,
+        sandbox,
+        request,
+        signals,
+        (&resources, &guest, support.link_kind(info)),
+    )
+    .await
+    {
+        Err(SandboxError::Unconnected(message)) if support.separation.is_none() => {
+            resources.remove_containers().await?;
+            support.separation = Some(message);
+            let prepared =
+                restart_containers(host, sandbox, request, signals, (&resources, &guest, support.link_kind(info)))
+                    .await?;
+            support.save_for(info);
+            prepared
+        }
+        prepared => prepared?,
+    };
+    if signals.stop_request().count > 0 {
+        return Err(SandboxError::Interrupted);
+    }
+    Ok(prepared)
+}
+
+/// Creates and starts the containers over existing volumes.
+async fn restart_containers(
+    host: &HostRepo,
+    sandbox: &Sandbox,
+    request: &RunRequest,
+    signals: &mut Signals,
+    (resources, guest_image, link): (&EngineResources<'_>, &str, LinkKind),
+) -> Result<PreparedSandbox, SandboxError> {
+    resources.create_socket_volume(link).await?;
     let network = HostNetwork::open(sandbox, request)?;
-    let sidecar = async {
-        let (accept, connections) = mpsc::unbounded_channel();
-        let sidecar = resources
-            .start_sidecar(resources.create_sidecar(&guest).await?, expected_state(host, sandbox)?, accept)
-            .await?;
-        let ports = open_ports(&sidecar, request, &network, connections).await?;
+    let (accept, connections) = mpsc::unbounded_channel();
+    let start = async |container| {
+        let sidecar = resources.start_sidecar(container, expected_state(host, sandbox)?, accept).await?;
         if !request.home_copies.is_empty() {
             let writer = resources.exec_guest(&sidecar.container, "1000:1000").await?;
             write_home_copies(&writer, &request.home_copies, "").await?;
         }
-        Ok::<_, SandboxError>((sidecar, ports))
+        Ok(sidecar)
     };
-    let agent = create_agent(&resources, &sandbox.record, request, network.gateway.as_ref());
-    let ((sidecar, ports), (agent, attached)) = join_containers(engine, sidecar, agent).await?;
-    if signals.stop_request().count > 0 {
-        return Err(SandboxError::Interrupted);
-    }
-    Ok(PreparedSandbox { sidecar, agent, attached, gateway: network.gateway, ports })
+    let plan = ContainerPlan { resources, record: &sandbox.record, request, network: &network, guest_image, link };
+    let (sidecar, agent) = plan.start_containers(start).await?;
+    plan.connect_agent(sidecar, agent, connections, signals).await
 }
 
 /// Returns the expected state of the volumes after an agent has worked in the sandbox.

@@ -193,7 +193,7 @@ impl SessionOwner {
         Client::start_tasks(stream, keys, (self.next_id, is_first), &self.shared)
     }
 
-    /// Starts the agent, and serves terminals until its output ends. This process leaves its terminal first.
+    /// Starts the agent with `start`, and serves terminals until its output ends. This process leaves its terminal first.
     ///
     /// `watch` returns after it has stopped the agent and waited for the rest of its output. Signals are forwarded to the
     /// agent, see `end_on_signal`.
@@ -205,6 +205,7 @@ impl SessionOwner {
         engine: &dyn Engine,
         agent: SessionAgent<'_>,
         attached: AttachedStreams,
+        start: impl Future<Output = Result<(), EngineError>>,
         (ending, watch): (impl Future<Output = ()>, impl Future<Output = ()>),
     ) -> Result<OutputEnd, SessionError> {
         let size = terminal::terminal_size().unwrap_or(DEFAULT_SIZE);
@@ -244,7 +245,7 @@ impl SessionOwner {
         }
         let listener = listener.ok();
         let input_task = tokio::spawn(write_input(self.input.take(), attached.input, Arc::clone(&self.shared)));
-        engine.start_container(agent.container).await?;
+        start.await?;
         let following_size = follow_size(engine, agent.container, serving.sizes.subscribe());
         let shared = Arc::clone(&self.shared);
         let continuing = continue_agent(engine, agent.container, continue_receiver, &shared.is_stopped);

@@ -47,6 +47,7 @@ mod screen;
 mod sessions;
 mod setup;
 mod show;
+mod sidecar_link;
 mod support;
 mod terminal;
 mod upstream;

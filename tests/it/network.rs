@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use serde_json::{Value, json};
 
-use crate::support::{CommandOutput, TestRepo};
+use crate::support::{CommandOutput, TestRepo, wait_until};
 use crate::terminal::Terminal;
 use crate::upstream::{Upstream, git_server, ok, status};
 
@@ -549,15 +549,6 @@ print(s.recv(1)); open('second', 'w').write('x'); print(s.recv(1))
     let config = std::fs::read_to_string(repo.directory().join("home/.config/airlock/config.toml")).expect("written");
     assert!(config.contains(&format!("allow = [\"{host}\"]")), "{config}");
     repo.airlock(&["allow", "w", "10.0.0.1"]).expect_failure(2, &["is an address"]);
-}
-
-/// Waits until a condition holds. Fails after a minute.
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while !holds() {
-        assert!(std::time::Instant::now() < deadline, "{what}");
-        std::thread::yield_now();
-    }
 }
 
 /// Sends a request to a port of the host, and returns the response.

@@ -419,3 +419,12 @@ fn relay_bytes(mut from: impl Read, mut to: impl Write, (old, new): Swap, count:
         }
     }
 }
+
+/// Waits until a condition holds. Fails after a minute.
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !holds() {
+        assert!(std::time::Instant::now() < deadline, "{what}");
+        std::thread::yield_now();
+    }
+}

@@ -4,7 +4,7 @@ use indicatif::HumanBytes;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::base::OverlaySupport;
+use crate::base::{EngineSupport, OverlaySupport};
 use crate::cli::args::AgentOptions;
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::json::render_json;
@@ -161,6 +161,10 @@ async fn check_engine(engine: &Docker, image: Option<&str>, checks: &mut Checks)
                     format!("workspaces are copied from their base, which is slower: {why}"),
                     Some("to mount them, use an engine with native overlay2, or on ext4 or XFS with its root on the same file system"),
                 ),
+            }
+            if let Some(why) = EngineSupport::load_for(info).separation {
+                let found = format!("agents share a network namespace with their sidecar, so starts are slower: {why}");
+                checks.add_check("sockets", CheckStatus::Note, found, None);
             }
             if let Some(space) = probed.space {
                 let (free, total) = (HumanBytes(space.free), HumanBytes(space.total));

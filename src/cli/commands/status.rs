@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::base::OverlaySupport;
+use crate::base::{EngineSupport, OverlaySupport};
 use crate::cli::error::CliError;
 use crate::cli::json::{path_text, render_json};
 use crate::cli::ops::engine::connect_engine_of;
@@ -111,7 +111,7 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
 fn copy_reason(record: &SandboxRecord) -> String {
     let known = create_runtime().ok().and_then(|runtime| {
         runtime.block_on(async {
-            OverlaySupport::load_support(connect_engine_of(record).await.ok()?.engine_info().await.ok()?)
+            EngineSupport::load_for(connect_engine_of(record).await.ok()?.engine_info().await.ok()?).overlay
         })
     });
     match known {
