@@ -100,9 +100,9 @@ settings! {
     setup: String, false, example r#""npm ci""#;
     /// The version of Claude Code in images that Airlock builds: `pinned`, `latest`, or a version such as `2.1.x`.
     claude_version: String, false, default r#""pinned""#;
-    /// The extent of the user's own configuration of Claude Code in sandboxes.
+    /// The extent of the user's own configuration of Claude Code in sandboxes: `filtered` or `none`.
     claude_config: ClaudeConfigMode, false, default r#""filtered""#;
-    /// The permissions that Claude Code asks for in sandboxes.
+    /// The permissions that Claude Code asks for in sandboxes: `ask`, `edits` (asks for commands only) or `all` (asks for nothing).
     claude_permissions: ClaudePermissions, false, default r#""ask""#;
     /// The user's MCP servers that sandboxes get, by name.
     mcp: Words, false, example r#"["tickets"]"#;
@@ -118,7 +118,7 @@ settings! {
     inodes: u64, true, default "2000000";
     /// The time limit of the agent, such as `30m`.
     timeout: String, false, example r#""30m""#;
-    /// The extent of the agent's network.
+    /// The extent of the agent's network: `none`, `model`, `packages` or `open`.
     net: NetworkLevel, false, example r#""packages""#;
     /// Hosts that the agent may reach, such as `example.org` or `*.example.org:8443`.
     allow: HostPatterns, false, example r#"["example.org"]"#;
@@ -134,21 +134,21 @@ settings! {
     max_download: String, false, default r#""20g""#;
     /// The maximum size of the package cache, such as `10g`.
     cache_size: String, false, default r#""10g""#;
-    /// The review behavior when the agent ends.
+    /// The review behavior when the agent ends: `ask`, `always` or `never`.
     review: ReviewMode, false, default r#""ask""#;
-    /// The background of the terminal.
+    /// The colors of the terminal: `auto`, `dark`, `light` or `ansi`.
     theme: ThemeMode, false, default r#""auto""#;
-    /// The initial decisions of a review.
+    /// The initial decisions of a review: `none`, or `all` to accept everything but high risk.
     preselect: Preselect, false, default r#""none""#;
-    /// The source of a workspace's files.
+    /// The source of a workspace's files: `auto`, `overlay` or `copy`.
     workspace: WorkspaceMode, false, default r#""auto""#;
-    /// The sandboxes that are kept when the agent ends without a change to review.
+    /// The sandboxes that are kept when the agent ends without a change to review: `auto`, `always` or `changed`.
     keep: KeepMode, false, default r#""auto""#;
     /// Whether an agent continues when its terminal goes away.
     detach: bool, true, default "false";
     /// The keys that detach from a session, such as `ctrl-b,d`; `none` for no keys.
     detach_keys: String, false, default r#""ctrl-],ctrl-],ctrl-]""#;
-    /// The notification when an agent waits for an answer or has ended.
+    /// The notification when an agent waits for an answer or has ended: `off`, `bell`, `osc9` or `command`.
     notify: NotifyMode, false, default r#""off""#;
     /// The shell command of the notification `command`, which gets `AIRLOCK_SANDBOX` and `AIRLOCK_EVENT`.
     notify_command: String, false, example r#"'notify-send "$AIRLOCK_SANDBOX" "$AIRLOCK_EVENT"'"#;

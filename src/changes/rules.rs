@@ -3,11 +3,12 @@
 //! Rules apply at any depth and in any spelling, and equally to added, modified, deleted and renamed files. Users and
 //! repositories can add rules, but not remove any.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::LazyLock;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::Severity::{self, Note};
@@ -39,12 +40,16 @@ pub struct RuleError {
     pub problem: String,
 }
 
-/// The rules that apply to a changeset.
-#[derive(Debug, Clone)]
+/// The rules that apply to a changeset: the built-in ones, and the custom ones after them.
+#[derive(Debug, Clone, Default)]
 pub struct RuleSet {
-    /// The built-in rules and the custom ones after them.
+    custom: CompiledRules,
+}
+
+/// Rules with their globs.
+#[derive(Debug, Clone, Default)]
+struct CompiledRules {
     rows: Vec<RuleMatch>,
-    built_in_count: usize,
     glob_set: GlobSet,
     /// The row that each glob of the set belongs to.
     glob_rows: Vec<usize>,
@@ -78,14 +83,16 @@ fn compute_brace_depth(glob: &str) -> usize {
     max_depth
 }
 
-static BUILT_IN_RULES: LazyLock<RuleSet> =
-    LazyLock::new(|| RuleSet::compile_rules(&[]).expect("the table's globs are valid; a test compiles them all"));
-
-impl Default for RuleSet {
-    fn default() -> Self {
-        BUILT_IN_RULES.clone()
+/// The built-in rules. Compiling them takes longer than a start has time for, so it is done when they are first used.
+static BUILT_IN_RULES: LazyLock<CompiledRules> = LazyLock::new(|| {
+    let mut globs = RuleGlobs::default();
+    for rule in built_in_rules() {
+        let rule_match = RuleMatch { severity: rule.severity, name: rule.name.into(), reason: rule.reason.into() };
+        let all: Vec<String> = rule.paths.iter().flat_map(|glob| expand_braces(glob)).collect();
+        globs.add_rule(rule_match, &all).expect("the table's globs are valid; a test compiles them all");
     }
-}
+    globs.compile().expect("the table's globs are valid; a test compiles them all")
+});
 
 impl RuleSet {
     /// Returns the built-in rules with the custom rules of the user and the repository.
@@ -93,43 +100,17 @@ impl RuleSet {
     /// # Errors
     /// Fails if a glob is invalid.
     pub fn with_custom(custom: &[Rule]) -> Result<Self, RuleError> {
-        if custom.is_empty() { Ok(Self::default()) } else { Self::compile_rules(custom) }
-    }
-
-    fn compile_rules(custom: &[Rule]) -> Result<Self, RuleError> {
-        let (mut rows, mut glob_rows, mut builder) = (Vec::new(), Vec::new(), GlobSetBuilder::new());
-        let mut add = |rule_match: RuleMatch, globs: &[&str]| {
-            for glob in globs {
-                if glob.len() > MAX_GLOB_BYTES || compute_brace_depth(glob) > MAX_BRACE_DEPTH {
-                    let problem =
-                        format!("a glob has more than {MAX_GLOB_BYTES} bytes or {MAX_BRACE_DEPTH} levels of braces");
-                    return Err(RuleError { name: rule_match.name.clone(), problem });
-                }
-                let problem = |e: globset::Error| RuleError { name: rule_match.name.clone(), problem: e.to_string() };
-                for glob in expand_spellings(glob) {
-                    // Paths are matched in their folded form, so that most globs can be looked up instead of evaluated. A
-                    // glob is folded in the same way: its special characters are ASCII and stay as they are.
-                    let built = GlobBuilder::new(&fold_glob(&glob)).literal_separator(true).build();
-                    builder.add(built.map_err(problem)?);
-                    glob_rows.push(rows.len());
-                }
-            }
-            rows.push(rule_match);
-            Ok(())
-        };
-        for rule in built_in_rules() {
-            let rule_match = RuleMatch { severity: rule.severity, name: rule.name.into(), reason: rule.reason.into() };
-            let globs: Vec<String> = rule.paths.iter().flat_map(|glob| expand_braces(glob)).collect();
-            add(rule_match, &globs.iter().map(String::as_str).collect::<Vec<_>>())?;
-        }
-        let built_in_count = built_in_rules().count();
+        let mut globs = RuleGlobs::default();
         for rule in custom {
             let reason = rule.reason.clone().unwrap_or_else(|| format!("matches the rule {}", rule.name));
-            let globs: Vec<&str> = rule.paths.iter().map(String::as_str).collect();
-            add(RuleMatch { severity: rule.severity, name: rule.name.clone(), reason }, &globs)?;
+            globs.add_rule(RuleMatch { severity: rule.severity, name: rule.name.clone(), reason }, &rule.paths)?;
         }
-        let glob_set = builder.build().map_err(|e| RuleError { name: "all".into(), problem: e.to_string() })?;
-        Ok(Self { rows, built_in_count, glob_set, glob_rows })
+        Ok(Self { custom: globs.compile()? })
+    }
+
+    /// Compiles the built-in rules, if no path was matched yet.
+    pub fn prepare_built_in() {
+        LazyLock::force(&BUILT_IN_RULES);
     }
 
     /// Returns the rules that match a path, either literally or as a file system that folds names would treat it.
@@ -137,23 +118,15 @@ impl RuleSet {
     pub fn find_matches(&self, path: &RepoPath) -> Vec<RuleMatch> {
         let folded = path.folded_key();
         // Only ASCII letters are folded here. `folded` is also normalized and lacks ignorable code points.
-        let lower = path.as_bytes().to_ascii_lowercase();
-        let mut rows: Vec<usize> = [&lower, &folded]
-            .into_iter()
-            .flat_map(|bytes| self.glob_set.matches(OsStr::from_bytes(bytes)))
-            .map(|glob| self.glob_rows[glob])
-            .collect();
-        rows.sort_unstable();
-        rows.dedup();
-        let has_example_suffix = EXAMPLE_SUFFIXES.iter().any(|end| folded.ends_with(end));
-        let to_match = |row: usize| {
-            let rule_match = self.rows[row].clone();
-            let is_example = has_example_suffix && row < self.built_in_count && rule_match.name == "environment";
-            if is_example { RuleMatch { severity: Note, ..rule_match } } else { rule_match }
-        };
+        let spellings = [path.as_bytes().to_ascii_lowercase(), folded];
+        let is_example = EXAMPLE_SUFFIXES.iter().any(|end| spellings[1].ends_with(end));
+        let built_in = BUILT_IN_RULES.find_rows(&spellings).map(|rule_match| {
+            let severity = if is_example && rule_match.name == "environment" { Note } else { rule_match.severity };
+            RuleMatch { severity, ..rule_match.clone() }
+        });
         // Of several matching rules with the same name, keep the most severe one, or the first of those.
         let mut found: Vec<RuleMatch> = Vec::new();
-        for rule_match in rows.into_iter().map(to_match) {
+        for rule_match in built_in.chain(self.custom.find_rows(&spellings).cloned()) {
             match found.iter_mut().find(|other| other.name == rule_match.name) {
                 Some(other) if other.severity < rule_match.severity => *other = rule_match,
                 Some(_) => {}
@@ -161,6 +134,54 @@ impl RuleSet {
             }
         }
         found
+    }
+}
+
+impl CompiledRules {
+    /// Returns the rules that match any spelling of a path, in order.
+    fn find_rows(&self, spellings: &[Vec<u8>]) -> impl Iterator<Item = &RuleMatch> {
+        let globs = spellings.iter().flat_map(|bytes| self.glob_set.matches(OsStr::from_bytes(bytes)));
+        let rows: BTreeSet<usize> = globs.map(|glob| self.glob_rows[glob]).collect();
+        rows.into_iter().map(|row| &self.rows[row])
+    }
+}
+
+/// Rules whose globs are not compiled yet.
+#[derive(Default)]
+struct RuleGlobs {
+    rows: Vec<RuleMatch>,
+    globs: Vec<Glob>,
+    glob_rows: Vec<usize>,
+}
+
+impl RuleGlobs {
+    fn add_rule(&mut self, rule_match: RuleMatch, globs: &[String]) -> Result<(), RuleError> {
+        for glob in globs {
+            if glob.len() > MAX_GLOB_BYTES || compute_brace_depth(glob) > MAX_BRACE_DEPTH {
+                let problem =
+                    format!("a glob has more than {MAX_GLOB_BYTES} bytes or {MAX_BRACE_DEPTH} levels of braces");
+                return Err(RuleError { name: rule_match.name, problem });
+            }
+            let problem = |e: globset::Error| RuleError { name: rule_match.name.clone(), problem: e.to_string() };
+            for glob in expand_spellings(glob) {
+                // Paths are matched in their folded form, so that most globs can be looked up instead of evaluated. A glob is
+                // folded in the same way: its special characters are ASCII and stay as they are.
+                let built = GlobBuilder::new(&fold_glob(&glob)).literal_separator(true).build();
+                self.globs.push(built.map_err(problem)?);
+                self.glob_rows.push(self.rows.len());
+            }
+        }
+        self.rows.push(rule_match);
+        Ok(())
+    }
+
+    fn compile(self) -> Result<CompiledRules, RuleError> {
+        let problem = |e: globset::Error| RuleError { name: "all".into(), problem: e.to_string() };
+        let mut builder = GlobSetBuilder::new();
+        for glob in self.globs {
+            builder.add(glob);
+        }
+        Ok(CompiledRules { rows: self.rows, glob_set: builder.build().map_err(problem)?, glob_rows: self.glob_rows })
     }
 }
 

@@ -1,10 +1,24 @@
 //! Interactive questions on the terminal.
 
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+
 use super::error::CliError;
 use super::output::format_count;
 use crate::core::escape::Escaped;
 use crate::review::{Decisions, ReviewFile, ReviewModel};
 use crate::terminal;
+
+/// Runs a prompt. Meanwhile, signals that mean nothing to it are held back: the prompt takes an interrupted read for Ctrl-C.
+fn run_prompt<T>(prompt: impl FnOnce() -> T) -> T {
+    terminal::discard_input();
+    let held = SigSet::from_iter([Signal::SIGWINCH, Signal::SIGCHLD, Signal::SIGCONT]);
+    let before = held.thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    let result = prompt();
+    if let Ok(before) = before {
+        let _ = before.thread_set_mask();
+    }
+    result
+}
 
 /// Asks whether to apply. If the accepted changes include high-risk files, the user has to type `apply`.
 pub(super) fn confirm_apply(model: &ReviewModel<'_>, decisions: &Decisions, accepted: usize) -> Result<bool, CliError> {
@@ -20,35 +34,33 @@ pub(super) fn confirm_apply(model: &ReviewModel<'_>, decisions: &Decisions, acce
     }
     let more = if risky.len() > 3 { ", …" } else { "" };
     let names = risky.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
-    terminal::discard_input();
-    let typed = dialoguer::Input::<String>::new()
+    let prompt = dialoguer::Input::<String>::new()
         .with_prompt(format!("High risk: {names}{more}. {question} Type apply to confirm"))
-        .allow_empty(true)
-        .interact_text();
+        .allow_empty(true);
+    let typed = run_prompt(|| prompt.interact_text());
     Ok(typed.is_ok_and(|word| word.trim() == "apply"))
 }
 
 /// Lets the user choose one of some lines. Returns `None` if they choose none.
 pub(super) fn pick_one(question: &str, lines: &[String]) -> Result<Option<usize>, CliError> {
-    terminal::discard_input();
-    let picked = dialoguer::Select::new().with_prompt(question).items(lines).default(0).interact_opt();
+    let prompt = dialoguer::Select::new().with_prompt(question).items(lines).default(0);
+    let picked = run_prompt(|| prompt.interact_opt());
     picked.map_err(|error| CliError::failed(format!("failed to read your choice: {error}")))
 }
 
 /// Asks a question until it is answered with yes or no. Input that was typed before the question is discarded.
 pub(super) fn ask_yes_no(question: &str, default: bool) -> Result<bool, CliError> {
-    terminal::discard_input();
     let answer = |text: &str| match text.trim().to_lowercase().as_str() {
         "" => Some(default),
         "y" | "yes" => Some(true),
         "n" | "no" => Some(false),
         _ => None,
     };
-    let asked = dialoguer::Input::<String>::new()
+    let prompt = dialoguer::Input::<String>::new()
         .with_prompt(format!("{question} [{}]", if default { "Y/n" } else { "y/N" }))
         .allow_empty(true)
-        .validate_with(|text: &String| answer(text).map(drop).ok_or("answer y or n"))
-        .interact_text();
+        .validate_with(|text: &String| answer(text).map(drop).ok_or("answer y or n"));
+    let asked = run_prompt(|| prompt.interact_text());
     // Ctrl-C means no.
     Ok(asked.ok().and_then(|text| answer(&text)).unwrap_or(false))
 }

@@ -123,7 +123,7 @@ pub fn sidecar_spec(name: &str, image: &str, mounts: Vec<Mount>, labels: &Labels
     }
 }
 
-/// How the agent's container is connected to the sidecar.
+/// The kind of connection between the agent's container and the sidecar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkKind {
     /// By a socket in a volume of both. The agent's container has its own network namespace, and both can start at once.

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{Decisions, Event};
-use crate::changes::{ConflictRegion, FileChange, Finding};
+use crate::changes::{ConflictRegion, ContentHash, FileChange, Finding};
 use crate::core::on_conflict::OnConflict;
 use crate::core::path::RepoPath;
 
@@ -94,6 +94,8 @@ pub struct PreviewLine {
     pub regions: Vec<ConflictRegion>,
     /// Whether git's merge, which is among these lines, can be written.
     pub has_git_merge: bool,
+    /// The content of the file after the apply, if it would have one.
+    pub result: Option<ContentHash>,
 }
 
 impl Preview {

@@ -49,6 +49,8 @@ pub enum Action {
     Choose {
         region: String,
         choice: Option<ConflictChoice>,
+        /// The undecided units that are accepted with it, because they are part of the region.
+        accepts: Vec<DecisionTarget>,
     },
     /// Splits a hunk above a row, in the order of `crate::changes::interleave_lines`, or joins it there again.
     Split(String, usize),
@@ -574,10 +576,17 @@ pub fn update_state(mut state: ReviewState, model: &ReviewModel<'_>, action: Act
                 state.perform_changes(vec![Change::Comment { anchor, before, after }]);
             }
         }
-        Action::Choose { region, choice } => {
+        Action::Choose { region, choice, accepts } => {
             let before = state.decisions.conflict_choices().get(&region).cloned();
+            let mut changes = Vec::new();
             if before != choice {
-                state.perform_changes(vec![Change::Choice { region, before, after: choice }]);
+                changes.push(Change::Choice { region, before, after: choice });
+            }
+            if refused(&accepts).is_none() {
+                changes.extend(state.decision_changes(model, &accepts, Some(Decision::Accepted)));
+            }
+            if !changes.is_empty() {
+                state.perform_changes(changes);
             }
         }
         Action::Split(unit, row) => {

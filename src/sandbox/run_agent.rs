@@ -17,7 +17,7 @@ use super::store::{Sandbox, SandboxRecord, SandboxState};
 use super::workspace::WorkspaceKind;
 use super::{SandboxError, claude_session, holdings};
 use crate::base::RunContext;
-use crate::changes::Changeset;
+use crate::changes::{Changeset, RuleSet};
 use crate::core::progress::ProgressStep;
 use crate::engine::{AttachedStreams, Engine, EngineError, LinkKind};
 use crate::guest_client::GuestClient;
@@ -85,6 +85,8 @@ pub(crate) async fn run_agent(
             }
         }
     };
+    // They are needed when changes are collected.
+    tokio::task::spawn_blocking(RuleSet::prepare_built_in);
     // Those that stop the agent wait until its changes are collected.
     let _socket = if session.is_none() { ControlSocket::open(&sandbox.file_path("")) } else { None };
     let result = match session {

@@ -46,7 +46,7 @@ pub(crate) struct PreparedSandbox {
     pub gateway: Option<Gateway>,
     /// The tasks that serve published ports.
     pub ports: PortTasks,
-    /// How the agent is connected to the sidecar, and thus started.
+    /// The agent's connection to the sidecar, by which it is started.
     pub link: LinkKind,
 }
 
@@ -559,6 +559,8 @@ fn agent_environment(request: &RunRequest) -> Vec<String> {
     let is_set = |name: &str| request.env.iter().any(|own| own.split('=').next() == Some(name));
     env.extend(user_surroundings(is_set));
     env.push("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1".into());
+    // Claude Code would ask for hosts at each start that only the user can allow.
+    env.push("CLAUDE_CODE_DISABLE_OFFICIAL_MARKETPLACE_AUTOINSTALL=1".into());
     env.push("DISABLE_AUTOUPDATER=1".into());
     if request.tty {
         for name in ["TERM", "COLORTERM", "TERM_PROGRAM"] {

@@ -231,6 +231,13 @@ impl App<'_> {
 
     pub(crate) fn edit_hunk(&mut self, host: &mut dyn ReviewHost) -> io::Result<Effect> {
         let (at, Some(unit)) = (self.cursor, self.current_unit()) else { return Ok(Effect::Redraw) };
+        // What is typed for a hunk in conflict is the result of the conflict.
+        let has_regions = self.file_conflict(at.file).is_some_and(|conflict| !conflict.regions.is_empty());
+        if has_regions && self.unit_conflict(at.file, unit).is_some() {
+            self.open_resolve_view();
+            self.message = Some("the hunk is in conflict: e edits its result".into());
+            return Ok(Effect::Redraw);
+        }
         let item = DecisionTarget { file: at.file, unit: at.unit, lines: None };
         let empty = FileText::default();
         let text = self.layout.as_ref().map_or(&empty, |o| &o.text);
@@ -307,6 +314,10 @@ impl App<'_> {
         if before.contains('\n') {
             return self.edit_comment(anchor, &before, host);
         }
+        let before = match self.unsaved_comment.take() {
+            Some((unsaved, text)) if unsaved == anchor => text,
+            _ => before,
+        };
         let place = self.cursor_location();
         self.mode = Mode::Input(PromptKind::Comment(anchor, place), before);
         Ok(Effect::Redraw)
@@ -356,6 +367,10 @@ impl App<'_> {
         self.run_action(Action::Comment(anchor, Some(text.to_owned())), host)?;
         if has_comment && text.is_empty() {
             self.message = Some("comment removed".into());
+        } else if !text.is_empty()
+            && let Some(reason) = &self.cannot_send
+        {
+            self.message = Some(format!("saved, as a note for you: {reason}"));
         }
         self.update_layout();
         self.clamp_cursor();

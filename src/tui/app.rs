@@ -180,10 +180,14 @@ pub struct App<'a> {
     /// Whether the scroll position follows the cursor. The mouse wheel turns this off.
     pub(crate) scroll_follows_cursor: bool,
     pub(crate) search: String,
+    /// The last match, while no other command has moved the cursor.
+    pub(crate) last_match: Option<RowPosition>,
     /// A search text, and the files known not to contain it. File contents do not change during a review.
     pub(crate) search_misses: (Vec<u8>, BTreeSet<usize>),
     pub(crate) mode: Mode,
     pub(crate) message: Option<String>,
+    /// The comment whose input was closed without saving, by its anchor.
+    pub(crate) unsaved_comment: Option<(crate::review::CommentAnchor, String)>,
     /// The conflicts with the working tree if everything were accepted; `None` until they are known.
     pub(crate) conflicts: Option<BTreeMap<usize, FileConflict>>,
     /// The units with a text of the user, as of the last plan.
@@ -304,9 +308,11 @@ impl<'a> App<'a> {
             h_scroll: 0,
             scroll_follows_cursor: true,
             search: String::new(),
+            last_match: None,
             search_misses: Default::default(),
             mode: Mode::Browse,
             message,
+            unsaved_comment: None,
             conflicts: None,
             edited_units: BTreeSet::new(),
             needs_plan: true,

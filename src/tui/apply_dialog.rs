@@ -11,11 +11,15 @@ use super::keys::{Effect, PREVIEW_MARGIN};
 use super::style::Symbol;
 use crate::core::escape::Escaped;
 use crate::core::on_conflict::OnConflict;
-use crate::review::{FileText, Preview, PreviewLine, ReviewHost, find_new_lines, resulting_file};
+use crate::review::{FileText, NewLines, Preview, PreviewLine, ReviewHost, find_new_lines, resulting_file};
 
 impl App<'_> {
-    pub(crate) fn open_file_preview(&mut self) -> io::Result<Effect> {
+    /// Shows the file with what is accepted; one in conflict with the working tree, as an apply would leave it.
+    pub(crate) fn open_file_preview(&mut self, host: &mut dyn ReviewHost) -> io::Result<Effect> {
         let Some(file) = self.current_file() else { return Ok(Effect::Redraw) };
+        if self.file_conflict(self.cursor.file).is_some() {
+            return self.open_result_preview(host);
+        }
         let empty = FileText::default();
         let text = self.layout.as_ref().map_or(&empty, |o| &o.text);
         let selection = self.state.decisions.accepted_selection(&file.units);
@@ -30,6 +34,32 @@ impl App<'_> {
             }
             Ok(None) => self.message = Some("this file has no accepted changes to show".into()),
             Err(error) => self.message = Some(Escaped::new(&error.to_string()).to_string()),
+        }
+        Ok(Effect::Redraw)
+    }
+
+    fn open_result_preview(&mut self, host: &mut dyn ReviewHost) -> io::Result<Effect> {
+        let Some(file) = self.current_file() else { return Ok(Effect::Redraw) };
+        let preview = match host.preview_apply(&self.state.decisions) {
+            Ok(preview) => preview,
+            Err(error) => {
+                self.message = Some(error);
+                return Ok(Effect::Redraw);
+            }
+        };
+        let line = preview.lines.into_iter().find(|line| line.path == file.change.path);
+        match line.map(|line| (line.is_conflict, line.result)) {
+            Some((false, Some(hash))) => {
+                let content = self.model.read_text(&hash)?;
+                let title = format!("{} as the apply would leave it", self.escaped_path(self.cursor.file));
+                let (new_lines, scroll) = (NewLines::default(), 0);
+                self.mode = Mode::Preview { title, content, new_lines, scroll };
+            }
+            Some((true, _)) => {
+                let resolve = self.key_note(Command::Resolve, "resolves it");
+                self.message = Some(format!("this file is in conflict with your working tree{resolve}"));
+            }
+            _ => self.message = Some("this file has no accepted changes to show".into()),
         }
         Ok(Effect::Redraw)
     }

@@ -18,8 +18,18 @@ use crate::core::escape::Escaped;
 use crate::core::on_conflict::OnConflict;
 use crate::review::{Preview, PreviewLine, ReviewFile};
 
+/// Number of files up to which those that an apply leaves unchanged are listed at once.
+const MAX_LISTED_UNCHANGED: usize = 3;
 /// Number of files up to which those that are not applied are listed at once.
-pub(super) const MAX_LISTED_REST: usize = 8;
+const MAX_LISTED_REST: usize = 8;
+
+/// Returns whether the preview has rows that are listed only on request.
+pub(super) fn has_unlisted_rows(app: &App<'_>, preview: &Preview) -> bool {
+    let unchanged = preview.lines.iter().filter(|line| !line.is_conflict && line.outcome == "unchanged").count();
+    let rest = list_unapplied_files(app);
+    let is_hidden = rest.len() > MAX_LISTED_REST && rest.iter().any(|(is_refused, _)| !is_refused);
+    unchanged > MAX_LISTED_UNCHANGED || is_hidden
+}
 
 pub(super) fn draw_apply(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect, view: &ApplyView) {
     let title = " Preview of the apply to the working tree ";
@@ -75,7 +85,9 @@ fn sum_text(preview: &Preview, rest: usize) -> String {
         .iter()
         .filter(|line| !line.is_conflict)
         .for_each(|line| *outcomes.entry(line.outcome).or_default() += 1);
-    let written: usize = outcomes.iter().filter(|(outcome, _)| **outcome != "unchanged").map(|(_, n)| n).sum();
+    // Files that stay as they are have rows, and are not among those to write.
+    outcomes.remove("unchanged");
+    let written: usize = outcomes.values().sum();
     let parts: Vec<String> = outcomes.iter().map(|(outcome, n)| format!("{n} {outcome}")).collect();
     let mut text = format!(" {} to write", files(written));
     if !parts.is_empty() {
@@ -111,7 +123,10 @@ fn apply_lines(app: &App<'_>, view: &ApplyView, width: usize) -> Vec<Line<'stati
     let by_path: BTreeMap<_, _> = app.model.files.iter().map(|file| (&file.change.path, file)).collect();
     // What needs the user comes first.
     let (conflicts, others): (Vec<_>, Vec<_>) = preview.lines.iter().partition(|line| line.is_conflict);
-    for line in conflicts.into_iter().chain(others) {
+    let (unchanged, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|line| line.outcome == "unchanged");
+    let lists_unchanged = view.lists_rest || unchanged.len() <= MAX_LISTED_UNCHANGED;
+    let listed_unchanged = if lists_unchanged { &unchanged[..] } else { &[] };
+    for line in conflicts.into_iter().chain(others).chain(listed_unchanged.iter().copied()) {
         let file = by_path.get(&line.path);
         let worst = file.filter(|f| f.is_risky()).and_then(|f| f.change.findings.first());
         let role = if line.is_conflict || worst.is_some() { StyleKind::Risk } else { StyleKind::Context };
@@ -125,6 +140,10 @@ fn apply_lines(app: &App<'_>, view: &ApplyView, width: usize) -> Vec<Line<'stati
         for side in &line.sides {
             lines.extend(rows(&format!("     {side}"), 9, StyleKind::Faint));
         }
+    }
+    if !lists_unchanged {
+        let text = format!(" {:9}  {} files (z lists them)", "unchanged", unchanged.len());
+        lines.push(Line::styled(text, styles.role_style(StyleKind::Context)));
     }
     let mut notes: Vec<(String, StyleKind)> = Vec::new();
     for (at, file) in app.model.files.iter().enumerate() {
@@ -158,7 +177,8 @@ fn apply_lines(app: &App<'_>, view: &ApplyView, width: usize) -> Vec<Line<'stati
             Line::styled(truncate_text(&format!("   {text}"), width, ellipsis), styles.role_style(StyleKind::Faint))
         }));
     }
-    let next_command = format!(" The sandbox is kept. To continue in it: airlock resume {}", app.name);
+    let what = if app.cannot_send.is_some() { " -- COMMAND" } else { "" };
+    let next_command = format!(" The sandbox is kept. To continue in it: airlock resume {}{what}", app.name);
     lines.push(Line::default());
     lines.extend(rows(&next_command, 1, StyleKind::Faint));
     lines

@@ -13,7 +13,7 @@ use super::side_words::{choice_word, side_lines};
 use crate::changes::{ConflictChoice, ConflictRegion, Unit, UnitKind};
 use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
-use crate::review::{Action, Decisions, Preview, ReviewHost, with_all_accepted};
+use crate::review::{Action, DecisionTarget, Decisions, Preview, ReviewHost, with_all_accepted};
 
 /// Lines of the working tree that the note at a hunk shows.
 const MAX_NOTE_LINES: usize = 4;
@@ -104,7 +104,13 @@ impl App<'_> {
         if choices.len() == regions.len() {
             let words: BTreeSet<&str> = choices.into_iter().map(choice_word).collect();
             let words = words.into_iter().collect::<Vec<_>>().join(", ");
-            return vec![format!("conflict resolved: {words}{}", self.key_note(Command::Resolve, "changes it"))];
+            let mut note = vec![format!("conflict resolved: {words}{}", self.key_note(Command::Resolve, "changes it"))];
+            for region in regions {
+                let choice = self.state.decisions.conflict_choices().get(&region.id);
+                let text = choice.and_then(|choice| region.chosen_text(choice, |hash| self.model.read_text(hash)).ok());
+                note.extend(quote_lines(&text.flatten().unwrap_or_default()));
+            }
+            return note;
         }
         let key = self.key_note(Command::Resolve, "resolves it");
         if region.is_whole {
@@ -112,13 +118,7 @@ impl App<'_> {
         }
         let mut note =
             vec![format!("conflict: your working tree has other lines here, {}{key}", side_lines(&region.ours))];
-        let text = region.ours.text.as_deref().unwrap_or_default();
-        let lines = crate::changes::split_lines(text);
-        let shown = lines.iter().take(MAX_NOTE_LINES).map(|line| crate::changes::trim_line_ending(line));
-        note.extend(shown.map(|line| format!("| {}", Escaped::from_line(line))));
-        if lines.len() > MAX_NOTE_LINES {
-            note.push(format!("| {} more lines", lines.len() - MAX_NOTE_LINES));
-        }
+        note.extend(quote_lines(region.ours.text.as_deref().unwrap_or_default()));
         note
     }
 
@@ -167,6 +167,7 @@ impl App<'_> {
         key: KeyEvent,
         host: &mut dyn ReviewHost,
     ) -> io::Result<Effect> {
+        self.message = None;
         let page = usize::from(self.hit_areas.rows.height).max(1);
         let (path, region) = view.items[view.at].clone();
         let choice = match key.code {
@@ -182,7 +183,7 @@ impl App<'_> {
                 if let Some(choice) = choice {
                     self.choose_side(&mut view, &region, Some(choice), host)?;
                 }
-                return Ok(self.continue_resolving(view, Effect::RedrawAll, host));
+                return Ok(self.continue_resolving(view, Effect::RedrawAll));
             }
             KeyCode::Char('u') => {
                 self.choose_side(&mut view, &region, None, host)?;
@@ -220,7 +221,7 @@ impl App<'_> {
         };
         if let Some(choice) = choice {
             self.choose_side(&mut view, &region, Some(choice), host)?;
-            return Ok(self.continue_resolving(view, Effect::Redraw, host));
+            return Ok(self.continue_resolving(view, Effect::Redraw));
         }
         view.scroll = view.scroll.min(self.max_scroll.get());
         self.mode = Mode::Resolve(view);
@@ -234,10 +235,27 @@ impl App<'_> {
         choice: Option<ConflictChoice>,
         host: &mut dyn ReviewHost,
     ) -> io::Result<()> {
-        self.run_action(Action::Choose { region: region.id.clone(), choice }, host)?;
+        let accepts = if choice.is_some() { self.undecided_in(region) } else { Vec::new() };
+        self.run_action(Action::Choose { region: region.id.clone(), choice, accepts }, host)?;
         view.scroll = 0;
         self.update_layout();
         Ok(())
+    }
+
+    /// Returns the undecided hunks that a region belongs to. What is chosen for it is their result.
+    fn undecided_in(&self, region: &ConflictRegion) -> Vec<DecisionTarget> {
+        let mut conflicts = self.conflicts.iter().flatten();
+        let Some((file, conflict)) =
+            conflicts.find(|(_, conflict)| conflict.regions.iter().any(|other| other.id == region.id))
+        else {
+            return Vec::new();
+        };
+        let is_part = |unit: &Unit| Self::unit_regions(conflict, unit).0.iter().any(|other| other.id == region.id);
+        let units = self.model.files[*file].units.iter().enumerate();
+        units
+            .filter(|(_, unit)| self.state.decisions.get(&unit.id).is_none() && is_part(unit))
+            .map(|(unit, _)| DecisionTarget { file: *file, unit, lines: None })
+            .collect()
     }
 
     fn first_open_region(&self, view: &ResolveView) -> Option<usize> {
@@ -245,20 +263,20 @@ impl App<'_> {
         (view.at..view.items.len()).chain(0..view.at).find(is_open)
     }
 
-    /// Goes to the next region without a choice, or leaves the screen.
-    fn continue_resolving(&mut self, mut view: ResolveView, effect: Effect, host: &mut dyn ReviewHost) -> Effect {
+    /// Goes to the next region without a choice. At the last one, stays.
+    fn continue_resolving(&mut self, mut view: ResolveView, effect: Effect) -> Effect {
         match self.first_open_region(&view) {
             Some(next) => {
                 view.at = next;
                 self.mode = Mode::Resolve(view);
             }
+            // The result is shown, and can be changed.
             None => {
-                self.leave_resolve_view(view.from_apply, host);
                 if self.message.is_none() {
-                    let unit = self.current_unit().filter(|unit| !self.state.decisions.is_accepted(unit));
-                    let accept = unit.map_or_else(String::new, |_| self.key_note(Command::Accept, "accepts the hunk"));
-                    self.message = Some(format!("the conflict is resolved{accept}"));
+                    let all = if view.items.len() == 1 { "the conflict is" } else { "all conflicts are" };
+                    self.message = Some(format!("{all} resolved: Enter goes back, e edits the result"));
                 }
+                self.mode = Mode::Resolve(view);
             }
         }
         effect
@@ -294,4 +312,15 @@ impl App<'_> {
             }
         }
     }
+}
+
+/// Returns the first lines of a text as rows of a note.
+fn quote_lines(text: &[u8]) -> Vec<String> {
+    let lines = crate::changes::split_lines(text);
+    let shown = lines.iter().take(MAX_NOTE_LINES).map(|line| crate::changes::trim_line_ending(line));
+    let mut rows: Vec<String> = shown.map(|line| format!("| {}", Escaped::from_line(line))).collect();
+    if lines.len() > MAX_NOTE_LINES {
+        rows.push(format!("| {} more lines", lines.len() - MAX_NOTE_LINES));
+    }
+    rows
 }

@@ -6,7 +6,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::app::{App, Filter, Granularity, Mode, Order};
-use super::apply_overlay::MAX_LISTED_REST;
+use super::apply_overlay::has_unlisted_rows;
 use super::dialogs::ApplyStep;
 use super::files::{draw_files, folder_sum};
 use super::keymap::Command;
@@ -308,16 +308,16 @@ fn draw_folder(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
     let count = |n: usize, noun: &str| if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") };
     let mut lines = vec![
         Line::raw(format!(" {}, +{} {minus}{} lines", count(files.len(), "file"), sum.added, sum.removed)),
-        Line::raw(format!(
-            " {} of {} decided; lines: {} accepted, {} rejected, {} undecided",
-            sum.decided,
-            count(sum.all, "hunk"),
-            sum.lines.accepted,
-            sum.lines.rejected,
-            sum.lines.undecided
-        )),
-        Line::default(),
+        Line::raw(format!(" {} of {} decided", sum.decided, count(sum.all, "hunk"))),
     ];
+    // A rename, a deletion or a mode has no lines.
+    if sum.added + sum.removed > 0 {
+        lines.push(Line::raw(format!(
+            " lines: {} accepted, {} rejected, {} undecided",
+            sum.lines.accepted, sum.lines.rejected, sum.lines.undecided
+        )));
+    }
+    lines.push(Line::default());
     let risky = app.files[files].iter().map(|at| (*at, &app.model.files[*at])).filter(|(_, file)| file.is_risky());
     for (at, file) in risky {
         for finding in file.change.findings.iter().take(1) {
@@ -342,6 +342,8 @@ fn footer_line(app: &App<'_>, width: usize) -> Line<'static> {
     let command = |command, word: &'static str| (key(command), word);
     let fixed = |keys: &[(&str, &'static str)]| keys.iter().map(|(key, word)| ((*key).to_owned(), *word)).collect();
     let pair = |one, other, separator: &str| format!("{}{separator}{}", key(one), key(other));
+    let is_open_conflict = app.granularity == Granularity::Hunk
+        && app.current_unit().and_then(|unit| app.unit_conflict(app.cursor.file, unit)) == Some(false);
     let keys: Vec<(String, &str)> = match &app.mode {
         Mode::Menu { .. } => fixed(&[("letter", "choose"), ("j k", "move"), ("Enter", "choose"), ("Esc", "back")]),
         Mode::Help(..) => fixed(&[("type", "to search"), ("↓ ↑", "scroll"), ("Esc", "back")]),
@@ -371,8 +373,9 @@ fn footer_line(app: &App<'_>, width: usize) -> Line<'static> {
             ApplyStep::Look if view.preview.conflict_count() > 0 => {
                 fixed(&[("r", "resolve conflicts"), ("s", "skip them"), ("m", "write markers"), ("Esc", "back")])
             }
-            ApplyStep::Look if app.model.files.len() > MAX_LISTED_REST => {
-                fixed(&[("y", "apply"), ("Y", "apply, stay"), ("z", "list the rest"), ("Esc", "back")])
+            ApplyStep::Look if has_unlisted_rows(app, &view.preview) => {
+                let list = if view.lists_rest { "short list" } else { "list the rest" };
+                fixed(&[("y", "apply"), ("Y", "apply, stay"), ("z", list), ("Esc", "back")])
             }
             ApplyStep::Look => fixed(&[("y", "apply"), ("Y", "apply, stay"), ("Esc", "back")]),
         },
@@ -383,11 +386,23 @@ fn footer_line(app: &App<'_>, width: usize) -> Line<'static> {
             command(Command::Fold, "collapse"),
             command(Command::Undo, "undo"),
         ],
-        _ if app.counts.total_counts().decided == 0 && app.message.is_none() => vec![
+        Mode::Browse if is_open_conflict => vec![
+            command(Command::Resolve, "resolve conflict"),
+            command(Command::Accept, "accept"),
+            command(Command::Reject, "reject"),
+            command(Command::Edit, "edit"),
+            command(Command::Comment, "comment"),
+            command(Command::Undo, "undo"),
+        ],
+        _ if app.counts.total_counts().decided == 0 && app.granularity == Granularity::Hunk => vec![
             command(Command::Accept, "accept"),
             command(Command::Reject, "reject"),
             (pair(Command::Down, Command::Up, " "), "move"),
             command(Command::Inward, "single lines"),
+            command(Command::Comment, "comment"),
+            command(Command::Edit, "edit"),
+            command(Command::Split, "split"),
+            command(Command::Undo, "undo"),
         ],
         Mode::Browse if app.granularity == Granularity::File => vec![
             command(Command::Accept, "accept file"),

@@ -25,7 +25,10 @@ pub(super) fn draw_files(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
     let height = usize::from(area.height).max(1);
     let current = app.current_list_row();
     if current < app.files_scroll {
-        app.files_scroll = current;
+        // The folders directly above are shown with their first file.
+        let is_folder = |row: &ListRow| matches!(row, ListRow::Folder(_));
+        let above = app.list[..current].iter().rev().take_while(|row| is_folder(row)).count();
+        app.files_scroll = current - above.min(height - 1);
     } else if current >= app.files_scroll + height {
         app.files_scroll = current + 1 - height;
     }

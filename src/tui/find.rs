@@ -26,6 +26,9 @@ impl App<'_> {
             return;
         }
         let is_at_line = self.granularity == Granularity::Line;
+        let last_match = self.last_match.filter(|(file, unit, row)| {
+            (*file, *unit) == (self.cursor.file, self.cursor.unit) && self.current_part().contains(row)
+        });
         // The open file is searched twice: first from the cursor, and last from its other end.
         for step in 0..=count {
             let at = if forward { (current + step) % count } else { (current + count * 2 - step) % count };
@@ -37,10 +40,10 @@ impl App<'_> {
             if matches.is_empty() && !self.display.hides_blanks {
                 self.search_misses.1.insert(file);
             }
-            let cursor = (self.cursor.unit, self.cursor.row);
+            let cursor = last_match.map_or((self.cursor.unit, self.cursor.row), |(_, unit, row)| (unit, row));
             let next_match = match (forward, step) {
                 // Above line level, the row at the cursor has not been visited as a match.
-                (true, 0) if !is_at_line => matches.iter().find(|place| **place >= cursor),
+                (true, 0) if !is_at_line && last_match.is_none() => matches.iter().find(|place| **place >= cursor),
                 (true, 0) => matches.iter().find(|place| **place > cursor),
                 (false, 0) => matches.iter().rev().find(|place| **place < cursor),
                 (true, _) => matches.first(),
@@ -48,9 +51,12 @@ impl App<'_> {
             };
             if let Some((unit, row)) = next_match.copied() {
                 let match_number = matches.iter().position(|at| *at == (unit, row)).unwrap_or(0) + 1;
-                self.granularity = Granularity::Line;
+                if self.granularity == Granularity::File {
+                    self.granularity = Granularity::Hunk;
+                }
                 self.folded_files.remove(&file);
                 self.move_cursor(Cursor { file, unit, row });
+                self.last_match = Some((file, unit, row));
                 self.message = Some(format!("{match_number} of {} in this file", matches.len()));
                 self.scroll_to_match(&needle);
                 return;
@@ -59,11 +65,11 @@ impl App<'_> {
         self.message = Some(format!("\"{}\" was not found in changed lines", Escaped::new(&self.search)));
     }
 
-    /// Scrolls sideways until the match in the current line is visible.
+    /// Scrolls sideways until the match is visible.
     fn scroll_to_match(&mut self, needle: &[u8]) {
-        let column = self.layout.as_ref().and_then(|opened| {
-            let hunk = opened.unit_hunk(self.cursor.unit)?;
-            let (removed, added) = opened.row_pair(self.cursor.unit, self.cursor.row);
+        let column = self.layout.as_ref().zip(self.last_match).and_then(|(opened, (_, unit, row))| {
+            let hunk = opened.unit_hunk(unit)?;
+            let (removed, added) = opened.row_pair(unit, row);
             let mut lines = added.into_iter().chain(removed).map(|row| hunk.row_content(&opened.text, row));
             lines.find_map(|line| {
                 let starts = 0..line.len().saturating_sub(needle.len() - 1);

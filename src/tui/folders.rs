@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::app::{App, ConfirmAction, Cursor, Filter, Granularity, Mode};
 use super::keymap::Command;
 use super::tree::{Folder, ListRow, tree_rows};
+use crate::changes::UnitKind;
 use crate::core::escape::Escaped;
 use crate::review::{Decision, DecisionTarget};
 
@@ -162,7 +163,8 @@ impl App<'_> {
                 in_files += 1;
                 let lines = |item: &DecisionTarget| {
                     let unit = &self.model.files[item.file].units[item.unit];
-                    self.state.count_unseen(unit, item.lines.as_ref())
+                    let has_lines = matches!(unit.kind, UnitKind::Hunk { .. });
+                    if has_lines { self.state.count_unseen(unit, item.lines.as_ref()) } else { 0 }
                 };
                 not_shown += items.iter().map(lines).sum::<usize>();
             }

@@ -7,6 +7,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use globset::Glob;
 
 use super::app::{App, Cursor, Filter, Mode, PromptKind};
+use super::keymap::Command;
 use super::keys::Effect;
 use crate::changes::Unit;
 use crate::core::escape::Escaped;
@@ -24,7 +25,10 @@ impl App<'_> {
         host: &mut dyn ReviewHost,
     ) -> io::Result<Effect> {
         match key.code {
-            KeyCode::Esc => return Ok(Effect::Redraw),
+            KeyCode::Esc => {
+                self.keep_unsaved_comment(prompt, text);
+                return Ok(Effect::Redraw);
+            }
             KeyCode::Enter => return self.submit_input(prompt, &text, host),
             KeyCode::Backspace => drop(text.pop()),
             KeyCode::Char('e') if key.modifiers.contains(KeyModifiers::CONTROL) => {
@@ -44,6 +48,17 @@ impl App<'_> {
         }
         self.mode = Mode::Input(prompt, text);
         Ok(Effect::Redraw)
+    }
+
+    /// Keeps the text of a comment whose input is closed, for when it is opened again.
+    pub(super) fn keep_unsaved_comment(&mut self, prompt: PromptKind, text: String) {
+        if let PromptKind::Comment(anchor, _) = prompt
+            && !text.trim().is_empty()
+        {
+            let again = self.key_note(Command::Comment, "continues it");
+            self.message = Some(format!("the comment is not saved{again}"));
+            self.unsaved_comment = Some((anchor, text));
+        }
     }
 
     /// Inserts pasted text into the open input line. Elsewhere a paste is ignored, so pasted keys never decide anything.

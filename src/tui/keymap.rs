@@ -146,8 +146,8 @@ pub(super) const HELP: [(&str, &[HelpRow]); 6] = [
             (&[Command::Comment], "comment on the hunk, its part or line"),
             (&[Command::Commits], "show the agent's commits with their messages"),
             (&[Command::Comments], "list all comments: open, sent, answered, outdated"),
-            (&[Command::Resolve], "resolve a conflict with the working tree: ours, theirs, both, your text"),
-            (&[Command::Send], "send comments, rejections and your texts to the agent, for another round"),
+            (&[Command::Resolve], "resolve a conflict: ours, theirs, both or your text"),
+            (&[Command::Send], "send comments, rejections and your texts to the agent"),
         ],
     ),
     (

@@ -47,7 +47,9 @@ impl App<'_> {
                 return Ok(Effect::Exit(ReviewOutcome::Quit));
             }
             KeyCode::Char('c') if control => {
-                self.mode = Mode::Browse;
+                if let Mode::Input(prompt, text) = std::mem::replace(&mut self.mode, Mode::Browse) {
+                    self.keep_unsaved_comment(prompt, text);
+                }
                 return Ok(Effect::Redraw);
             }
             _ => {}
@@ -55,7 +57,7 @@ impl App<'_> {
         match std::mem::replace(&mut self.mode, Mode::Browse) {
             Mode::Browse => self.handle_browse_key(key, host),
             Mode::Input(prompt, text) => self.handle_input_key(prompt, text, key, host),
-            Mode::Confirm(question, pending) => match key.code {
+            Mode::Confirm(question, pending) => match self.take_confirm_key(key) {
                 KeyCode::Char('y' | 'Y') => self.run_confirmed_action(pending, host),
                 KeyCode::Char('n' | 'N' | 'q') | KeyCode::Esc => Ok(Effect::Redraw),
                 _ => {
@@ -109,11 +111,20 @@ impl App<'_> {
         }
     }
 
+    /// Returns the code of a key for a question, and clears the message beside it.
+    fn take_confirm_key(&mut self, key: KeyEvent) -> KeyCode {
+        self.message = None;
+        key.code
+    }
+
     fn handle_browse_key(&mut self, key: KeyEvent, host: &mut dyn ReviewHost) -> io::Result<Effect> {
         self.message = None;
         let Some(command) = self.keymap.command_of(key) else {
             if key.code == KeyCode::Esc {
-                self.anchor = None;
+                // One step back: the range or the search, then the single lines.
+                if self.anchor.take().is_none() && self.search.is_empty() && self.granularity == Granularity::Line {
+                    self.set_granularity(Granularity::Hunk);
+                }
                 self.search.clear();
             } else {
                 self.note_unknown_key(key);
@@ -139,6 +150,9 @@ impl App<'_> {
         let is_at_file = self.granularity == Granularity::File;
         if self.run_folder_command(command) {
             return Ok(Effect::Redraw);
+        }
+        if !matches!(command, Command::NextMatch | Command::PreviousMatch) {
+            self.last_match = None;
         }
         match command {
             Command::Accept => return self.decide_targets(Some(Decision::Accepted), true, host),
@@ -198,7 +212,7 @@ impl App<'_> {
             Command::DimMoved => self.toggle_moved(),
             Command::MoreContext => self.set_context((self.display.context * 2).clamp(1, 1 << 20)),
             Command::LessContext => self.set_context(self.display.context / 2),
-            Command::Preview => return self.open_file_preview(),
+            Command::Preview => return self.open_file_preview(host),
             Command::Resolve => self.open_resolve_view(),
             Command::Apply => self.open_apply_preview(host),
             Command::Quit => return Ok(Effect::Exit(ReviewOutcome::Quit)),

@@ -20,6 +20,13 @@ impl App<'_> {
         let current = self.files.iter().position(|f| *f == self.cursor.file).unwrap_or(0);
         if self.granularity != Granularity::File
             && let Some(at) = self.next_undecided_in_file(self.cursor.unit, self.cursor.row + 1)
+            && (self.granularity == Granularity::Hunk || at.unit == self.cursor.unit)
+        {
+            return Some(at);
+        }
+        // Single lines end with their hunk: lines above come before the next hunk.
+        if self.granularity == Granularity::Line
+            && let Some(at) = self.next_undecided_in_file(self.cursor.unit, 0)
         {
             return Some(at);
         }

@@ -45,7 +45,10 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
             let choice = self.ask_choice(path, region, host)?;
             if let Some(choice) = choice {
                 let word = choice_word(&choice);
-                self.run_action(state, Action::Choose { region: region.id.clone(), choice: Some(choice) })?;
+                self.run_action(
+                    state,
+                    Action::Choose { region: region.id.clone(), choice: Some(choice), accepts: Vec::new() },
+                )?;
                 writeln!(self.output, "Resolved: {word}.")?;
             }
         }

@@ -31,7 +31,8 @@ pub(super) fn prompt_rows(app: &App<'_>, area: Rect) -> Vec<Line<'static>> {
             // A long question never hides what is asked about it.
             let max_rows = usize::from(area.height).saturating_sub(4).max(1);
             let rows = wrap_text(&format!(" {question} [y/n]"), width, 1).into_iter().take(max_rows);
-            rows.map(|row| Line::styled(row, strong)).collect()
+            let message = app.message.iter().map(|text| truncate_text(&format!(" {text}"), width, ellipsis));
+            rows.map(|row| Line::styled(row, strong)).chain(message.map(|row| Line::styled(row, faint))).collect()
         }
         _ => Vec::new(),
     }

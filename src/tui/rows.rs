@@ -117,6 +117,13 @@ fn adjust_scroll(app: &mut App<'_>, height: usize, width: usize) {
     {
         let part =
             if app.granularity == Granularity::Line { app.cursor.row..app.cursor.row + 1 } else { app.current_part() };
+        // Of a hunk that was found, the row with the match.
+        let part = match app.last_match {
+            Some((file, unit, row)) if (file, unit) == (app.cursor.file, app.cursor.unit) && part.contains(&row) => {
+                row..row + 1
+            }
+            _ => part,
+        };
         let size = unit.len();
         let rows = unit.start + part.start.min(size)..unit.start + part.end.min(size);
         // At the top of the file, also show the findings.

@@ -171,9 +171,9 @@ impl SandboxList {
     fn row_keys(&self) -> &'static str {
         match self.rows.get(self.selected).map(|row| row.phase) {
             None => "",
-            Some(SandboxPhase::Waiting | SandboxPhase::Running) => "enter: attach · s: stop · j, k: move · ",
-            Some(SandboxPhase::NeedsReview) => "enter: review · c: continue · j, k: move · ",
-            Some(SandboxPhase::Done) => "r: review · c: continue · j, k: move · ",
+            Some(SandboxPhase::Waiting | SandboxPhase::Running) => "Enter attach  s stop  j k move  ",
+            Some(SandboxPhase::NeedsReview) => "Enter review  c continue  j k move  ",
+            Some(SandboxPhase::Done) => "r review  c continue  j k move  ",
         }
     }
 
@@ -184,7 +184,7 @@ impl SandboxList {
                 Line::styled(format!("end the agent of {}? y: yes", row.name), self.styles.role_style(StyleKind::Risk))
             }
             (None, Some(message)) => Line::raw(message.clone()),
-            _ => Line::styled(format!("q: quit · {}{position}", self.row_keys()), faint),
+            _ => Line::styled(format!("{}q quit  {position}", self.row_keys()), faint),
         }
     }
 

@@ -110,6 +110,8 @@ fn run_loop(
                 _ => None,
             };
             if key.is_some_and(|key| repeat_guard.is_repeat(key, Instant::now())) {
+                app.message = Some("too fast after the key that asked: press it again".into());
+                needs_redraw = true;
                 continue;
             }
             let accepting_key = match &input {

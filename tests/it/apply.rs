@@ -75,7 +75,7 @@ fn apply_merges_edits_and_undo_restores_tree() {
       created    new/deep/f
       deleted    only/one
     ----- stderr -----
-    airlock: 5 of 5 files applied. Undo: airlock undo s · All changes are decided. Next: airlock resume s, or airlock rm s
+    airlock: 5 of 5 files applied. Undo: airlock undo s · All changes are decided. Next: airlock resume s -- COMMAND, or airlock rm s
     ");
     assert_eq!(repo.read("n.txt"), numbered_lines(&[(3, "three"), (20, "twenty"), (30, "mine")]));
     assert!(!repo.path.join("only").exists());
@@ -141,6 +141,7 @@ fn apply_conflict_shows_sides_and_options() {
       │ twenty
     ----- stderr -----
     airlock: 2 conflicts; nothing was written
+    airlock: to resolve conflicts line by line, run `airlock review s` and press x
     airlock: to skip them, add `--reject=a.txt --reject=n.txt`
     airlock: to write everything except conflicts, add `--on-conflict skip`
     airlock: to write both sides between conflict markers, add `--on-conflict markers`
@@ -162,6 +163,7 @@ fn apply_conflict_shows_sides_and_options() {
       theirs (accepted)   │ a file, 10 bytes, sha256 dd717da06382…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
+    airlock: to resolve conflicts line by line, run `airlock review s` and press x
     airlock: to skip them, add `--reject=a.txt`
     airlock: to write everything except conflicts, add `--on-conflict skip`
     ");
@@ -404,7 +406,7 @@ fn apply_again_keeps_swaps_and_later_edits() {
       unchanged  g
       unchanged  g/q
     ----- stderr -----
-    airlock: 1 of 6 files applied, 5 unchanged. Undo: airlock undo r · All changes are decided. Next: airlock resume r, or airlock rm r
+    airlock: 1 of 6 files applied, 5 unchanged. Undo: airlock undo r · All changes are decided. Next: airlock resume r -- COMMAND, or airlock rm r
     ");
     assert_eq!(
         (repo.read("a.txt"), repo.read("f")),
@@ -772,7 +774,7 @@ fn merged_file_is_checked_for_risks() {
       merged     package.json  with your edits of line 2
     ----- stderr -----
     airlock: what is written to package.json changes the script "postinstall", unlike the whole change
-    airlock: 1 of 1 file applied. Undo: airlock undo m · All changes are decided. Next: airlock resume m, or airlock rm m
+    airlock: 1 of 1 file applied. Undo: airlock undo m · All changes are decided. Next: airlock resume m -- COMMAND, or airlock rm m
     "#);
 }
 
@@ -798,6 +800,7 @@ fn apply_offers_merge_of_git_where_engines_disagree() {
       │ +b
     ----- stderr -----
     airlock: 1 conflict; nothing was written
+    airlock: to resolve conflicts line by line, run `airlock review g` and press x
     airlock: to write git's merge where only the second merge engine disagrees, add `--on-conflict git-merge`
     ");
     assert_snapshot!(repo.airlock(&["apply", "g", "--accept-all", "--on-conflict", "git-merge", "--dry-run"]), @"
@@ -813,7 +816,7 @@ fn apply_offers_merge_of_git_where_engines_disagree() {
     ----- stdout -----
       merged     f  with your edits of lines after 0 and 2
     ----- stderr -----
-    airlock: 1 of 1 file applied. Undo: airlock undo g · All changes are decided. Next: airlock resume g, or airlock rm g
+    airlock: 1 of 1 file applied. Undo: airlock undo g · All changes are decided. Next: airlock resume g -- COMMAND, or airlock rm g
     ");
     assert_eq!(repo.read("f"), "\n\nb\n\n");
     repo.airlock(&["undo"]).ok();
@@ -833,6 +836,7 @@ fn apply_offers_merge_of_git_where_engines_disagree() {
       │ b
     ----- stderr -----
     airlock: 1 conflict; nothing was written
+    airlock: to resolve conflicts line by line, run `airlock review g` and press x
     ");
 }
 
@@ -881,7 +885,7 @@ fn apply_never_relies_on_a_deletion_that_does_not_happen() {
       unchanged  e/f
     ----- stderr -----
     airlock: 2 conflicts skipped
-    airlock: 0 of 4 files applied, 2 unchanged. All changes are decided. Next: airlock resume s, or airlock rm s
+    airlock: 0 of 4 files applied, 2 unchanged. All changes are decided. Next: airlock resume s -- COMMAND, or airlock rm s
     "#);
     assert_eq!(repo.read_tree(), before);
 }
@@ -966,4 +970,17 @@ fn branch_gets_the_commits_of_the_agent() {
     // Of a file whose contents are not known, all is in the last commit that changed it.
     export("shared", &["--per-commit", "--reject", "b.txt", "--reject", "c.txt"]).ok();
     assert_eq!(subjects("shared"), "two\n");
+}
+
+#[test]
+fn tabs_are_shown_as_blanks_in_conflicts() {
+    let repo = TestRepo::new();
+    repo.write("Makefile", "test:\n\tpython3 -m unittest\n");
+    repo.commit();
+    repo.changeset("m", "sed -i 's/unittest/unittest -v/' Makefile");
+    repo.write("Makefile", "test:\n\tpython3 -m\tpytest\n");
+    let failed = repo.airlock(&["apply", "m", "--accept-all"]);
+    assert_eq!(failed.status, 4);
+    assert!(failed.stdout.contains("  │         python3 -m      pytest\n"), "{}", failed.stdout);
+    assert!(!failed.stdout.contains("U+0009"), "{}", failed.stdout);
 }

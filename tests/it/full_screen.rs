@@ -58,7 +58,7 @@ fn review_applies_lines_over_two_sessions() {
     let mut terminal = Terminal::start(&repo, &["review", "s"]);
     terminal.shows("a.txt modified hunk 1/2");
     // The second line of the first hunk, removed and added, and the whole second hunk.
-    terminal.types("ljyjy[");
+    terminal.types("ljyjyh");
     terminal.shows("a.txt modified hunk 1/2 [in part]");
     terminal.types("q");
     terminal.shows("the decisions are saved");
@@ -100,8 +100,17 @@ fn conflict_is_marked_when_the_tree_changes_and_resolved_in_the_review() {
     terminal.types("x");
     terminal.shows("ours (working tree), lines 2 to 3");
     terminal.types("b");
-    terminal.shows("the conflict is resolved (y accepts the hunk)");
-    terminal.types("yyw");
+    terminal.shows("the conflict is resolved: Enter goes back");
+    // Choosing has accepted the hunk. The result is shown at it, and in the preview of the file.
+    terminal.types("\r");
+    terminal.shows("hunk 1/2 [accepted] ≠ resolved");
+    terminal.shows("| line 2");
+    terminal.types("p");
+    terminal.shows("a.txt as the apply would leave it");
+    terminal.shows("my three");
+    terminal.types("q]y");
+    terminal.shows("2/3 decided");
+    terminal.types("w");
     terminal.shows("resolve    a.txt");
     // The working tree changes in the region after the choice: it is a conflict again, and nothing is written.
     let other = mine.replace("my three\n", "my other three\n");
@@ -133,8 +142,8 @@ fn resolved_text_is_checked_for_risks() {
     terminal.types("x");
     terminal.shows("ours (working tree)");
     terminal.types("e");
-    terminal.shows("≠ conflict resolved: your text");
-    terminal.types("yw");
+    terminal.shows("result: your text");
+    terminal.types("\rw");
     terminal.shows("resolve    a.txt");
     terminal.types("y");
     terminal.ends();

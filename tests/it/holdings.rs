@@ -133,7 +133,7 @@ fn sandbox_resumes_after_all_is_applied() {
     ----- stdout -----
       applied    a.txt
     ----- stderr -----
-    airlock: 1 of 1 file applied. Undo: airlock undo mix · All changes are decided. Next: airlock resume mix, or airlock rm mix
+    airlock: 1 of 1 file applied. Undo: airlock undo mix · All changes are decided. Next: airlock resume mix -- COMMAND, or airlock rm mix
     airlock: mix also contains branch feature, ignored new files (target/), kept until `airlock rm mix`
     airlock: to review commits, a stash or a worktree, run `airlock bring mix feature`
     airlock: to review ignored files, run `airlock bring mix --include target`

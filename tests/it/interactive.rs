@@ -290,3 +290,16 @@ fn claude_screens_equal_those_without_a_sandbox() {
     }
     assert_eq!(repo.read("new.txt"), "made\n", "on the host, the file is really written");
 }
+
+#[test]
+fn question_survives_a_resize_of_the_terminal() {
+    let repo = TestRepo::new();
+    let mut terminal = Terminal::start(&repo, &["run", "--name", "z", "--", "sh", "-c", "echo x >> a.txt"]);
+    terminal.shows("Review now?");
+    for rows in [20, 30, 25] {
+        terminal.master.resize(PtySize { rows, cols: 90, pixel_width: 0, pixel_height: 0 }).expect("resized");
+    }
+    terminal.types("n\r");
+    terminal.shows("kept. Next: airlock review z");
+    assert!(terminal.child.wait().expect("it ends").success());
+}

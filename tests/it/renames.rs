@@ -79,7 +79,7 @@ fn apply_moves_the_file_and_undo_moves_it_back() {
       renamed    {src → app}/main.rs
       renamed    lib/tool → tool
     ----- stderr -----
-    airlock: 2 of 2 files applied. Undo: airlock undo r · All changes are decided. Next: airlock resume r, or airlock rm r
+    airlock: 2 of 2 files applied. Undo: airlock undo r · All changes are decided. Next: airlock resume r -- COMMAND, or airlock rm r
     ");
     assert!(!repo.path.join("src").exists() && !repo.path.join("lib").exists());
     assert!(repo.read("app/main.rs").contains("line 2\nthree\n"));
@@ -89,7 +89,7 @@ fn apply_moves_the_file_and_undo_moves_it_back() {
       unchanged  {src → app}/main.rs
       unchanged  lib/tool → tool
     ----- stderr -----
-    airlock: 0 of 2 files applied, 2 unchanged. All changes are decided. Next: airlock resume r, or airlock rm r
+    airlock: 0 of 2 files applied, 2 unchanged. All changes are decided. Next: airlock resume r -- COMMAND, or airlock rm r
     ");
     assert_snapshot!(repo.airlock(&["undo"]), @"
     status: 0
@@ -169,6 +169,7 @@ fn edits_of_the_user_move_with_the_file_or_conflict() {
       │ three
     ----- stderr -----
     airlock: 1 conflict; nothing was written
+    airlock: to resolve conflicts line by line, run `airlock review r` and press x
     airlock: to write both sides between conflict markers, add `--on-conflict markers`
     ");
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs", "--on-conflict", "skip"]), @"
@@ -502,6 +503,7 @@ fn rename_in_a_later_round_moves_the_file_on() {
       theirs (accepted)   │ a file, 146 bytes, sha256 36886492b006…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
+    airlock: to resolve conflicts line by line, run `airlock review r` and press x
     "#);
 }
 
@@ -522,7 +524,7 @@ fn unusual_renames_are_exact() {
       renamed    Name → name
       renamed    name-of-dir → name-of-dir/f
     ----- stderr -----
-    airlock: 3 of 3 files applied. Undo: airlock undo r · All changes are decided. Next: airlock resume r, or airlock rm r
+    airlock: 3 of 3 files applied. Undo: airlock undo r · All changes are decided. Next: airlock resume r -- COMMAND, or airlock rm r
     ");
     assert_eq!(repo.read("name-of-dir/f"), numbered_lines(9));
     assert_eq!(repo.read("name"), numbered_lines(5));
@@ -758,7 +760,7 @@ fn names_swapped_in_a_later_round_conflict_and_name_the_order() {
     ----- stdout -----
       renamed    y → x
     ----- stderr -----
-    airlock: 1 of 2 files applied. Undo: airlock undo r · All changes are decided. Next: airlock resume r, or airlock rm r
+    airlock: 1 of 2 files applied. Undo: airlock undo r · All changes are decided. Next: airlock resume r -- COMMAND, or airlock rm r
     ");
     assert_eq!(repo.read("w"), numbered_lines(10));
     assert!(repo.read("x").starts_with("row 1\n") && !repo.path.join("y").exists());
@@ -780,6 +782,7 @@ fn deletion_of_a_file_that_was_renamed_is_a_conflict() {
       theirs (accepted)   │ nothing
     ----- stderr -----
     airlock: 1 conflict; nothing was written
+    airlock: to resolve conflicts line by line, run `airlock review r` and press x
     "#);
     assert_eq!(repo.read_tree(), before);
     // Another file at the new path is the user's, and has nothing to do with it.
@@ -838,7 +841,7 @@ fn addition_that_was_applied_by_itself_is_not_moved_on() {
       applied    other
       renamed    one → three
     ----- stderr -----
-    airlock: 2 of 2 files applied. Undo: airlock undo r · All changes are decided. Next: airlock resume r, or airlock rm r
+    airlock: 2 of 2 files applied. Undo: airlock undo r · All changes are decided. Next: airlock resume r -- COMMAND, or airlock rm r
     ");
     assert_eq!(repo.read("two"), numbered_lines(20));
     assert_eq!(repo.read("three"), numbered_lines(20));
@@ -994,7 +997,7 @@ fn file_that_an_apply_deleted_comes_back_under_another_name() {
     ----- stdout -----
       created    a → b
     ----- stderr -----
-    airlock: 1 of 1 file applied. Undo: airlock undo r · All changes are decided. Next: airlock resume r, or airlock rm r
+    airlock: 1 of 1 file applied. Undo: airlock undo r · All changes are decided. Next: airlock resume r -- COMMAND, or airlock rm r
     ");
     assert_eq!(repo.read("b"), numbered_lines(20));
     repo.airlock(&["undo"]).ok();

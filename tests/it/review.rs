@@ -42,7 +42,7 @@ fn apply_by_hunk_id_adds_up_over_rounds() {
     ----- stdout -----
       unchanged  n.txt
     ----- stderr -----
-    airlock: 0 of 1 file applied, 1 unchanged. All changes are decided. Next: airlock resume b, or airlock rm b
+    airlock: 0 of 1 file applied, 1 unchanged. All changes are decided. Next: airlock resume b -- COMMAND, or airlock rm b
     ");
     // The user reverts the file: hunks that were applied before are not applied again.
     repo.git(&["checkout", "-q", "n.txt"]);
@@ -112,6 +112,7 @@ fn apply_writes_nothing_if_a_file_conflicts() {
       theirs (accepted)   │ a file, 2 bytes, sha256 c865f6c5ab8d…
     ----- stderr -----
     airlock: 2 conflicts; nothing was written
+    airlock: to resolve conflicts line by line, run `airlock review x` and press x
     airlock: to skip them, add `--reject=a.txt --reject=new.txt`
     airlock: to write everything except conflicts, add `--on-conflict skip`
     airlock: to write both sides between conflict markers, add `--on-conflict markers`
@@ -710,6 +711,7 @@ fn apply_with_pasted_reject_hint_uses_review() {
       theirs (accepted)   │ a file, 2 bytes, sha256 3bb2abb69ebb…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
+    airlock: to resolve conflicts line by line, run `airlock review q` and press x
     airlock: to skip them, add `--reject=$'$(touch PWNED)'`
     airlock: to write everything except conflicts, add `--on-conflict skip`
     airlock: to write both sides between conflict markers, add `--on-conflict markers`
@@ -784,7 +786,7 @@ fn apply_accepts_rejected_files_only_by_name() {
       refused    evil     cannot be accepted
       created    new.txt
     ----- stderr -----
-    airlock: 1 of 3 files applied. Undo: airlock undo n · All changes are decided. Next: airlock resume n, or airlock rm n
+    airlock: 1 of 3 files applied. Undo: airlock undo n · All changes are decided. Next: airlock resume n -- COMMAND, or airlock rm n
     ");
     assert_eq!(repo.git(&["status", "--short"]), "?? new.txt\n");
     repo.airlock(&["apply", "n", "--accept", "a.txt"]).ok();

@@ -163,7 +163,7 @@ fn lines_and_ranges_are_decided() {
     │                         │  8  9   }                                          │
     │                         │  9 10                                              │
     └─────────────────────────┴────────────────────────────────────────────────────┘
-     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
+     y accept  n reject  v range  ← hunks  w apply  q leave  ? all keys
     ");
     assert_snapshot!(review.press("vj"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
@@ -181,7 +181,7 @@ fn lines_and_ranges_are_decided() {
     │                         │  8  9   }                                          │
     │                         │  9 10                                              │
     └─────────────────────────┴────────────────────────────────────────────────────┘
-     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
+     y accept  n reject  v end range  ← hunks  w apply  q leave  ? all keys
     ");
     review.press("y");
     assert_snapshot!(review.decisions().join(" · "), @".envrc - · a.rs .2y. - - · b/long name.txt -");
@@ -201,7 +201,7 @@ fn lines_and_ranges_are_decided() {
     │                         │  8  9   }                                          │
     │                         │  9 10                                              │
     └─────────────────────────┴────────────────────────────────────────────────────┘
-     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
+     y accept  n reject  v range  ← hunks  w apply  q leave  ? all keys
     ");
     // A range may start and end in different hunks.
     review.press("<Home>vjjjj<Space>");
@@ -229,7 +229,7 @@ fn navigation_keys_move_between_levels() {
     │                         │  8  9   }                                          │
     │                         │  9 10                                              │
     └─────────────────────────┴────────────────────────────────────────────────────┘
-     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
+     y accept file  n reject file  w apply  q leave  ? all keys
     ");
     review.press("j");
     assert!(review.screen().contains("b/long name.txt modified"));
@@ -1218,7 +1218,7 @@ fn small_screens_show_one_pane() {
     │                                      │
     │                                      │
     └──────────────────────────────────────┘
-     y accept  n reject  ? all keys
+     y accept file  ? all keys
     ");
     review.press("l");
     for (columns, rows) in [(20, 6), (10, 3), (1, 1), (200, 60), (73, 7)] {
@@ -1538,7 +1538,15 @@ fn search_steps_within_hunk_and_counts() {
     let new = "a\nfind 1\nx\nfind 2\ny\nfind 3\n";
     let mut review = ReviewFixture::from_files(&[("f.txt", Some(old), Some(new))], SIZE);
     assert!(review.press("/find<Enter>").contains("1 of 3 in this file"), "{}", review.screen());
-    assert!(review.screen().contains("▶  2 + find 1"), "{}", review.screen());
+    // A search does not choose single lines.
+    assert!(review.screen().contains("hunk 1/1 [undecided]"), "{}", review.screen());
+    assert!(
+        review.press("<C-n>").contains("2 of 3") && review.press("<C-n>").contains("3 of 3"),
+        "{}",
+        review.screen()
+    );
+    assert!(review.press("<C-n>").contains("1 of 3") && review.press("<C-p>").contains("3 of 3"), "round again");
+    review.press("lg");
     assert!(
         review.press("<C-n>").contains("▶  4 + find 2") && review.screen().contains("2 of 3"),
         "{}",
@@ -1745,15 +1753,15 @@ fn folders_are_decided_as_one() {
     │        f4.txt        0/1│                                                                        │
     │        f5.txt        0/1│                                                                        │
     └─────────────────────────┴────────────────────────────────────────────────────────────────────────┘
-     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
+     y accept file  n reject file  a/d undecided hunks  → hunks  z fold  w apply  q leave  ? all keys
     ");
     // The folder that contains a file of some risk comes before the others.
     assert_snapshot!(review.press("j"), @"
      airlock review calm-otter   30 files +30 −28   0/30 decided   order: risk
     ┌ Files 2/30 ─────────────┬ docs/ folder ──────────────────────────────────────────────────────────┐
     │  ! .envrc            0/1┃ 10 files, +10 −9 lines                                                 │
-    │▶ ? ▾ docs/          0/10┃ 0 of 10 hunks decided; lines: 0 accepted, 0 rejected, 19 undecided     │
-    │  ?   Makefile        0/1┃                                                                        │
+    │▶ ? ▾ docs/          0/10┃ 0 of 10 hunks decided                                                  │
+    │  ?   Makefile        0/1┃ lines: 0 accepted, 0 rejected, 19 undecided                            │
     │      f0.txt          0/1┃                                                                        │
     │      f1.txt          0/1┃                                                                        │
     │      f2.txt          0/1┃                                                                        │
@@ -1778,8 +1786,8 @@ fn folders_are_decided_as_one() {
      airlock review calm-otter   30 files +30 −28   0/30 decided   order: risk
     ┌ Files 2/30 ─────────────┬ docs/ folder ──────────────────────────────────────────────────────────┐
     │  ! .envrc            0/1┃ 10 files, +10 −9 lines                                                 │
-    │▶ ? ▾ docs/          0/10┃ 0 of 10 hunks decided; lines: 0 accepted, 0 rejected, 19 undecided     │
-    │  ?   Makefile        0/1┃                                                                        │
+    │▶ ? ▾ docs/          0/10┃ 0 of 10 hunks decided                                                  │
+    │  ?   Makefile        0/1┃ lines: 0 accepted, 0 rejected, 19 undecided                            │
     │      f0.txt          0/1┃                                                                        │
     │      f1.txt          0/1┃                                                                        │
     │      f2.txt          0/1┃                                                                        │
@@ -1957,9 +1965,14 @@ fn prompts_name_their_keys_and_control_c_closes_only_them() {
      > two words
      Enter save   Ctrl-e in your editor   Esc back   empty: remove
     ");
-    review.press("<C-c>");
+    assert!(review.press("<C-c>").contains("the comment is not saved (c continues it)"), "{}", review.screen());
     assert_eq!(review.effect, Effect::Redraw, "the review goes on");
     assert_eq!(review.app.state.decisions.all_comments().count(), 0);
+    // The text is there again, but not on another hunk.
+    assert!(!review.press("]c").contains("two words"), "{}", review.screen());
+    review.press("<Esc>[");
+    assert!(review.press("cthree<Esc>c").contains(" > three"), "{}", review.screen());
+    review.press("<C-u><Esc>");
     // Several lines are written in the editor, and edited there.
     review.host.editor_output = Some(b"first\n\nthird\n".to_vec());
     review.press("cdraft<C-e>");
@@ -2056,7 +2069,7 @@ fn conflicts_are_marked_before_deciding() {
     │                         │  6  6   fn two() {                                 │
     │                         │  7  7       third();                               │
     └─────────────────────────┴────────────────────────────────────────────────────┘
-     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
+     x resolve conflict  y accept  n reject  e edit  w apply  q leave  ? all keys
     ");
     assert!(review.app.state.decisions.unit_decisions().next().is_none(), "nothing is decided");
 }
@@ -2083,29 +2096,39 @@ fn conflict_is_resolved_where_it_is_shown() {
      o ours  t theirs  b both  e edit  u none  [ ] previous, next  Esc back
     ");
     assert_snapshot!(review.press("b"), @"
-     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files 2/3 ──────────────┬ a.rs modified hunk 1/3 [undecided] ≠ resolved ─────┐
-    │  !  .envrc           0/1│  1  1   fn one() {                                 ┃
-    │▌  ≠ a.rs             0/3│▶ 2    -     first(1);                          ≠[ ]┃
-    │     b/long name.txt  0/1│▌ 3    -     second(2);                         ≠[ ]┃
-    │                         │▌    2 +     first(10);                         ≠[ ]┃
-    │                         │▌    3 +     second(20);                        ≠[ ]┃
-    │                         │         ≠ conflict resolved: both (x changes it)   ┃
-    │                         │  4  4   }                                          ┃
-    │                         │  5  5                                              │
-    │                         │  6  6   fn two() {                                 │
-    │                         │  7  7       third();                               │
-    │                         │     8 +     fourth();                           [ ]│
-    │                         │  8  9   }                                          │
-    └─────────────────────────┴────────────────────────────────────────────────────┘
-     the conflict is resolved (y accepts the hunk)
+     airlock review calm-otter   3 files +6 −4   1/5 decided   order: path
+    ┌ Conflict 1/1, 1 resolved: a.rs ──────────────────────────────────────────────┐
+    │ base, line 2                                                                 │
+    │        first(1);                                                             │
+    │                                                                              │
+    │ ours (working tree), line 2                                                  │
+    │  +     mine(1);                                                              │
+    │                                                                              │
+    │ theirs (accepted), line 2                                                    │
+    │  +     first(10);                                                            │
+    │                                                                              │
+    │ result: both                                                                 │
+    │        mine(1);                                                              │
+    │        first(10);                                                            │
+    └──────────────────────────────────────────────────────────────────────────────┘
+     the conflict is resolved: Enter goes back, e edits the result
     ");
     let choices = |review: &ReviewFixture| {
         review.app.state.decisions.conflict_choices().values().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(choices(&review), ["both"]);
-    assert!(review.press("u").contains("undone: conflict resolved with both"), "{}", review.screen());
+    // One undo takes back the choice and the acceptance that came with it.
+    assert!(review.press("<Enter>").contains("hunk 1/3 [accepted] ≠ resolved"), "{}", review.screen());
+    assert!(
+        review.screen().contains("|     mine(1);") && review.screen().contains("|     first(10);"),
+        "the result is shown"
+    );
+    review.press("u");
     assert!(choices(&review).is_empty());
+    assert!(review.screen().contains("0/5 decided"), "{}", review.screen());
+    // What is typed for the hunk is the result of the conflict.
+    assert!(review.press("e").contains("the hunk is in conflict: e edits its result"), "{}", review.screen());
+    review.press("<Esc>");
     // The user's text, which must not keep the markers.
     review.host.editor_output = None;
     assert!(review.press("xe").contains("the editor failed"), "{}", review.screen());
@@ -2125,7 +2148,7 @@ fn conflict_is_resolved_where_it_is_shown() {
     review.host.editor_output = Some(b"    both(1, 10);\n".to_vec());
     review.press("e");
     assert_eq!(choices(&review), [format!("text {}", hash_text("    both(1, 10);\n"))]);
-    assert!(review.screen().contains("≠ conflict resolved: your text (x changes"), "{}", review.screen());
+    assert!(review.press("<Esc>").contains("≠ conflict resolved: your text (x changes"), "{}", review.screen());
     // The choice is saved as a decision, and is there again after a restart.
     let again = ReviewState::from_events(review.host.saved_events.clone());
     assert_eq!(again.decisions, review.app.state.decisions);
@@ -2140,7 +2163,8 @@ fn conflicts_of_an_apply_are_resolved_and_then_applied() {
     assert!(review.press("m").contains("Write conflict markers into 1 file, and apply the rest? [y/n]"), "markers ask");
     assert!(!review.press("n").contains("[y/n]"), "{}", review.screen());
     assert!(review.press("r").contains("Conflict 1/1, 0 resolved: a.rs"), "{}", review.screen());
-    let screen = review.press("t");
+    assert!(review.press("t").contains("the conflict is resolved: Enter goes back"), "{}", review.screen());
+    let screen = review.press("<Enter>");
     assert!(screen.contains("1 file to write (1 apply)") && !screen.contains("in conflict"), "{screen}");
     review.press("Y");
     assert_eq!(review.effect, Effect::Exit(ReviewOutcome::ApplyAndStay));

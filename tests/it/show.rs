@@ -75,6 +75,7 @@ impl ReviewHost for FakeReviewHost {
             sides: vec!["  base, line 1".into(), "  │ one".into()],
             regions: self.regions.clone(),
             has_git_merge: self.has_git_merge,
+            result: None,
         };
         let is_chosen = |region: &ConflictRegion| decisions.conflict_choices().contains_key(&region.id);
         let is_resolved = !self.regions.is_empty() && self.regions.iter().all(is_chosen);
@@ -90,6 +91,7 @@ impl ReviewHost for FakeReviewHost {
                 sides: Vec::new(),
                 regions: Vec::new(),
                 has_git_merge: false,
+                result: None,
             });
         }
         Ok(Preview { lines })

@@ -9,6 +9,7 @@ use crate::cli::ops::engine::connect_engine_of;
 use crate::cli::ops::holdings::{bring_hints, describe_holdings};
 use crate::cli::ops::repo::{Repo, create_runtime, format_age, sandbox_status as state};
 use crate::cli::ops::review_progress::{count_rounds, describe_progress, progress_json};
+use crate::cli::ops::sending::resume_command;
 use crate::cli::output::{Output, format_count, print_stdout};
 use crate::core::escape::Escaped;
 use crate::engine::Engine as _;
@@ -82,8 +83,7 @@ pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Resu
         out += &format!("  rounds     {rounds}\n");
     }
     if matches!(word, "collected" | "decided" | "unchanged") {
-        let how = if record.verb == "claude" { "" } else { " -- COMMAND" };
-        out += &format!("  resume     airlock resume {}{how}\n", record.name);
+        out += &format!("  resume     {}\n", resume_command(record));
     }
     let ignored = sandbox.read_changeset().ok().flatten().map(|changes| changes.ignored).unwrap_or_default();
     if let Some(holds) = describe_holdings(record, &ignored, true) {

@@ -123,7 +123,7 @@ fn list_row(sandbox: &Sandbox) -> SandboxRow {
     SandboxRow {
         phase,
         name: record.name.to_string(),
-        status: if word == "collected" { format!("{status} to review") } else { status },
+        status: if word == "collected" && record.progress.is_none() { format!("{status} to review") } else { status },
         age: format_age(record.created),
         worktree: display_worktree(sandbox),
         id: record.id.clone(),

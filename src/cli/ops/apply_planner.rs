@@ -61,6 +61,7 @@ impl<'a> WorktreePlanner<'a> {
             sides: Vec::new(),
             regions: Vec::new(),
             has_git_merge: false,
+            result: step.result.as_ref().map(|content| content.hash.clone()),
         };
         let conflict = |c: &Conflict| PreviewLine {
             path: c.path.clone(),
@@ -70,6 +71,7 @@ impl<'a> WorktreePlanner<'a> {
             is_conflict: true,
             has_git_merge: c.sides.as_ref().is_some_and(|sides| sides.git_merge.is_some()),
             regions: c.split_regions(&store),
+            result: None,
             sides: conflict::format_conflicts(std::slice::from_ref(c), conflict::APPLY_LABELS, &store)
                 .lines()
                 .skip(2)

@@ -14,7 +14,7 @@ use super::holdings::{bring_hints, describe_holdings};
 use super::policy::{CONFIGURED, configured_rules};
 use super::risk_check::{RiskChecker, WrittenContent};
 use super::selected_changes::{load_needed_rounds, retired_selection, select_changes};
-use super::sending::send_hint;
+use super::sending::{resume_command, send_hint};
 use super::{conflict, draft};
 use crate::apply::{
     ApplyRequest, BlobStore, Conflict, MergeMode, PathRequest, PathState, Plan, PlanOptions, SelectionChange, Step,
@@ -110,6 +110,11 @@ pub(crate) fn apply_to_worktree(
             output.print_status(&format!("{}; nothing was written", format_count(plan.conflicts.len(), "conflict")));
             let top = repo.path_to_root();
             let markers = options.on_conflict == OnConflict::Abort;
+            if plan.conflicts.iter().any(|conflict| !conflict.split_regions(&store).is_empty()) {
+                output.print_status(&format!(
+                    "to resolve conflicts line by line, run `airlock review {name}` and press x"
+                ));
+            }
             for hint in conflict::resolution_hints(&plan.conflicts, !plan.is_noop(), markers, top.as_bytes()) {
                 output.print_status(&hint);
             }
@@ -455,7 +460,10 @@ fn print_result(
     }
     let undo = if written > 0 { format!(" Undo: airlock undo {name} ·") } else { String::new() };
     let next = match open {
-        None => format!("{undo} All changes are decided. Next: airlock resume {name}, or airlock rm {name}"),
+        None => {
+            let resume = resume_command(&sandbox.record);
+            format!("{undo} All changes are decided. Next: {resume}, or airlock rm {name}")
+        }
         Some(send) => format!("{undo} Next: airlock review {name}{send}, or airlock rm {name}"),
     };
     output.print_status(&format!("{written} of {} applied{unchanged_note}.{next}", format_count(total, "file")));

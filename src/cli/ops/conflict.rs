@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
+use unicode_width::UnicodeWidthChar as _;
+
 use crate::apply::{BlobStore, Conflict, ConflictHunk, ConflictKind, ConflictSides, EntryContent, HARD_LINK_REASON};
 use crate::changes::{is_line_based, rename_label, split_lines};
 use crate::cli::shell_word::quote_shell_word;
@@ -81,7 +83,7 @@ fn format_git_merge(text: &mut String, ours: &[u8], merged: &[u8]) {
         let added = new[change.new_range()].iter().map(|line| ('+', line));
         let rows: Vec<_> = removed.chain(added).collect();
         for (sign, line) in rows.iter().take(2 * MAX_LINES) {
-            let _ = writeln!(text, "  │ {sign}{}", Escaped::new(line.strip_suffix(b"\n").unwrap_or(line)));
+            let _ = writeln!(text, "  │ {sign}{}", shown_line(line));
         }
         if rows.len() > 2 * MAX_LINES {
             let _ = writeln!(text, "  │ … {} more lines", rows.len() - 2 * MAX_LINES);
@@ -101,12 +103,29 @@ fn format_side(text: &mut String, name: &str, lines: &[&[u8]], range: &Range<usi
     let _ = writeln!(text, "  {heading}");
     let shown = lines.get(range.clone()).unwrap_or_default();
     for line in shown.iter().take(MAX_LINES) {
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        let _ = writeln!(text, "  │ {}", Escaped::new(line));
+        let _ = writeln!(text, "  │ {}", shown_line(line));
     }
     if shown.len() > MAX_LINES {
         let _ = writeln!(text, "  │ … {} more lines", shown.len() - MAX_LINES);
     }
+}
+
+/// Columns of a tab.
+const TAB_WIDTH: usize = 8;
+
+/// Returns a line as it is shown, with tabs as spaces.
+fn shown_line(line: &[u8]) -> String {
+    let (mut shown, mut columns) = (String::new(), 0);
+    for c in Escaped::from_line(line.strip_suffix(b"\n").unwrap_or(line)).to_string().chars() {
+        let width = if c == '\t' { TAB_WIDTH - columns % TAB_WIDTH } else { c.width().unwrap_or(0) };
+        if c == '\t' {
+            shown.extend(std::iter::repeat_n(' ', width));
+        } else {
+            shown.push(c);
+        }
+        columns += width;
+    }
+    shown
 }
 
 fn describe_side(version: Option<&EntryContent>, bytes: Option<&[u8]>) -> String {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::draft::join_renames;
 use super::holdings::{bring_hints, describe_holdings, hidden_files_message};
 use super::network::{cache_limit, find_cache};
+use super::sending::resume_command;
 use crate::changes::Severity;
 use crate::cli::error::CliError;
 use crate::cli::output::{Output, format_count, print_stderr};
@@ -13,6 +14,7 @@ use crate::core::escape::Escaped;
 use crate::gateway::TokenUsage;
 use crate::review::ReviewModel;
 use crate::sandbox::{NetworkUsage, RunResult};
+use crate::terminal;
 
 /// Reduces the package cache if a run has filled it.
 pub(crate) fn trim_cache(finished: &RunResult, settings: &Settings, output: Output) -> Result<(), CliError> {
@@ -135,7 +137,13 @@ pub(crate) fn print_summary(finished: &RunResult, output: Output) -> Result<(), 
         text += &format!(" · {} not collected: {}", names.len(), first_names(&names));
     }
     output.print_status(&text);
-    if let Some(holds) = describe_holdings(&finished.sandbox.record, &changes.ignored, false) {
+    // The review shows the commits of the workspace's branch with the changes.
+    let mut record = finished.sandbox.record.clone();
+    if let (false, Some(branch)) = (changes.is_empty(), &record.branch) {
+        let commits = format!("commits on {branch}");
+        record.other_contents.retain(|text| *text != commits);
+    }
+    if let Some(holds) = describe_holdings(&record, &changes.ignored, false) {
         let name = finished.sandbox.record.name.as_str();
         output.print_status(&format!("{name} also contains {holds}, kept until `airlock rm {name}`"));
         for hint in bring_hints(&finished.sandbox.record, &changes.ignored) {
@@ -144,6 +152,10 @@ pub(crate) fn print_summary(finished: &RunResult, output: Output) -> Result<(), 
     }
     if !changes.ignored_by_agent_rules.is_empty() {
         output.print_status(&hidden_files_message(changes));
+    }
+    // Claude Code names its own command, which would continue outside.
+    if finished.sandbox.record.conversation.is_some() && terminal::is_interactive() {
+        output.print_status(&format!("to continue this conversation: {}", resume_command(&finished.sandbox.record)));
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use super::holdings::{bring_hints, describe_holdings};
 use super::offer_review::is_review_wanted;
 use super::repo::create_runtime;
 use super::round::Round;
+use super::sending::resume_command;
 use super::settings::load_settings;
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::ops::engine::connect_engine_of;
@@ -53,10 +54,8 @@ pub(crate) fn finish_run(
     }
     print_summary(&finished, output)?;
     if !report.is_first && finished.sandbox.record.decided_at.is_some() {
-        let name = &finished.sandbox.record.name;
-        output.print_status(&format!(
-            "nothing is new since you decided. Next: airlock resume {name}, or airlock rm {name}"
-        ));
+        let (name, resume) = (&finished.sandbox.record.name, resume_command(&finished.sandbox.record));
+        output.print_status(&format!("nothing is new since you decided. Next: {resume}, or airlock rm {name}"));
         return Ok((status, None));
     }
     let asked = report.review.as_deref().and_then(|name| ReviewMode::from_str(name, false).ok());
@@ -89,12 +88,12 @@ fn print_kept(mut finished: RunResult, holds: Option<String>, output: Output) ->
     if let Some(holds) = holds.as_ref().filter(|_| is_first) {
         // Printed even with `--quiet`, because the user needs the name to find the sandbox.
         print_stderr(&format!("airlock: {name} changed no files, but is kept because it contains {holds}\n"));
-        let how = if record.verb == "claude" { "" } else { " -- COMMAND" };
-        print_stderr(&format!("airlock: next: airlock resume {name}{how}, or airlock rm {name}\n"));
+        print_stderr(&format!("airlock: next: {}, or airlock rm {name}\n", resume_command(record)));
     } else {
         let contains = holds.map_or_else(String::new, |holds| format!(", but contains {holds}"));
         output.print_status(&format!(
-            "{name} has no changes{contains}. Next: airlock resume {name}, or airlock rm {name}"
+            "{name} has no changes{contains}. Next: {}, or airlock rm {name}",
+            resume_command(record)
         ));
     }
     for hint in bring_hints(record, &finished.changes.ignored) {

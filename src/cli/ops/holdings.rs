@@ -22,7 +22,10 @@ pub(crate) fn bring_hints(record: &SandboxRecord, ignored: &IgnoredPaths) -> Vec
     let mut hints = Vec::new();
     let first = record.other_contents.iter().find_map(|text| match text.split_once(' ') {
         Some(("branch" | "worktree", one)) => Some(quote_shell_word(one.as_bytes()).to_string()),
-        _ if ["branches", "commits on", "worktrees"].iter().any(|word| text.contains(word)) => Some("NAME".into()),
+        // Commits on the branch of the workspace are among the changes, unless they were reverted.
+        _ if ["branches", "commits on no branch", "worktrees"].iter().any(|word| text.contains(word)) => {
+            Some("NAME".into())
+        }
         _ if text.contains("stash") => Some("'stash@{0}'".into()),
         _ => None,
     });

@@ -13,6 +13,7 @@ use crate::cli::ops::decided::update_decided;
 use crate::cli::ops::draft::{DRAFT_FILE, draft_error, join_renames, open_draft};
 use crate::cli::ops::head_change::describe_head_change;
 use crate::cli::ops::risk_check::RiskChecker;
+use crate::cli::ops::sending::resume_command;
 use crate::cli::ops::settings::{load_keymap, load_settings, load_style_sheet};
 use crate::cli::output::Output;
 use crate::config::Preselect;
@@ -81,7 +82,7 @@ pub(crate) fn review_sandbox(
     host: &HostRepo,
     mut sandbox: Sandbox,
     plain: bool,
-    start_at: Option<RepoPath>,
+    (start_at, notice): (Option<RepoPath>, Option<String>),
     output: Output,
 ) -> Result<ReviewEnd, CliError> {
     let name = sandbox.record.name.clone();
@@ -107,7 +108,7 @@ pub(crate) fn review_sandbox(
     terminal::discard_input();
     let cannot_send = crate::cli::ops::sending::send_obstacle(&sandbox.record);
     let commits = sandbox.read_commits(&changes.id).commits;
-    let notice = describe_head_change(host, &sandbox.record);
+    let notice = notice.or_else(|| describe_head_change(host, &sandbox.record));
     let outcome = if plain || !is_full_screen() {
         if let Some(notice) = &notice {
             output.print_status(&format!("note: {notice}"));
@@ -179,7 +180,7 @@ pub(crate) fn review_sandbox(
     review_host.draft.sync_and_close().map_err(|error| draft_error(&error, &sandbox))?;
     update_decided(host, &mut sandbox, &model, &state)?;
     if outcome == ReviewOutcome::Reopen {
-        return review_sandbox(host, sandbox, plain, reopen_at, output);
+        return review_sandbox(host, sandbox, plain, (reopen_at, None), output);
     }
     if outcome == ReviewOutcome::Interrupted {
         return Err(CliError::interrupted("interrupted; the decisions are saved")
@@ -193,14 +194,21 @@ pub(crate) fn review_sandbox(
     let send = crate::cli::ops::sending::send_hint(&sandbox.record, &model, &state);
     if accepted == 0 || sandbox.record.decided_at.is_some() {
         let what = if accepted == 0 { "nothing is accepted" } else { "all changes are decided and applied" };
-        let next = if sandbox.record.decided_at.is_some() { "resume" } else { "review" };
-        output.print_status(&format!("{what}. Next: airlock {next} {name}{send}, or airlock rm {name}"));
+        let next = match sandbox.record.decided_at {
+            Some(_) => resume_command(&sandbox.record),
+            None => format!("airlock review {name}"),
+        };
+        output.print_status(&format!("{what}. Next: {next}{send}, or airlock rm {name}"));
         return Ok(ReviewEnd::Done(0));
     }
     if outcome == ReviewOutcome::Quit {
         let undecided = sandbox.record.progress.as_ref().map_or(0, |progress| progress.hunks - progress.decided);
-        let rest = if undecided > 0 { format!(", airlock review {name}") } else { String::new() };
-        output.print_status(&format!("the decisions are saved. Next: airlock apply {name}{rest}{send}"));
+        let is_applied = sandbox.record.progress.as_ref().is_some_and(|progress| progress.applied >= progress.accepted);
+        let apply = (!is_applied).then(|| format!("airlock apply {name}"));
+        let review = (undecided > 0).then(|| format!("airlock review {name}"));
+        let next = apply.into_iter().chain(review).collect::<Vec<_>>().join(", ");
+        let next = if next.is_empty() { resume_command(&sandbox.record) } else { next };
+        output.print_status(&format!("the decisions are saved. Next: {next}{send}"));
         return Ok(ReviewEnd::Done(0));
     }
     let on_conflict = match outcome {
@@ -216,7 +224,8 @@ pub(crate) fn review_sandbox(
         let options = ApplyOptions { on_conflict, ..ApplyOptions::from_decisions(&model, decisions) };
         let status = apply_to_worktree(host, &mut sandbox, &model, &options, output)?;
         if status == 0 && outcome == ReviewOutcome::ApplyAndStay {
-            return review_sandbox(host, sandbox, plain, reopen_at, output);
+            let notice = format!("applied; to undo it, run airlock undo {name}");
+            return review_sandbox(host, sandbox, plain, (reopen_at, Some(notice)), output);
         }
         if status != 0 {
             output.print_status(&format!("the decisions are saved. Next: airlock apply {name}"));

@@ -20,7 +20,7 @@ pub(crate) fn run_rounds(host: &HostRepo, first: Round, output: Output) -> Resul
     while let Some(round) = next {
         let status;
         (status, next) = match round {
-            Round::Review { sandbox, plain } => match review_sandbox(host, sandbox, plain, None, output)? {
+            Round::Review { sandbox, plain } => match review_sandbox(host, sandbox, plain, (None, None), output)? {
                 ReviewEnd::Done(status) => (Some(status), None),
                 ReviewEnd::Send(sandbox, _) if terminal::is_interactive() => {
                     let name = sandbox.record.name.clone();
