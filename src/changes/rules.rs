@@ -91,7 +91,7 @@ static BUILT_IN_RULES: LazyLock<CompiledRules> = LazyLock::new(|| {
         let all: Vec<String> = rule.paths.iter().flat_map(|glob| expand_braces(glob)).collect();
         globs.add_rule(rule_match, &all).expect("the table's globs are valid; a test compiles them all");
     }
-    globs.compile().expect("the table's globs are valid; a test compiles them all")
+    globs.compile_globs().expect("the table's globs are valid; a test compiles them all")
 });
 
 impl RuleSet {
@@ -105,7 +105,7 @@ impl RuleSet {
             let reason = rule.reason.clone().unwrap_or_else(|| format!("matches the rule {}", rule.name));
             globs.add_rule(RuleMatch { severity: rule.severity, name: rule.name.clone(), reason }, &rule.paths)?;
         }
-        Ok(Self { custom: globs.compile()? })
+        Ok(Self { custom: globs.compile_globs()? })
     }
 
     /// Compiles the built-in rules, if no path was matched yet.
@@ -175,7 +175,7 @@ impl RuleGlobs {
         Ok(())
     }
 
-    fn compile(self) -> Result<CompiledRules, RuleError> {
+    fn compile_globs(self) -> Result<CompiledRules, RuleError> {
         let problem = |e: globset::Error| RuleError { name: "all".into(), problem: e.to_string() };
         let mut builder = GlobSetBuilder::new();
         for glob in self.globs {

@@ -8,7 +8,7 @@ use crate::core::escape::Escaped;
 use crate::review::{Decisions, ReviewFile, ReviewModel};
 use crate::terminal;
 
-/// Runs a prompt. Meanwhile, signals that mean nothing to it are held back: the prompt takes an interrupted read for Ctrl-C.
+/// Runs a prompt. Signals without a meaning for it are held back until it ends: the prompt takes an interrupted read for Ctrl-C.
 fn run_prompt<T>(prompt: impl FnOnce() -> T) -> T {
     terminal::discard_input();
     let held = SigSet::from_iter([Signal::SIGWINCH, Signal::SIGCHLD, Signal::SIGCONT]);

@@ -22,14 +22,25 @@ const ENGINE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Number of control sequences that were withheld from the user's terminal, by kind.
 pub(crate) type DroppedSequences = BTreeMap<&'static str, u64>;
 
-/// The end of an agent's run.
-pub(crate) struct AttachResult {
-    pub exit: i64,
-    /// Control sequences that were withheld from the terminal.
-    pub dropped: DroppedSequences,
+/// Waits for `work`, and asks for a container's exit status while it runs, so that the answer does not have to be waited for
+/// afterwards. The status is `None` if the work has failed, the container has not started, or the engine has not answered.
+pub(crate) async fn wait_with_exit<T, E>(
+    work: impl Future<Output = Result<T, E>>,
+    exit: impl Future<Output = Option<i64>>,
+) -> (Result<T, E>, Option<i64>) {
+    tokio::pin!(work, exit);
+    tokio::select! {
+        biased;
+        result = &mut work => {
+            // After a failure, the container may still run.
+            let status = if result.is_ok() { exit.await } else { None };
+            (result, status)
+        }
+        status = &mut exit => (work.await, status),
+    }
 }
 
-/// Connects the agent, starts it with `start`, and returns its exit status once it has ended.
+/// Connects the agent, starts it with `start`, and returns the withheld control sequences once its output has ended.
 ///
 /// `watch` returns after it has stopped the agent and waited for the rest of its output. Signals are forwarded to the
 /// agent. An agent that has not ended [`GRACE`] later, or at the second signal, is killed.
@@ -39,7 +50,7 @@ pub(crate) async fn attach_agent(
     attached: AttachedStreams,
     signals: &mut Signals,
     (start, watch): (impl Future<Output = Result<(), EngineError>>, impl Future<Output = ()>),
-) -> Result<AttachResult, SandboxError> {
+) -> Result<DroppedSequences, SandboxError> {
     let (mut bytes_read, reader) = InputReader::start_thread(false)?;
     let mut input = attached.input;
     let input_task = tokio::spawn(async move {
@@ -65,16 +76,15 @@ pub(crate) async fn attach_agent(
     let _ = input_task.await;
     reader.stop_thread().await;
     let dropped = dropped.lock().map(|dropped| dropped.clone()).unwrap_or_default();
-    let to_result = |exit| AttachResult { exit, dropped };
     if !output? {
         // Stdout was closed (`| head`). The agent is ended by SIGPIPE, as a program in a pipe is.
         engine.signal_container(agent, "SIGPIPE").await?;
         tokio::select! {
-            ended = engine.wait_for_container(agent) => return Ok(to_result(ended?)),
+            ended = engine.wait_for_container(agent) => drop(ended?),
             () = tokio::time::sleep(GRACE) => engine.signal_container(agent, "SIGKILL").await?,
         }
     }
-    Ok(to_result(engine.wait_for_container(agent).await?))
+    Ok(dropped)
 }
 
 /// Forwards signals, kills an agent that does not react, and returns if its output still does not end.

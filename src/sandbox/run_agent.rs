@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::oneshot;
+
 use super::agent_commits::find_commits;
-use super::attach::{AttachResult, attach_agent, end_on_signal};
+use super::attach::{DroppedSequences, attach_agent, end_on_signal, wait_with_exit};
 use super::collect::collect_final;
 use super::conversation_store::{ConversationStore, MAX_CONVERSATION};
 use super::monitor::{LimitExceeded, ResourceMonitor};
@@ -77,53 +79,64 @@ pub(crate) async fn run_agent(
         },
         limits_hit: Mutex::default(),
     };
+    let (started, has_started) = oneshot::channel();
     let start = async {
         match link {
             LinkKind::Network => engine.start_container(&agent).await,
             LinkKind::Socket => {
                 sidecar.guest.start_command().await.map_err(|error| EngineError::Stream(std::io::Error::other(error)))
             }
-        }
+        }?;
+        let _ = started.send(());
+        Ok(())
+    };
+    let exit = async {
+        has_started.await.ok()?;
+        engine.wait_for_container(&agent).await.ok()
     };
     // They are needed when changes are collected.
     tokio::task::spawn_blocking(RuleSet::prepare_built_in);
     // Those that stop the agent wait until its changes are collected.
     let _socket = if session.is_none() { ControlSocket::open(&sandbox.file_path("")) } else { None };
-    let result = match session {
-        Some(session) => {
-            let model = || {
-                gateway.as_ref().map_or_else(ModelActivity::default, |gateway| ModelActivity {
-                    is_pending: gateway.is_model_pending(),
-                    answered: gateway.model_stats().answered,
-                })
-            };
-            let is_claude = request.verb == "claude";
-            let paste = request.pasted_files.as_ref().map(|reader| PastedFiles {
-                resources: &resources,
-                sidecar: &sidecar.container,
-                reader,
-                is_used: AtomicBool::new(false),
-            });
-            let session_agent = SessionAgent {
-                dir: &sandbox.file_path(""),
-                name: sandbox.record.name.as_str(),
-                container: &agent,
-                may_erase_scrollback: is_claude,
-                model: if is_claude { Some(&model) } else { None },
-                progress: Arc::clone(progress),
-                paste: paste.as_ref().map(|paste| paste as &dyn PasteHandler),
-            };
-            let ending = end_on_signal(engine, &agent, signals);
-            let end = attach_session(session, engine, session_agent, attached, (start, ending, monitor.run())).await;
-            if paste.is_some_and(|paste| paste.is_used.load(Ordering::SeqCst)) {
-                // What was brought is not the agent's work.
-                sandbox.record.brought.entry(COPIES_DIRECTORY.into()).or_insert(None);
+    let run = async {
+        match session {
+            Some(session) => {
+                let model = || {
+                    gateway.as_ref().map_or_else(ModelActivity::default, |gateway| ModelActivity {
+                        is_pending: gateway.is_model_pending(),
+                        answered: gateway.model_stats().answered,
+                    })
+                };
+                let is_claude = request.verb == "claude";
+                let paste = request.pasted_files.as_ref().map(|reader| PastedFiles {
+                    resources: &resources,
+                    sidecar: &sidecar.container,
+                    reader,
+                    is_used: AtomicBool::new(false),
+                });
+                let session_agent = SessionAgent {
+                    dir: &sandbox.file_path(""),
+                    name: sandbox.record.name.as_str(),
+                    container: &agent,
+                    may_erase_scrollback: is_claude,
+                    model: if is_claude { Some(&model) } else { None },
+                    progress: Arc::clone(progress),
+                    paste: paste.as_ref().map(|paste| paste as &dyn PasteHandler),
+                };
+                let ending = end_on_signal(engine, &agent, signals);
+                let end =
+                    attach_session(session, engine, session_agent, attached, (start, ending, monitor.run())).await;
+                if paste.is_some_and(|paste| paste.is_used.load(Ordering::SeqCst)) {
+                    // What was brought is not the agent's work.
+                    sandbox.record.brought.entry(COPIES_DIRECTORY.into()).or_insert(None);
+                }
+                end
             }
-            end
+            None => attach_agent(engine, &agent, attached, signals, (start, monitor.run())).await,
         }
-        None => attach_agent(engine, &agent, attached, signals, (start, monitor.run())).await,
     };
-    if !matches!(result, Ok(AttachResult { exit: 0, .. })) {
+    let (result, exit) = wait_with_exit(run, exit).await;
+    if result.is_err() || exit != Some(0) {
         monitor.check_memory().await;
     }
     let limits_hit = monitor.into_limits_hit();
@@ -140,16 +153,25 @@ pub(crate) async fn run_agent(
             return Err(RunError::NeverStarted(error.into()));
         }
         Err(error) => Err(error),
-        Ok(ended) => engine.remove_container(&agent).await.map(|()| ended).map_err(SandboxError::from),
+        Ok(dropped) => match exit {
+            Some(exit) => Ok((exit, dropped)),
+            None => engine.wait_for_container(&agent).await.map(|exit| (exit, dropped)).map_err(SandboxError::from),
+        },
     };
     progress.begin_step(ProgressStep::Collecting, 0);
     let collected = async {
-        let AttachResult { exit, dropped } = ended?;
-        tokio::select! {
-            changes = collect_final(host, sandbox, &sidecar.guest, &request.policy, progress) => Ok((exit, changes?, dropped)),
-            // The signals so far were for the agent. A further one is for the collection.
-            _ = signals.next(signal_count) => Err(SandboxError::Interrupted),
-        }
+        let (exit, dropped) = ended?;
+        // Its processes have ended with the first one, so that nothing writes to the workspace.
+        let removing = async { Ok(engine.remove_container(&agent).await?) };
+        let collecting = async {
+            tokio::select! {
+                changes = collect_final(host, sandbox, &sidecar.guest, &request.policy, progress) => changes,
+                // The signals so far were for the agent. A further one is for the collection.
+                _ = signals.next(signal_count) => Err(SandboxError::Interrupted),
+            }
+        };
+        let (removed, changes) = tokio::join!(removing, collecting);
+        removed.and_then(|()| Ok((exit, changes?, dropped)))
     };
     let collected = collected.await;
     let changed_nothing = collected.as_ref().is_ok_and(|(_, changes, _)| changes.is_empty());
@@ -192,7 +214,7 @@ pub(crate) async fn run_agent(
     Ok(AgentRun { changes, report })
 }
 
-/// Runs the agent in a session, and returns its exit status once it has ended.
+/// Runs the agent in a session, and returns the withheld control sequences once its output has ended.
 async fn attach_session(
     session: &mut SessionOwner,
     engine: &dyn Engine,
@@ -203,14 +225,13 @@ async fn attach_session(
         impl Future<Output = ()>,
         impl Future<Output = ()>,
     ),
-) -> Result<AttachResult, SandboxError> {
-    let container = agent.container.to_owned();
+) -> Result<DroppedSequences, SandboxError> {
     let end =
         session.serve_agent(engine, agent, attached, start, (ending, watch)).await.map_err(|error| match error {
             SessionError::Engine(error) => SandboxError::Engine(error),
             SessionError::Io(error) => SandboxError::Io(error),
         })?;
-    Ok(AttachResult { exit: engine.wait_for_container(&container).await?, dropped: end.dropped })
+    Ok(end.dropped)
 }
 
 /// Records data about a sandbox whose agent has ended: its size, the work it holds, and its last conversation.
