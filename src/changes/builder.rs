@@ -17,6 +17,7 @@ use super::{
 };
 use crate::core::escape::escape_lossy;
 use crate::core::hex::to_hex;
+use crate::core::parallel::try_parallel_map;
 use crate::core::path::{EntryKind, RepoPath, has_path_below};
 
 /// Maximum number of path components that are visited to resolve all symlinks of a changeset.
@@ -123,15 +124,18 @@ impl ChangesetBuilder {
         context: RiskContext<'_>,
         cancel_token: &CancelToken,
     ) -> io::Result<()> {
-        for file in &mut self.files {
+        let found = try_parallel_map(&self.files, |file| {
             cancel_token.check_canceled()?;
             let (old, new) = file.read_contents(store)?;
-            let found = find_risks(file, &old, &new, context);
-            file.findings.extend(found);
+            let mut found = find_risks(file, &old, &new, context);
             if file.is_large() {
-                file.findings.push(Finding::for_file("large", Severity::Medium, "is too large to be checked"));
+                found.push(Finding::for_file("large", Severity::Medium, "is too large to be checked"));
             }
-            file.findings.extend(find_hidden_files(file, &self.ignored_by_agent_rules));
+            found.extend(find_hidden_files(file, &self.ignored_by_agent_rules));
+            Ok(found)
+        })?;
+        for (file, found) in self.files.iter_mut().zip(found) {
+            file.findings.extend(found);
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ pub(crate) mod host_command;
 pub mod known;
 pub mod name;
 pub mod on_conflict;
+pub(crate) mod parallel;
 pub mod path;
 pub mod progress;
 pub mod random;

@@ -111,6 +111,10 @@ impl FileServer {
     /// Handles one request and sends the answer.
     pub fn handle_request(&mut self, id: u32, payload: &[u8]) -> io::Result<()> {
         let request = Decoder(payload).decode_request()?;
+        if matches!(request, Request::Flush | Request::Sync(_) | Request::Copy(_) | Request::Usage(..)) {
+            // It may take long, and others wait for the earlier answers.
+            self.output.flush_frames()?;
+        }
         let answer = match &request {
             Request::List(root, path) => self.list_dir(id, *root, path),
             Request::Read(root, path, limit) => self.read_file(id, *root, path, *limit),
@@ -121,11 +125,11 @@ impl FileServer {
             Request::Space(root) => self.query_space(id, *root),
         };
         match answer {
-            Ok(()) => self.output.send_frame(Kind::Done, id, &[]),
+            Ok(()) => self.output.queue_frame(Kind::Done, id, &[]),
             Err(error) => {
                 let mut payload = error.raw_os_error().unwrap_or(0).to_le_bytes().to_vec();
                 payload.extend_from_slice(error.to_string().as_bytes());
-                self.output.send_frame(Kind::Failed, id, &payload)
+                self.output.queue_frame(Kind::Failed, id, &payload)
             }
         }
     }
@@ -135,10 +139,10 @@ impl FileServer {
         let base = proc_path(&directory);
         let mut part = Encoder::default();
         for entry in fs::read_dir(&base)? {
-            let name = entry?.file_name();
-            let full = base.join(&name);
+            let entry = entry?;
+            let name = entry.file_name();
             // A running agent may have removed the entry.
-            let metadata = match fs::symlink_metadata(&full) {
+            let metadata = match entry.metadata() {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 other => other?,
             };
@@ -148,7 +152,7 @@ impl FileServer {
             } else if kind.is_dir() {
                 (FileKind::Directory, Vec::new())
             } else if kind.is_symlink() {
-                match fs::read_link(&full) {
+                match fs::read_link(base.join(&name)) {
                     Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => continue,
                     other => (FileKind::Link, other?.as_os_str().as_bytes().to_vec()),
                 }
@@ -158,10 +162,10 @@ impl FileServer {
             };
             part.encode_listed(&ListedEntry { name: name.as_bytes().to_vec(), kind, stat: to_stat(&metadata), target });
             if part.0.len() > MAX_PAYLOAD / 4 {
-                self.output.send_frame(Kind::Part, id, &std::mem::take(&mut part.0))?;
+                self.output.queue_frame(Kind::Part, id, &std::mem::take(&mut part.0))?;
             }
         }
-        self.output.send_frame(Kind::Part, id, &part.0)
+        self.output.queue_frame(Kind::Part, id, &part.0)
     }
 
     fn read_file(&self, id: u32, root: Root, path: &[u8], limit: u64) -> io::Result<()> {
@@ -181,7 +185,7 @@ impl FileServer {
             if got == 0 {
                 break;
             }
-            self.output.send_frame(Kind::Part, id, &buffer[..got])?;
+            self.output.queue_frame(Kind::Part, id, &buffer[..got])?;
             remaining -= got as u64;
         }
         Ok(())
@@ -201,13 +205,13 @@ impl FileServer {
         for written in &report.written {
             self.report_written(id, &mut part, written)?;
         }
-        self.output.send_frame(Kind::Part, id, &part.0)
+        self.output.queue_frame(Kind::Part, id, &part.0)
     }
 
     fn report_written(&self, id: u32, part: &mut Encoder, written: &WrittenFile) -> io::Result<()> {
         part.encode_written(written);
         if part.0.len() > MAX_PAYLOAD / 4 {
-            self.output.send_frame(Kind::Part, id, &std::mem::take(&mut part.0))?;
+            self.output.queue_frame(Kind::Part, id, &std::mem::take(&mut part.0))?;
         }
         Ok(())
     }
@@ -260,7 +264,7 @@ impl FileServer {
         largest.truncate(LARGEST);
         let mut part = Encoder::default();
         part.encode_usage(&Usage { largest, ..usage });
-        self.output.send_frame(Kind::Part, id, &part.0)
+        self.output.queue_frame(Kind::Part, id, &part.0)
     }
 
     fn query_space(&self, id: u32, root: Root) -> io::Result<()> {
@@ -273,7 +277,7 @@ impl FileServer {
         let space = Space { free: bytes(stats.available), total: bytes(stats.blocks), free_entries: stats.free_files };
         let mut part = Encoder::default();
         part.encode_space(space);
-        self.output.send_frame(Kind::Part, id, &part.0)
+        self.output.queue_frame(Kind::Part, id, &part.0)
     }
 
     /// Copies the entries of a directory. Nothing else writes to either tree, but the source may come from an agent.
@@ -317,7 +321,7 @@ impl FileServer {
                 }
             }
         }
-        self.output.send_frame(Kind::Part, id, &part.0)
+        self.output.queue_frame(Kind::Part, id, &part.0)
     }
 }
 

@@ -60,6 +60,8 @@ const SIGCHLD: i32 = 17;
 const SIGCONT: i32 = 18;
 /// The sequence that reports a stopped command, which the host's filter recognizes.
 const STOPPED: &[u8] = b"\x1b]airlock-stopped\x07";
+/// The sequence that reports that it continues: keys that stop it again have an effect from now on.
+const CONTINUED: &[u8] = b"\x1b]airlock-continued\x07";
 const SIGTTOU: i32 = 22;
 const SIGWINCH: i32 = 28;
 const WNOHANG: i32 = 1;
@@ -263,6 +265,9 @@ fn continue_command(child: i32) {
     unsafe {
         tcsetpgrp(0, child);
         kill(-child, SIGCONT);
+    }
+    if io::stdin().is_terminal() {
+        let _ = io::stderr().write_all(CONTINUED);
     }
 }
 

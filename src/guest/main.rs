@@ -20,7 +20,9 @@ mod init;
 mod sockets;
 mod tunnel;
 
-use std::io::{self, BufReader, Write};
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Write};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
@@ -47,23 +49,37 @@ fn main() -> ExitCode {
 
 /// The only writer to stdout, shared by every thread.
 #[derive(Clone)]
-pub struct Output(Arc<Mutex<io::Stdout>>);
+pub struct Output(Arc<Mutex<BufWriter<File>>>);
 
 impl Output {
-    /// Sends one complete frame.
+    /// Opens standard output without the standard library's buffer, which writes each line by itself.
+    fn open_stdout() -> io::Result<Self> {
+        let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        Ok(Self(Arc::new(Mutex::new(BufWriter::with_capacity(1 << 16, stdout)))))
+    }
+
+    /// Sends one complete frame, and those that are queued.
     pub fn send_frame(&self, kind: Kind, stream: u32, payload: &[u8]) -> io::Result<()> {
-        let mut frame = Vec::with_capacity(protocol::HEADER_LEN + payload.len());
-        frame.extend_from_slice(&protocol::encode_header(kind, stream, payload.len()));
-        frame.extend_from_slice(payload);
+        self.queue_frame(kind, stream, payload)?;
+        self.flush_frames()
+    }
+
+    /// Queues one complete frame. It is sent with the next one, when the buffer is full, or when no request waits.
+    pub fn queue_frame(&self, kind: Kind, stream: u32, payload: &[u8]) -> io::Result<()> {
         let mut out = self.0.lock().map_err(|_| io::Error::other("a writer panicked"))?;
-        out.write_all(&frame)?;
-        out.flush()
+        out.write_all(&protocol::encode_header(kind, stream, payload.len()))?;
+        out.write_all(payload)
+    }
+
+    /// Sends the queued frames.
+    pub fn flush_frames(&self) -> io::Result<()> {
+        self.0.lock().map_err(|_| io::Error::other("a writer panicked"))?.flush()
     }
 }
 
 /// Serves requests until stdin ends.
 fn serve_requests() -> io::Result<()> {
-    let output = Output(Arc::new(Mutex::new(io::stdout())));
+    let output = Output::open_stdout()?;
     let mut input = BufReader::with_capacity(1 << 16, io::stdin().lock());
     let mut files = files::FileServer::start_writers(&output);
     let sockets = sockets::SocketSource::default();
@@ -95,7 +111,13 @@ fn serve_requests() -> io::Result<()> {
             }
             // If the launcher has ended, the host notices it by its container.
             Kind::Start => drop(sockets.start_command()),
-            Kind::Request => files.handle_request(frame.stream, &frame.payload)?,
+            Kind::Request => {
+                files.handle_request(frame.stream, &frame.payload)?;
+                // The answers to requests that wait together are sent together.
+                if input.buffer().is_empty() {
+                    output.flush_frames()?;
+                }
+            }
             Kind::Write => files.queue_entries(frame.stream, frame.payload)?,
             Kind::Data | Kind::Finish | Kind::Reset | Kind::Grant | Kind::Connect => tunnel.handle_frame(frame)?,
             Kind::Open | Kind::Listening | Kind::Part | Kind::Done | Kind::Failed => {

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::collapsed::is_collapsed_by_default;
 use super::decisions::{Decision, Decisions, UnitDecision};
 use crate::changes::{
     Changeset, ContentHash, FileChange, Quarantine, Severity, Unit, UnitKind, similarity_percent, split_units,
 };
+use crate::core::parallel::try_parallel_map;
 use crate::core::path::{EntryKind, RepoPath};
 
 /// All files under review.
@@ -69,43 +69,6 @@ fn mark_ambiguous(files: &mut [ReviewFile<'_>]) {
     for (file, is_ambiguous) in files.iter_mut().zip(ambiguous) {
         file.is_ambiguous = is_ambiguous;
     }
-}
-
-/// Number of files below which starting threads is not worth it.
-const MIN_PARALLEL_FILES: usize = 16;
-
-/// Maps items in parallel, and returns the results in order.
-fn try_parallel_map<'a, T: Sync, R: Send>(
-    all: &'a [T],
-    work: impl Fn(&'a T) -> io::Result<R> + Sync,
-) -> io::Result<Vec<R>> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
-    if all.len() < MIN_PARALLEL_FILES || threads < 2 {
-        return all.iter().map(work).collect();
-    }
-    let next = AtomicUsize::new(0);
-    let work_loop = || {
-        let mut done = Vec::new();
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            match all.get(at).map(&work) {
-                Some(Ok(result)) => done.push((at, result)),
-                Some(Err(error)) => return Err(error),
-                None => return Ok(done),
-            }
-        }
-    };
-    let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
-        let started: Vec<_> = (0..threads).map(|_| scope.spawn(work_loop)).collect();
-        let results =
-            started.into_iter().map(|t| t.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked"))));
-        results.collect::<io::Result<Vec<_>>>()
-    })?
-    .into_iter()
-    .flatten()
-    .collect();
-    done.sort_unstable_by_key(|(at, _)| *at);
-    Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
 impl ReviewModel<'_> {

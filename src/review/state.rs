@@ -299,7 +299,7 @@ impl ReviewState {
         }
         if count > 0 {
             let hunks = if count == 1 { "1 changed hunk".to_owned() } else { format!("{count} changed hunks") };
-            let note = format!("in {hunks}, accepted lines that came back equal stay accepted");
+            let note = format!("in {hunks}, lines that came back equal stay accepted");
             self.message = Some(self.message.take().map_or(note.clone(), |message| format!("{message} · {note}")));
         }
     }

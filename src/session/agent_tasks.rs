@@ -11,6 +11,8 @@ use crate::engine::Engine;
 
 /// Pause after an agent was continued, so that forged reports do not occupy the engine.
 const STOP_PAUSE: Duration = Duration::from_millis(200);
+/// Maximum time for an agent's report that it continues.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum time of a call to the engine that nothing waits for.
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -54,6 +56,9 @@ pub(super) async fn continue_agent(
 ) {
     while requests.recv().await.is_some() {
         let _ = tokio::time::timeout(ENGINE_TIMEOUT, engine.signal_container(container, "SIGCONT")).await;
+        // Keys that arrive before it continues would be lost. Its report may be as well.
+        let mut reports = is_stopped.subscribe();
+        let _ = tokio::time::timeout(REPORT_TIMEOUT, reports.wait_for(|is_stopped| !is_stopped)).await;
         is_stopped.send_replace(false);
         tokio::time::sleep(STOP_PAUSE).await;
     }

@@ -280,6 +280,9 @@ impl SessionOwner {
                     Some(Ok(OutputChunk::Stdout(bytes) | OutputChunk::Stderr(bytes))) => {
                         serving.last_output = Instant::now();
                         pending.push_back(ScreenRequest::Output(serving.filter.filter_bytes(&bytes)));
+                        if serving.filter.take_continued() {
+                            self.shared.is_stopped.send_replace(false);
+                        }
                         if serving.filter.take_stopped() {
                             self.shared.is_stopped.send_replace(true);
                             self.handle_stop(&mut serving);

@@ -29,6 +29,8 @@ const MAX_LINK_BYTES: usize = 900;
 
 /// The command (OSC) by which the launcher reports that the agent was stopped, see `guest/init.rs`.
 const STOPPED: &[u8] = b"airlock-stopped";
+/// The OSC command by which the launcher reports that it continues.
+const CONTINUED: &[u8] = b"airlock-continued";
 /// Maximum number of titles that an agent may push at once.
 const MAX_TITLES: u32 = 8;
 
@@ -55,6 +57,7 @@ struct EscapeSequenceFilter {
     may_erase_scrollback: bool,
     /// Whether the launcher has reported that the agent was stopped. An agent can forge the report.
     is_stopped: bool,
+    is_continued: bool,
 }
 
 impl OutputFilter {
@@ -89,6 +92,11 @@ impl OutputFilter {
     /// Returns whether the agent was reported as stopped since the last call.
     pub fn take_stopped(&mut self) -> bool {
         std::mem::take(&mut self.sequence_filter.is_stopped)
+    }
+
+    /// Returns whether the command was continued since the last call.
+    pub(crate) fn take_continued(&mut self) -> bool {
+        std::mem::take(&mut self.sequence_filter.is_continued)
     }
 
     /// Returns the number of dropped sequences of each kind.
@@ -245,6 +253,7 @@ impl vte::Perform for EscapeSequenceFilter {
         };
         match params.first().copied() {
             Some(STOPPED) if params.len() == 1 => self.is_stopped = true,
+            Some(CONTINUED) if params.len() == 1 => self.is_continued = true,
             Some(number @ (b"0" | b"2")) => {
                 self.save_title();
                 let title: String = text(1).chars().filter(|c| !is_hidden(*c)).take(MAX_TITLE_CHARS).collect();

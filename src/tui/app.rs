@@ -270,7 +270,7 @@ impl<'a> App<'a> {
             describe_round_diff(since, model, &counts, &filter)
         });
         let messages: Vec<String> =
-            state.message.take().into_iter().chain(round_message).chain(options.notice).collect();
+            round_message.into_iter().chain(state.message.take()).chain(options.notice).collect();
         let message = (!messages.is_empty()).then(|| messages.join(" · "));
         let mut app = Self {
             model,

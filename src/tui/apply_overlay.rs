@@ -18,6 +18,8 @@ use crate::core::escape::Escaped;
 use crate::core::on_conflict::OnConflict;
 use crate::review::{Preview, PreviewLine, ReviewFile};
 
+/// Columns for the outcome and the reason of a file from which the reason has its own column.
+const MIN_REASON_WIDTH: usize = 44;
 /// Number of files up to which those that an apply leaves unchanged are listed at once.
 const MAX_LISTED_UNCHANGED: usize = 3;
 /// Number of files up to which those that are not applied are listed at once.
@@ -135,7 +137,9 @@ fn apply_lines(app: &App<'_>, view: &ApplyView, width: usize) -> Vec<Line<'stati
         let risk = worst.map(crate::review::finding_line).unwrap_or_default();
         let reason = [Escaped::new(&line.reason).to_string(), risk].join(" ");
         let text = format!(" {:9}  {path}{pad}  {}", line.outcome, reason.trim());
-        lines.extend(rows(text.trim_end(), 12, role));
+        // The reason continues below itself where there is room.
+        let indent = if width >= path_width + MIN_REASON_WIDTH { path_width + 14 } else { 12 };
+        lines.extend(rows(text.trim_end(), indent, role));
         // Conflict sides may differ only at their ends, so they are wrapped and not truncated.
         for side in &line.sides {
             lines.extend(rows(&format!("     {side}"), 9, StyleKind::Faint));

@@ -218,17 +218,16 @@ fn diff_title(app: &App<'_>, width: usize) -> String {
             let hunks = if file.units.len() == 1 { "1 hunk".into() } else { format!("all {} hunks", file.units.len()) };
             position = format!(" {hunks} [{}]", file_state_text(app));
         } else {
-            let before: usize = (0..app.cursor.unit).map(|unit| count_parts(app, unit)).sum();
             let parts = app.unit_parts(app.cursor.unit);
             let part = parts.iter().position(|p| p.contains(&app.cursor.row)).unwrap_or(0);
-            let all: usize =
-                before + (app.cursor.unit..file.units.len()).map(|unit| count_parts(app, unit)).sum::<usize>();
+            let part = if parts.len() > 1 { format!(" part {}/{}", part + 1, parts.len()) } else { String::new() };
+            let (unit, all) = (app.cursor.unit + 1, file.units.len());
             let word = match (app.granularity, app.anchor) {
                 (Granularity::Line, Some(_)) => "range from hunk",
                 (Granularity::Line, None) => "line of hunk",
                 _ => "hunk",
             };
-            position = format!(" {word} {}/{all} [{}]", before + part + 1, cursor_state_text(app));
+            position = format!(" {word} {unit}/{all}{part} [{}]", cursor_state_text(app));
         }
     }
     if app.is_new() {
@@ -250,12 +249,6 @@ fn diff_title(app: &App<'_>, width: usize) -> String {
     let room = width.saturating_sub(display_width(&position) + display_width(&kind) + 3).max(8);
     let path = truncate_start(&app.path_label(app.cursor.file), room, app.styles.symbol_text(Symbol::Ellipsis));
     format!(" {path} {kind}{position} ")
-}
-
-/// Counts the parts of a unit of the open file without reading its lines.
-fn count_parts(app: &App<'_>, unit: usize) -> usize {
-    let Some(review_unit) = app.current_file().and_then(|f| f.units.get(unit)) else { return 0 };
-    if unit == app.cursor.unit { app.unit_parts(unit).len() } else { app.state.hunk_parts(review_unit).len() }
 }
 
 fn file_state_text(app: &App<'_>) -> &'static str {

@@ -54,6 +54,8 @@ fn mark_rows(app: &App<'_>) -> Vec<(String, &'static str)> {
         (symbols(&[Symbol::Conflict]), "in conflict with the working tree"),
         (symbols(&[Symbol::Comment]), "a comment"),
         ("*".into(), "a line that the last round did not have"),
+        (app.styles.symbol_text(Symbol::Arrow).into(), "a renamed file"),
+        ("mouse".into(), "selects, scrolls, toggles a mark, drags a range of lines"),
     ]
 }
 

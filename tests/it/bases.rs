@@ -551,7 +551,7 @@ fn gc_ignores_objects_of_a_moved_repository() {
     ");
     std::fs::remove_dir_all(&repo.path).expect("removed");
     std::fs::rename(&old, &repo.path).expect("moved back");
-    assert_eq!(repo.engine_objects(), 3, "home, workspace and the volume below the workspace");
+    assert_eq!(repo.engine_objects(), 4, "home, workspace, the volume below the workspace and that of the socket");
     repo.airlock(&["rm", "precious"]).ok();
     assert_eq!((repo.engine_objects(), repo.base_volumes()), (0, 1));
 }

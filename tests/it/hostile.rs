@@ -311,7 +311,7 @@ fn apply_never_writes_through_a_new_symlink() {
       created    lib-link
       created    lib/x
     ----- stderr -----
-    airlock: 3 of 6 files applied. Undo: airlock undo w · All changes are decided. Next: airlock resume w, or airlock rm w
+    airlock: 3 of 6 files applied. Undo: airlock undo w · All changes are decided. Next: airlock resume w -- COMMAND, or airlock rm w
     ");
     assert!(!outside.exists() && !repo.path.join("A").exists() && !repo.path.join("a").exists());
 }
@@ -710,6 +710,7 @@ fn apply_keeps_files_that_were_never_sent() {
       theirs (accepted)   │ a file, 5 bytes, sha256 886b67480dbe…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
+    airlock: to resolve conflicts line by line, run `airlock review v` and press x
     airlock: to write both sides between conflict markers, add `--on-conflict markers`
     ");
     assert_snapshot!(repo.airlock(&["apply", "v", "--accept", "vendor/inner/x"]), @r#"
@@ -733,6 +734,7 @@ fn apply_keeps_files_that_were_never_sent() {
       │ evil
     ----- stderr -----
     airlock: 1 conflict; nothing was written
+    airlock: to resolve conflicts line by line, run `airlock review v` and press x
     airlock: to write both sides between conflict markers, add `--on-conflict markers`
     ");
     // An ignored file is only collected with --include.
@@ -754,6 +756,7 @@ fn apply_keeps_files_that_were_never_sent() {
       │ evil
     ----- stderr -----
     airlock: 1 conflict; nothing was written
+    airlock: to resolve conflicts line by line, run `airlock review e` and press x
     airlock: to write both sides between conflict markers, add `--on-conflict markers`
     ");
     assert_eq!(repo.read(".env"), "SECRET=newer\n");

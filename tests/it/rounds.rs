@@ -188,7 +188,7 @@ fn resume_keeps_options_of_first_run() {
     ----- stderr -----
     airlock: resuming c · main at [COMMIT] · network: none
     airlock: failed to run "/nowhere" in the sandbox: No such file or directory (os error 2)
-    airlock: c has no changes, but contains file in the home directory ~/note. Next: airlock resume c, or airlock rm c
+    airlock: c has no changes, but contains file in the home directory ~/note. Next: airlock resume c -- COMMAND, or airlock rm c
     "#);
     assert_eq!(repo.containers(), 0);
     repo.airlock(&["rm", "c"]).ok();
@@ -310,6 +310,7 @@ fn apply_replaces_changes_of_earlier_round() {
       │ 2!
     ----- stderr -----
     airlock: 1 conflict; nothing was written
+    airlock: to resolve conflicts line by line, run `airlock review w` and press x
     airlock: to write both sides between conflict markers, add `--on-conflict markers`
     ");
     // Each apply can be undone.
@@ -413,6 +414,7 @@ fn review_drops_acceptance_of_now_risky_file() {
       │ z
     ----- stderr -----
     airlock: 1 conflict; nothing was written
+    airlock: to resolve conflicts line by line, run `airlock review y` and press x
     airlock: to write both sides between conflict markers, add `--on-conflict markers`
     ");
 }

@@ -29,6 +29,7 @@ use crate::cli::shell_word::quote_shell_word;
 use crate::core::escape::Escaped;
 use crate::core::known::Known;
 use crate::core::on_conflict::OnConflict;
+use crate::core::parallel::try_parallel_map;
 use crate::core::path::{EntryKind, RepoPath};
 use crate::git::{AttributeFiles, HostRepo, MergeAttribute};
 use crate::review::ReviewModel;
@@ -213,11 +214,11 @@ pub(crate) fn build_plan(inputs: &PlanInputs<'_>) -> Result<Plan, CliError> {
     let PlanInputs { repo, commit, tree, model, options, before, rounds, store, is_cancelled } = *inputs;
     let selected = select_changes(model, options, before, (rounds, store));
     let (mut requests, mut conflicts) = (Vec::new(), Vec::new());
-    for change in &selected {
-        if is_cancelled() {
-            return Err(io::Error::from(io::ErrorKind::Interrupted).into());
-        }
-        match change.build_request(store)? {
+    let built = try_parallel_map(&selected, |change| {
+        if is_cancelled() { Err(io::ErrorKind::Interrupted.into()) } else { change.build_request(store) }
+    })?;
+    for (change, request) in selected.iter().zip(built) {
+        match request {
             Ok(request) => requests.push(request),
             Err(reason) => conflicts.push(Conflict::new(change.path().clone(), reason)),
         }
