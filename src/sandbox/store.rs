@@ -500,6 +500,8 @@ impl Sandbox {
             for file in fs::read_dir(dir.path()).into_iter().flatten().flatten() {
                 if file.file_type().is_ok_and(|kind| kind.is_file()) {
                     match fs::read(file.path()) {
+                        // A journal names its sandbox. Those of others refer to other quarantines.
+                        Ok(text) if memchr::memmem::find(&text, self.record.id.as_bytes()).is_none() => {}
                         Ok(text) => find_hashes(&text, &mut referenced),
                         // Another process is writing there and has renamed the file.
                         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -679,14 +681,50 @@ fn is_recent(entry: &fs::DirEntry) -> bool {
     modified.is_ok_and(|then| then.elapsed().is_ok_and(|age| age < LIVE_MAX_AGE))
 }
 
+/// Length of the hash of a content.
+const HASH_LENGTH: usize = 64;
+
 /// Finds everything that looks like the hash of a content.
 fn find_hashes(text: &[u8], found: &mut HashSet<String>) {
     let is_digit = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
-    for word in text.split(|b| !is_digit(b)).filter(|word| word.len() == 64) {
-        found.insert(String::from_utf8_lossy(word).into_owned());
+    let mut rest = text;
+    while let Some(word) = rest.get(..HASH_LENGTH) {
+        // Most of a text is skipped, because a window of this length has another character near its end.
+        if let Some(at) = word.iter().rposition(|b| !is_digit(b)) {
+            rest = &rest[at + 1..];
+            continue;
+        }
+        let length = rest.iter().position(|b| !is_digit(b)).unwrap_or(rest.len());
+        if length == HASH_LENGTH {
+            found.insert(String::from_utf8_lossy(word).into_owned());
+        }
+        rest = &rest[length..];
     }
 }
 
 fn round_file(number: u32) -> String {
     format!("round-{number}.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_found_between_other_characters() {
+        let (one, other) = ("ab".repeat(32), "0123456789abcdef".repeat(4));
+        for text in [
+            format!("{one} {other}"),
+            format!("{{\"a\":\"{one}\",\"b\":[\"{other}\"]}}"),
+            format!("x{one}y{other}z"),
+            format!("{} {one} {}f {other}", "a".repeat(63), other),
+        ] {
+            let mut found = HashSet::new();
+            find_hashes(text.as_bytes(), &mut found);
+            assert_eq!(found, HashSet::from([one.clone(), other.clone()]), "{text}");
+        }
+        let mut found = HashSet::new();
+        find_hashes("A".repeat(64).as_bytes(), &mut found);
+        assert!(found.is_empty());
+    }
 }

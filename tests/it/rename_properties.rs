@@ -126,7 +126,7 @@ impl RenameCase {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 1000,
+        cases: 500,
         failure_persistence: None,
         rng_seed: RngSeed::Fixed(21),
         ..ProptestConfig::default()

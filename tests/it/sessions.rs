@@ -214,6 +214,8 @@ fn end_of_agent_rings_the_bell_if_wanted() {
 #[test]
 fn killed_owner_leaves_sandbox_that_resumes() {
     let repo = TestRepo::new();
+    // Otherwise, the owner may be killed while it still seals the base, whose container is left to `gc`.
+    repo.airlock(&["run", "--", "true"]).ok();
     let mut terminal = Terminal::start(
         &repo,
         &["run", "--name", "k", "--", "sh", "-c", "echo x >> a.txt; echo ready; exec sleep 1000"],
