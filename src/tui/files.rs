@@ -125,7 +125,8 @@ struct RowParts {
 fn draw_row(app: &App<'_>, parts: RowParts, is_current: bool, width: usize) -> Line<'static> {
     let styles = app.styles;
     let with_cursor_style = |style: Style| match (is_current, app.granularity) {
-        (true, Granularity::File) => style.patch(styles.role_style(StyleKind::Cursor)),
+        // A single color: the colors of the parts would become backgrounds.
+        (true, Granularity::File) => styles.role_style(StyleKind::Cursor),
         (true, _) => style.patch(styles.role_style(StyleKind::Strong)),
         _ => style,
     };
