@@ -33,7 +33,7 @@ pub enum Kind {
     /// Host to guest: accept connections on the loopback port in the payload, and hold them open until the guest ends.
     Hold = 4,
     /// Host to guest: accept the launcher on a socket with the name in the payload. The answer, [`Kind::Listening`], follows when
-    /// it has connected. From then on, the tunnel's sockets come from it.
+    /// it has connected, or with the reason why none can. From then on, the tunnel's sockets come from it.
     Accept = 5,
     /// Host to guest: let the launcher start its command.
     Start = 6,

@@ -23,6 +23,8 @@ unsafe extern "C" {
 }
 
 const TIOCGWINSZ: usize = 0x5413;
+/// The exit status of a launcher that can never connect to a socket of the sidecar.
+const UNREACHABLE: u8 = 121;
 /// Maximum time to wait for a terminal's size. The engine sets it after the start, and a fast program would not see it.
 const SIZE_TIMEOUT: Duration = Duration::from_millis(250);
 
@@ -79,8 +81,14 @@ pub fn run_launcher(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(Some(owner)) => owner,
         // The sandbox was given up before the command started.
         Ok(None) => return ExitCode::from(125),
-        Err(error) => return failed("connect to the sidecar", &error),
+        Err(error) => {
+            failed("connect to the sidecar", &error);
+            // Another attempt would fail in the same way, unless it took too long.
+            let is_lasting = error.kind() != ErrorKind::TimedOut;
+            return ExitCode::from(if is_lasting { UNREACHABLE } else { 125 });
+        }
     };
+    init::watch_owner(owner);
     if let Err(error) = home::populate_home(&mut args) {
         return failed("prepare the home directory", &error);
     }
@@ -88,5 +96,5 @@ pub fn run_launcher(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         return failed("start", &"no command was given");
     };
     wait_for_size(&signals);
-    init::run(&program, args, &signals, owner, &options)
+    init::run(&program, args, &signals, &options)
 }

@@ -164,7 +164,6 @@ pub fn run(
     program: &OsString,
     args: impl Iterator<Item = OsString>,
     signals: &Signals,
-    owner: Owner,
     options: &LaunchOptions,
 ) -> ExitCode {
     let head_log = HeadLog::find_log();
@@ -194,7 +193,6 @@ pub fn run(
             return ExitCode::from(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 });
         }
     };
-    std::thread::spawn(move || end_with_owner(owner));
     if let Some(time) = options.time_limit {
         std::thread::spawn(move || end_after(time));
     }
@@ -272,9 +270,11 @@ fn continue_command(child: i32) {
 }
 
 /// Ends all processes when the owner's guest has ended.
-fn end_with_owner(owner: Owner) {
-    owner.serve_until_end();
-    kill_all();
+pub fn watch_owner(owner: Owner) {
+    std::thread::spawn(move || {
+        owner.serve_until_end();
+        kill_all();
+    });
 }
 
 fn end_after(time: Duration) {

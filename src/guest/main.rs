@@ -102,27 +102,23 @@ fn serve_requests() -> io::Result<()> {
                 let (sockets, output) = (sockets.clone(), output.clone());
                 // Requests are served while the launcher starts.
                 std::thread::spawn(move || {
-                    let accepted = sockets.accept_launcher(&name);
-                    if let Err(error) = accepted.and_then(|()| output.send_frame(Kind::Listening, 0, &[])) {
-                        eprintln!("airlock-guest: failed to accept the launcher: {error}");
-                        std::process::exit(1);
-                    }
+                    // The answer has the reason of a failure.
+                    let failure = sockets.accept_launcher(&name).err().map(|error| error.to_string());
+                    let _ = output.send_frame(Kind::Listening, 0, failure.unwrap_or_default().as_bytes());
                 });
             }
             // If the launcher has ended, the host notices it by its container.
             Kind::Start => drop(sockets.start_command()),
-            Kind::Request => {
-                files.handle_request(frame.stream, &frame.payload)?;
-                // The answers to requests that wait together are sent together.
-                if input.buffer().is_empty() {
-                    output.flush_frames()?;
-                }
-            }
+            Kind::Request => files.handle_request(frame.stream, &frame.payload)?,
             Kind::Write => files.queue_entries(frame.stream, frame.payload)?,
             Kind::Data | Kind::Finish | Kind::Reset | Kind::Grant | Kind::Connect => tunnel.handle_frame(frame)?,
             Kind::Open | Kind::Listening | Kind::Part | Kind::Done | Kind::Failed => {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the host sent an answer"));
             }
+        }
+        // The answers to requests that wait together are sent together, whatever frame is the last of them.
+        if input.buffer().is_empty() {
+            output.flush_frames()?;
         }
     }
     Ok(())

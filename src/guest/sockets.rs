@@ -4,6 +4,7 @@
 //! The launcher connects before the command starts, and the guest accepts a single connection, so no program of the agent can
 //! reach the guest this way. Other guests in the sidecar get their sockets from the one that the launcher connected to, over an
 //! abstract socket, which exists only in the sidecar's network namespace.
+#![expect(clippy::disallowed_methods, reason = "it writes to a volume of the sandbox")]
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -20,6 +21,12 @@ const SHARED_DIR: &str = "/v/launcher";
 
 /// The abstract name at which the other guests in the sidecar get sockets.
 const ABSTRACT_NAME: &[u8] = b"airlock-sockets";
+
+/// Maximum time that a launcher takes for a socket.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The pause between two attempts where a directory cannot be watched.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Maximum time that a launcher waits for the sidecar. It allows for a machine under load.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -183,6 +190,8 @@ impl SocketSource {
         // The command has not started, so nothing else can have connected or can connect later.
         std::fs::remove_file(&path)?;
         let (stream, _) = accepted?;
+        // A launcher that is frozen holds up nothing but its own connections.
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         self.launcher.set(Mutex::new(stream)).map_err(|_| io::Error::other("a launcher is connected already"))?;
         self.serve_other_guests()
     }
@@ -192,8 +201,16 @@ impl SocketSource {
         let listener = UnixListener::bind_addr(&UnixAddress::from_abstract_name(ABSTRACT_NAME)?)?;
         let source = self.clone();
         std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                serve_requests(&stream, |is_ipv6| source.open_socket(is_ipv6));
+            for stream in listener.incoming() {
+                let source = source.clone();
+                match stream {
+                    // Without a thread, the connection ends.
+                    Ok(stream) => drop(std::thread::Builder::new().spawn(move || {
+                        serve_requests(&stream, |is_ipv6| source.open_socket(is_ipv6));
+                    })),
+                    // Such as too many open files.
+                    Err(_) => std::thread::sleep(RETRY_PAUSE),
+                }
             }
         });
         Ok(())
@@ -210,12 +227,8 @@ impl SocketSource {
 pub fn connect_sidecar(path: &Path) -> io::Result<UnixStream> {
     let directory = path.parent().unwrap_or(path).as_os_str().as_encoded_bytes();
     let directory = std::ffi::CString::new(directory).map_err(io::Error::other)?;
-    // SAFETY: the path is a C string that lives during the call; the descriptor is owned by the file.
-    let mut watch = unsafe {
-        let watch = std::fs::File::from_raw_fd(check_call(create_watch(IN_CLOEXEC))?);
-        check_call(add_watch(watch.as_raw_fd(), directory.as_ptr(), IN_MOVED_TO))?;
-        watch
-    };
+    // Other processes of the same user, in other containers as well, may have used up the watches.
+    let mut watch = watch_directory(&directory).ok();
     let deadline = Instant::now() + CONNECT_TIMEOUT;
     let mut events = [0; 1024];
     loop {
@@ -224,10 +237,26 @@ pub fn connect_sidecar(path: &Path) -> io::Result<UnixStream> {
             connected => return connected,
         }
         let remaining = deadline.saturating_duration_since(Instant::now());
-        if remaining.is_zero() || !crate::tunnel::wait_readable(watch.as_raw_fd(), remaining)? {
-            return Err(io::ErrorKind::TimedOut.into());
+        if remaining.is_zero() || !path.parent().is_some_and(Path::is_dir) {
+            return Err(if remaining.is_zero() { io::ErrorKind::TimedOut } else { io::ErrorKind::NotFound }.into());
         }
-        let _ = watch.read(&mut events)?;
+        match &mut watch {
+            Some(watch) if crate::tunnel::wait_readable(watch.as_raw_fd(), remaining)? => {
+                let _ = watch.read(&mut events)?;
+            }
+            Some(_) => {}
+            None => std::thread::sleep(RETRY_PAUSE),
+        }
+    }
+}
+
+/// Watches a directory for files that are renamed to names in it.
+fn watch_directory(directory: &std::ffi::CStr) -> io::Result<std::fs::File> {
+    // SAFETY: the path is a C string that lives during the call; the descriptor is owned by the file.
+    unsafe {
+        let watch = std::fs::File::from_raw_fd(check_call(create_watch(IN_CLOEXEC))?);
+        check_call(add_watch(watch.as_raw_fd(), directory.as_ptr(), IN_MOVED_TO))?;
+        Ok(watch)
     }
 }
 
@@ -287,7 +316,10 @@ fn receive_socket(stream: &UnixStream) -> io::Result<Option<OwnedFd>> {
         0 => return Err(io::ErrorKind::UnexpectedEof.into()),
         _ => return Err(io::Error::last_os_error()),
     }
-    if control_length == 0 || control.length != CONTROL_LENGTH || control.kind != SCM_RIGHTS {
+    if control_length == 0
+        || control.length != CONTROL_LENGTH
+        || (control.level, control.kind) != (SOL_SOCKET, SCM_RIGHTS)
+    {
         return Ok(None);
     }
     // SAFETY: the kernel has just opened the descriptor for this process, and nothing else owns it.
@@ -301,7 +333,7 @@ fn build_message(slice: &mut IoSlice, control: &mut ControlMessage) -> MessageHe
         slices: slice,
         slice_count: 1,
         control,
-        control_length: size_of::<ControlMessage>() as u64,
+        control_length: CONTROL_LENGTH,
         flags: 0,
     }
 }

@@ -153,7 +153,13 @@ impl GuestClient {
     /// Accepts the launcher on a socket with this name, and waits until it has connected. From then on, ports are those of the
     /// launcher's network namespace.
     pub async fn accept_launcher(&self, name: &str) -> Result<(), GuestError> {
-        self.request_control(Kind::Accept, name.as_bytes()).await
+        match self.request_control(Kind::Accept, name.as_bytes()).await?.as_slice() {
+            [] => Ok(()),
+            reason => Err(GuestError::File {
+                attempt: "accept the launcher".into(),
+                message: String::from_utf8_lossy(reason).into_owned(),
+            }),
+        }
     }
 
     /// Lets the launcher start its command.
@@ -162,14 +168,14 @@ impl GuestClient {
     }
 
     async fn open_port(&self, kind: Kind, port: u16) -> Result<(), GuestError> {
-        self.request_control(kind, &u32::from(port).to_le_bytes()).await
+        self.request_control(kind, &u32::from(port).to_le_bytes()).await.map(drop)
     }
 
-    async fn request_control(&self, kind: Kind, payload: &[u8]) -> Result<(), GuestError> {
+    async fn request_control(&self, kind: Kind, payload: &[u8]) -> Result<Vec<u8>, GuestError> {
         self.send_frame(kind, 0, payload).await?;
         let answer = timeout(REPLY_TIMEOUT, async { self.control.lock().await.recv().await });
         match answer.await.map_err(|_| GuestError::Silent)? {
-            Some(frame) if frame.kind == Kind::Listening => Ok(()),
+            Some(frame) if frame.kind == Kind::Listening => Ok(frame.payload),
             Some(_) => Err(GuestError::Protocol("it sent an unexpected answer".into())),
             None => Err(self.ended_error()),
         }

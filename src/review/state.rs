@@ -49,7 +49,7 @@ pub enum Action {
     Choose {
         region: String,
         choice: Option<ConflictChoice>,
-        /// The undecided units that are accepted with it, because they are part of the region.
+        /// The undecided units of the region that are accepted with a choice, or are undecided again without it.
         accepts: Vec<DecisionTarget>,
     },
     /// Splits a hunk above a row, in the order of `crate::changes::interleave_lines`, or joins it there again.
@@ -578,12 +578,13 @@ pub fn update_state(mut state: ReviewState, model: &ReviewModel<'_>, action: Act
         }
         Action::Choose { region, choice, accepts } => {
             let before = state.decisions.conflict_choices().get(&region).cloned();
-            let mut changes = Vec::new();
+            let (mut changes, has_choice) = (Vec::new(), choice.is_some());
             if before != choice {
                 changes.push(Change::Choice { region, before, after: choice });
             }
             if refused(&accepts).is_none() {
-                changes.extend(state.decision_changes(model, &accepts, Some(Decision::Accepted)));
+                let decision = has_choice.then_some(Decision::Accepted);
+                changes.extend(state.decision_changes(model, &accepts, decision));
             }
             if !changes.is_empty() {
                 state.perform_changes(changes);

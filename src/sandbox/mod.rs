@@ -96,9 +96,13 @@ pub enum SandboxError {
     /// The engine cannot mount the sidecar's volumes.
     #[error("failed to mount the workspace: {0}")]
     Unmountable(EngineError),
-    /// The agent's container ended before it connected to the sidecar. Its message follows.
-    #[error("the agent's container cannot connect to the sidecar: {0}")]
-    Unconnected(String),
+    /// The agent's container ended before it connected to the sidecar.
+    #[error("the agent's container cannot connect to the sidecar: {message}")]
+    Unconnected {
+        message: String,
+        /// Whether other containers of the engine cannot connect either.
+        is_lasting: bool,
+    },
     /// The base is unusable, and its record was removed.
     #[error("the base {id} is no longer usable: {error}")]
     CorruptBase { id: String, error: Box<SandboxError> },

@@ -40,7 +40,8 @@ pub async fn probe_engine(engine: &dyn Engine) -> Result<ProbeReport, SandboxErr
     remove_probes(engine, |other| other == id).await?;
     let probed = probed?;
     let info = engine.engine_info().await?;
-    let support = EngineSupport { overlay: Some(probed.overlay_support.clone()), ..EngineSupport::load_for(info) };
+    // The next start tries a socket between the containers again.
+    let support = EngineSupport { overlay: Some(probed.overlay_support.clone()), separation: None };
     support.save_for(info);
     Ok(probed)
 }

@@ -321,7 +321,7 @@ impl<'a> EngineResources<'a> {
         Ok(all.into_iter().find(|c| c.running && is_sidecar(&c.labels)).map(|c| c.id))
     }
 
-    /// Removes the containers. The agent's comes before the sidecar's, whose network it uses.
+    /// Removes the containers. The agent's comes before the sidecar's, whose network it may use.
     pub(crate) async fn remove_containers(&self) -> Result<(), SandboxError> {
         let mut all = self.engine.list_containers(SANDBOX_LABEL, Some(&self.id)).await?;
         all.sort_by_key(|c| c.labels.get(ROLE_LABEL).is_some_and(|role| role == ROLE_SIDECAR));

@@ -50,6 +50,8 @@ pub(crate) struct PreparedSandbox {
     pub link: LinkKind,
 }
 
+/// The exit status of a launcher that can never connect to a socket, see `guest/exec.rs`.
+const UNREACHABLE: i64 = 121;
 /// Maximum length in bytes of the message of a launcher that cannot connect, and the time to read it.
 const MAX_MESSAGE: usize = 1024;
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -100,7 +102,7 @@ pub(crate) async fn prepare_sandbox(
     let RunContext { engine, host, .. } = context;
     let info = engine.engine_info().await?;
     let known = EngineSupport::load_for(info);
-    let mut support = known.clone();
+    let (mut support, mut link) = (known.clone(), known.link_kind(info));
     let is_mount_failure =
         |error: &SandboxError| matches!(error, SandboxError::InodeMismatch | SandboxError::Unmountable(_));
     loop {
@@ -108,8 +110,7 @@ pub(crate) async fn prepare_sandbox(
             Some(OverlaySupport::Copy(_)) => WorkspaceKind::Copy,
             _ => WorkspaceKind::Overlay,
         });
-        let kinds = (workspace, support.link_kind(info));
-        match create_resources(context, prepared_base, sandbox, request, signals, kinds).await {
+        match create_resources(context, prepared_base, sandbox, request, signals, (workspace, link)).await {
             Ok(prepared) => {
                 if workspace == WorkspaceKind::Overlay {
                     support.overlay.get_or_insert(OverlaySupport::Overlay);
@@ -123,8 +124,9 @@ pub(crate) async fn prepare_sandbox(
             Err(error) if request.workspace.is_none() && support.overlay.is_none() && is_mount_failure(&error) => {
                 support.overlay = Some(OverlaySupport::Copy(error.to_string()));
             }
-            Err(SandboxError::Unconnected(message)) if support.separation.is_none() => {
-                support.separation = Some(message);
+            Err(SandboxError::Unconnected { message, is_lasting }) if link == LinkKind::Socket => {
+                link = LinkKind::Network;
+                support.separation = is_lasting.then_some(message);
             }
             // A base that was sealed earlier has changed. It is built again next time.
             Err(error)
@@ -168,7 +170,7 @@ async fn create_resources(
     let (accept, connections) = mpsc::unbounded_channel();
     let expect = if prepared_base.unsealed.is_some() { VolumeState::Unsealed } else { VolumeState::Fresh };
     let guest_image = &prepared_base.guest_image;
-    let fill = async |sidecar: &Sidecar, signals: &mut Signals| {
+    let fill = async |sidecar: &Sidecar| {
         let fills = workspace == WorkspaceKind::Copy || !prepared_base.is_unchanged();
         if !fills && request.home_copies.is_empty() {
             return Ok(());
@@ -188,15 +190,10 @@ async fn create_resources(
             _ = signals.next(0) => Err(SandboxError::Interrupted),
         }
     };
-    let start = async |container| {
-        let sidecar = resources.start_sidecar(container, expect, accept).await?;
-        fill(&sidecar, signals).await?;
-        Ok(sidecar)
-    };
+    let start = async |container| resources.start_sidecar(container, expect, accept).await;
     let plan =
         ContainerPlan { resources: &resources, record: &sandbox.record, request, network: &network, guest_image, link };
-    let (sidecar, agent) = plan.start_containers(start).await?;
-    plan.connect_agent(sidecar, agent, connections, signals).await
+    plan.start_containers(start, fill, connections).await
 }
 
 /// The values from which the containers of a sandbox are created.
@@ -210,64 +207,76 @@ struct ContainerPlan<'a> {
 }
 
 impl ContainerPlan<'_> {
-    /// Starts the sidecar, and creates the agent's container; over a socket, both start at once. `start` starts the created sidecar.
+    /// Creates and starts the containers, and opens the agent's ports. Over a socket, both start at once; otherwise, the agent's is
+    /// only created. `start` starts the created sidecar, and `fill` writes to its volumes.
     async fn start_containers(
         &self,
         start: impl AsyncFnOnce(String) -> Result<Sidecar, SandboxError>,
-    ) -> Result<(Sidecar, AgentContainer), SandboxError> {
+        fill: impl AsyncFnOnce(&Sidecar) -> Result<(), SandboxError>,
+        connections: mpsc::UnboundedReceiver<TunnelConnection>,
+    ) -> Result<PreparedSandbox, SandboxError> {
         let engine = self.resources.engine;
         // The engine fills the volumes from the image when it creates the sidecar. They must not be mounted before.
         let (created, is_created) = oneshot::channel();
+        let (connected, guest) = oneshot::channel();
         let sidecar = async {
             let container = self.resources.create_sidecar(self.guest_image, Some(self.link)).await?;
             let _ = created.send(());
-            start(container).await
+            let sidecar = start(container).await?;
+            let _ = connected.send(sidecar.guest.clone());
+            fill(&sidecar).await?;
+            Ok(sidecar)
         };
         let agent = async {
-            let agent = self.create_agent().await?;
+            let mut agent = self.create_agent().await?;
+            // Without a sidecar, its error counts.
             if self.link == LinkKind::Socket && is_created.await.is_ok() {
                 engine.start_container(&agent.container).await?;
+                if let Ok(guest) = guest.await {
+                    self.connect_launcher(&guest, &mut agent).await?;
+                }
             }
             Ok::<_, SandboxError>(agent)
         };
         // Podman creates a container that joins another one's network only while that one runs.
-        if engine.engine_info().await?.is_podman {
+        let (sidecar, agent): (Result<Sidecar, SandboxError>, _) = if engine.engine_info().await?.is_podman {
             let sidecar = sidecar.await?;
-            return Ok((sidecar, agent.await?));
-        }
-        // Both are awaited: after a failure of one, the other must not create anything.
-        let (sidecar, agent) = tokio::join!(sidecar, agent);
-        Ok((sidecar?, agent?))
-    }
-
-    /// Waits until the launcher has connected to the sidecar, and opens the agent's ports.
-    async fn connect_agent(
-        &self,
-        sidecar: Sidecar,
-        agent: AgentContainer,
-        connections: mpsc::UnboundedReceiver<TunnelConnection>,
-        signals: &mut Signals,
-    ) -> Result<PreparedSandbox, SandboxError> {
-        let AgentContainer { container, mut attached, socket } = agent;
-        if self.link == LinkKind::Socket {
-            let accepted = tokio::select! {
-                biased;
-                accepted = sidecar.guest.accept_launcher(&socket) => accepted,
-                _ = self.resources.engine.wait_for_container(&container) => {
-                    return Err(SandboxError::Unconnected(read_message(&mut attached).await));
-                }
-                _ = signals.next(0) => return Err(SandboxError::Interrupted),
-            };
-            match accepted {
-                Err(GuestError::Silent) => return Err(SandboxError::Unconnected("it does not answer".into())),
-                accepted => accepted?,
-            }
+            (Ok(sidecar), agent.await)
         } else {
+            // Both are awaited: after a failure of one, the other must not create anything.
+            tokio::join!(sidecar, agent)
+        };
+        let (sidecar, agent) = (sidecar?, agent?);
+        if self.link == LinkKind::Network {
             sidecar.guest.hold_port(OWNER_PORT).await?;
         }
         let ports = open_ports(&sidecar, self.request, self.network, connections).await?;
         let gateway = self.network.gateway.clone();
+        let AgentContainer { container, attached, .. } = agent;
         Ok(PreparedSandbox { sidecar, agent: container, attached, gateway, ports, link: self.link })
+    }
+
+    /// Waits until the launcher has connected to the sidecar's guest.
+    async fn connect_launcher(&self, guest: &GuestClient, agent: &mut AgentContainer) -> Result<(), SandboxError> {
+        let accepted = tokio::select! {
+            biased;
+            accepted = guest.accept_launcher(&agent.socket) => accepted,
+            status = self.resources.engine.wait_for_container(&agent.container) => {
+                let message = read_message(&mut agent.attached).await;
+                return Err(SandboxError::Unconnected { message, is_lasting: status.is_ok_and(|status| status == UNREACHABLE) });
+            }
+        };
+        match accepted {
+            Err(GuestError::Silent) => {
+                Err(SandboxError::Unconnected { message: "it does not answer".into(), is_lasting: false })
+            }
+            // The volume cannot have a socket.
+            Err(GuestError::File { message, .. }) => {
+                let message = Escaped::new(&message).to_string();
+                Err(SandboxError::Unconnected { message, is_lasting: true })
+            }
+            accepted => Ok(accepted?),
+        }
     }
 
     /// Creates the agent's container, and attaches to it before it starts.
@@ -377,22 +386,15 @@ pub(crate) async fn prepare_resumed(
     resources.remove_containers().await?;
     resources.verify_volumes().await?;
     let guest = image::ensure_guest(engine).await?;
-    let prepared = match restart_containers(
-        host,
-        sandbox,
-        request,
-        signals,
-        (&resources, &guest, support.link_kind(info)),
-    )
-    .await
-    {
-        Err(SandboxError::Unconnected(message)) if support.separation.is_none() => {
+    let link = support.link_kind(info);
+    let prepared = match restart_containers(host, sandbox, request, (&resources, &guest, link)).await {
+        Err(SandboxError::Unconnected { message, is_lasting }) if link == LinkKind::Socket => {
             resources.remove_containers().await?;
-            support.separation = Some(message);
-            let prepared =
-                restart_containers(host, sandbox, request, signals, (&resources, &guest, support.link_kind(info)))
-                    .await?;
-            support.save_for(info);
+            let prepared = restart_containers(host, sandbox, request, (&resources, &guest, LinkKind::Network)).await?;
+            if is_lasting {
+                support.separation = Some(message);
+                support.save_for(info);
+            }
             prepared
         }
         prepared => prepared?,
@@ -408,23 +410,21 @@ async fn restart_containers(
     host: &HostRepo,
     sandbox: &Sandbox,
     request: &RunRequest,
-    signals: &mut Signals,
     (resources, guest_image, link): (&EngineResources<'_>, &str, LinkKind),
 ) -> Result<PreparedSandbox, SandboxError> {
     resources.create_socket_volume(link).await?;
     let network = HostNetwork::open(sandbox, request)?;
     let (accept, connections) = mpsc::unbounded_channel();
-    let start = async |container| {
-        let sidecar = resources.start_sidecar(container, expected_state(host, sandbox)?, accept).await?;
+    let start = async |container| resources.start_sidecar(container, expected_state(host, sandbox)?, accept).await;
+    let fill = async |sidecar: &Sidecar| {
         if !request.home_copies.is_empty() {
             let writer = resources.exec_guest(&sidecar.container, "1000:1000").await?;
             write_home_copies(&writer, &request.home_copies, "").await?;
         }
-        Ok(sidecar)
+        Ok(())
     };
     let plan = ContainerPlan { resources, record: &sandbox.record, request, network: &network, guest_image, link };
-    let (sidecar, agent) = plan.start_containers(start).await?;
-    plan.connect_agent(sidecar, agent, connections, signals).await
+    plan.start_containers(start, fill, connections).await
 }
 
 /// Returns the expected state of the volumes after an agent has worked in the sandbox.

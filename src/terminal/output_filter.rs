@@ -313,6 +313,15 @@ mod tests {
     }
 
     #[test]
+    fn reports_of_the_launcher_are_noticed_and_not_shown() {
+        let mut filter = OutputFilter::default();
+        assert_eq!(filter.filter_bytes(b"a\x1b]airlock-stopped\x07b"), b"ab");
+        assert!(filter.take_stopped() && !filter.take_stopped() && !filter.take_continued());
+        assert_eq!(filter.filter_bytes(b"\x1b]airlock-continued\x07c"), b"c");
+        assert!(filter.take_continued() && !filter.take_continued() && !filter.take_stopped());
+    }
+
+    #[test]
     fn output_of_claude_passes_unchanged() {
         for sequence in [
             "\x1b[?25l",

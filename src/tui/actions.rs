@@ -314,10 +314,8 @@ impl App<'_> {
         if before.contains('\n') {
             return self.edit_comment(anchor, &before, host);
         }
-        let before = match self.unsaved_comment.take() {
-            Some((unsaved, text)) if unsaved == anchor => text,
-            _ => before,
-        };
+        let unsaved = self.unsaved_comment.take_if(|(at, _)| *at == anchor);
+        let before = unsaved.map_or(before, |(_, text)| text);
         let place = self.cursor_location();
         self.mode = Mode::Input(PromptKind::Comment(anchor, place), before);
         Ok(Effect::Redraw)

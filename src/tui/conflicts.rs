@@ -141,7 +141,7 @@ impl App<'_> {
         let first = unit.and_then(|unit| Self::unit_regions(conflict, unit).0.first().map(|region| region.id.clone()));
         let items: Vec<_> = conflict.regions.iter().map(|region| (path.clone(), region.clone())).collect();
         let at = items.iter().position(|(_, region)| Some(&region.id) == first.as_ref()).unwrap_or(0);
-        self.mode = Mode::Resolve(ResolveView { items, at, scroll: 0, from_apply: false });
+        self.mode = Mode::Resolve(ResolveView { items, at, scroll: 0, from_apply: false, accepted: BTreeMap::new() });
     }
 
     /// Opens the screen that resolves the conflicts of an apply.
@@ -157,7 +157,7 @@ impl App<'_> {
             !self.state.decisions.conflict_choices().contains_key(&region.id)
         };
         let at = items.iter().position(is_open).unwrap_or(0);
-        self.mode = Mode::Resolve(ResolveView { items, at, scroll: 0, from_apply: true });
+        self.mode = Mode::Resolve(ResolveView { items, at, scroll: 0, from_apply: true, accepted: BTreeMap::new() });
         true
     }
 
@@ -235,7 +235,14 @@ impl App<'_> {
         choice: Option<ConflictChoice>,
         host: &mut dyn ReviewHost,
     ) -> io::Result<()> {
-        let accepts = if choice.is_some() { self.undecided_in(region) } else { Vec::new() };
+        // Without the choice, what it has accepted is undecided again.
+        let accepts = match &choice {
+            Some(_) => self.undecided_in(region),
+            None => view.accepted.remove(&region.id).unwrap_or_default(),
+        };
+        if choice.is_some() {
+            view.accepted.entry(region.id.clone()).or_default().extend(accepts.iter().cloned());
+        }
         self.run_action(Action::Choose { region: region.id.clone(), choice, accepts }, host)?;
         view.scroll = 0;
         self.update_layout();
@@ -245,12 +252,21 @@ impl App<'_> {
     /// Returns the undecided hunks that a region belongs to. What is chosen for it is their result.
     fn undecided_in(&self, region: &ConflictRegion) -> Vec<DecisionTarget> {
         let mut conflicts = self.conflicts.iter().flatten();
-        let Some((file, conflict)) =
+        let Some((file, _)) =
             conflicts.find(|(_, conflict)| conflict.regions.iter().any(|other| other.id == region.id))
         else {
             return Vec::new();
         };
-        let is_part = |unit: &Unit| Self::unit_regions(conflict, unit).0.iter().any(|other| other.id == region.id);
+        // Only what the screen has shown: not a rename or an executable bit, and no hunk that is only beside the region.
+        let is_part = |unit: &Unit| match &unit.kind {
+            UnitKind::Hunk { old, .. } if !region.is_whole => {
+                let lines = &region.base.lines;
+                let touches = old.start <= lines.end && lines.start <= old.end;
+                touches && (old.is_empty() || lines.is_empty() || old.start < lines.end && lines.start < old.end)
+            }
+            UnitKind::Mode(_) | UnitKind::Rename | UnitKind::LineEndings(_) => false,
+            UnitKind::Hunk { .. } | UnitKind::Whole | UnitKind::Delete | UnitKind::CreateEmpty => region.is_whole,
+        };
         let units = self.model.files[*file].units.iter().enumerate();
         units
             .filter(|(_, unit)| self.state.decisions.get(&unit.id).is_none() && is_part(unit))

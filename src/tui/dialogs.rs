@@ -1,9 +1,11 @@
 //! The state of menus and dialogs: an apply, conflicts, and short menus.
 
+use std::collections::BTreeMap;
+
 use crate::changes::ConflictRegion;
 use crate::core::on_conflict::OnConflict;
 use crate::core::path::RepoPath;
-use crate::review::{Preview, ReviewOutcome};
+use crate::review::{DecisionTarget, Preview, ReviewOutcome};
 
 /// The conflict of a file, if everything were accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub(crate) struct ResolveView {
     pub scroll: usize,
     /// Whether the screen was opened from the preview of the apply, and returns there.
     pub from_apply: bool,
+    /// The hunks that were accepted with the choice for a region, by its ID.
+    pub accepted: BTreeMap<String, Vec<DecisionTarget>>,
 }
 
 /// The preview of an apply on the screen.

@@ -54,6 +54,7 @@ impl App<'_> {
     pub(super) fn keep_unsaved_comment(&mut self, prompt: PromptKind, text: String) {
         if let PromptKind::Comment(anchor, _) = prompt
             && !text.trim().is_empty()
+            && !self.state.decisions.all_comments().any(|(at, saved)| *at == anchor && saved == text)
         {
             let again = self.key_note(Command::Comment, "continues it");
             self.message = Some(format!("the comment is not saved{again}"));

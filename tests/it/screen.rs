@@ -1968,9 +1968,10 @@ fn prompts_name_their_keys_and_control_c_closes_only_them() {
     assert!(review.press("<C-c>").contains("the comment is not saved (c continues it)"), "{}", review.screen());
     assert_eq!(review.effect, Effect::Redraw, "the review goes on");
     assert_eq!(review.app.state.decisions.all_comments().count(), 0);
-    // The text is there again, but not on another hunk.
+    // The text is there again, but not on another hunk, whose prompt does not drop it.
     assert!(!review.press("]c").contains("two words"), "{}", review.screen());
-    review.press("<Esc>[");
+    assert!(review.press("<Esc>[c").contains(" > two words"), "{}", review.screen());
+    review.press("<C-u><Esc>");
     assert!(review.press("cthree<Esc>c").contains(" > three"), "{}", review.screen());
     review.press("<C-u><Esc>");
     // Several lines are written in the editor, and edited there.
@@ -2126,6 +2127,10 @@ fn conflict_is_resolved_where_it_is_shown() {
     review.press("u");
     assert!(choices(&review).is_empty());
     assert!(review.screen().contains("0/5 decided"), "{}", review.screen());
+    // In the conflict view as well.
+    review.press("xbu");
+    assert!(choices(&review).is_empty() && review.screen().contains("0/5 decided"), "{}", review.screen());
+    review.press("<Esc>");
     // What is typed for the hunk is the result of the conflict.
     assert!(review.press("e").contains("the hunk is in conflict: e edits its result"), "{}", review.screen());
     review.press("<Esc>");

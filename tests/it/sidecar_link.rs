@@ -104,13 +104,67 @@ fn containers_share_a_network_namespace_if_they_cannot_share_a_socket() {
     let resumed = ["resume", "s", "--forward", &service, "--", "bash", "-c", &read_from(&service)];
     assert_eq!(repo.airlock(&resumed).ok().stdout, "hello from the host\n");
     assert_eq!(asked.load(Ordering::SeqCst), 1);
+    // `doctor` names the reason, and lets the next start try again.
     let doctor = repo.airlock(&["doctor"]);
-    assert!(doctor.stdout.contains("No such file or directory"), "{}", doctor.stdout);
+    assert!(doctor.stdout.contains("entity not found"), "{}", doctor.stdout);
     // A sandbox that was created with one namespace can be resumed with two, and the other way round.
     repo.unset("DOCKER_HOST");
-    std::fs::remove_file(repo.directory().join("home/.local/state/airlock/engines.json")).expect("removed");
     assert_eq!(repo.airlock(&resumed).ok().stdout, "hello from the host\n");
     repo.set("DOCKER_HOST", &address);
     assert_eq!(repo.airlock(&resumed).ok().stdout, "hello from the host\n");
     assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+/// Another agent, which has the same user ID, can use up all watches of directories.
+#[test]
+fn agent_without_watches_for_others_does_not_disturb_their_starts() {
+    let repo = TestRepo::new();
+    let script = "import ctypes, os, time\n\
+                  libc = ctypes.CDLL(None)\n\
+                  while libc.inotify_init1(0) >= 0: pass\n\
+                  open('started', 'w')\n\
+                  while not os.path.exists('go'): time.sleep(0.1)\n";
+    let mut hog = repo
+        .command(crate::support::AIRLOCK, &["run", "--name", "w", "--", "python3", "-c", script])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("it runs");
+    wait_until("the agent runs", || repo.airlock(&["diff", "w", "--stat"]).stdout.contains("started"));
+    let mounts = repo.airlock(&["run", "--", "grep", "-c", "/.airlock-", "/proc/mounts"]).ok().stdout;
+    assert_eq!(mounts, "2\n", "the launcher and its socket");
+    repo.airlock(&["stop", "w"]).ok();
+    hog.wait().expect("it ends");
+}
+
+/// The answer to a request is sent even if a frame without an answer follows it in the same write.
+#[test]
+fn guest_sends_answers_before_it_waits() {
+    use airlock::protocol::{Encoder, HEADER_LEN, Kind, Request, Root, encode_header, parse_header};
+    use std::io::Read;
+    let mut guest = std::process::Command::new(env!("CARGO_BIN_EXE_airlock-guest"))
+        .arg("serve")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    // A request, and credit for a connection that does not exist.
+    let mut list = Encoder::default();
+    list.encode_request(&Request::List(Root::Work, Vec::new()));
+    let head = encode_header(Kind::Request, 7, list.0.len());
+    let frames = [&head[..], &list.0, &encode_header(Kind::Grant, 9, 4), &[1, 0, 0, 0]].concat();
+    guest.stdin.as_mut().expect("a pipe").write_all(&frames).expect("written");
+    let mut answers = guest.stdout.take().expect("a pipe");
+    let reader = std::thread::spawn(move || {
+        let mut head = [0; HEADER_LEN];
+        answers.read_exact(&mut head).map(|()| parse_header(head).expect("a header"))
+    });
+    // Without an answer, the guest is ended, and the reader gets nothing.
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !reader.is_finished() && std::time::Instant::now() < end {
+        std::thread::yield_now();
+    }
+    guest.kill().expect("killed");
+    guest.wait().expect("it ends");
+    let (kind, stream, _) = reader.join().expect("no panic").expect("an answer");
+    assert_eq!((kind, stream), (Kind::Failed, 7), "there is no such directory here");
 }

@@ -151,6 +151,8 @@ async fn check_engine(engine: &Docker, image: Option<&str>, checks: &mut Checks)
         ),
     );
     check_hardening(info, checks);
+    // The probe forgets it.
+    let separation = EngineSupport::load_for(info).separation;
     match probe::probe_engine(engine).await {
         Ok(probed) => {
             match &probed.overlay_support {
@@ -162,9 +164,9 @@ async fn check_engine(engine: &Docker, image: Option<&str>, checks: &mut Checks)
                     Some("to mount them, use an engine with native overlay2, or on ext4 or XFS with its root on the same file system"),
                 ),
             }
-            if let Some(why) = EngineSupport::load_for(info).separation {
+            if let Some(why) = separation {
                 let found = format!("agents share a network namespace with their sidecar, so starts are slower: {why}");
-                checks.add_check("sockets", CheckStatus::Note, found, None);
+                checks.add_check("sockets", CheckStatus::Note, found, Some("the next start tries again"));
             }
             if let Some(space) = probed.space {
                 let (free, total) = (HumanBytes(space.free), HumanBytes(space.total));
