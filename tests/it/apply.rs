@@ -141,7 +141,7 @@ fn apply_conflict_shows_sides_and_options() {
       │ twenty
     ----- stderr -----
     airlock: 2 conflicts; nothing was written
-    airlock: to resolve conflicts line by line, run `airlock review s` and press x
+    airlock: to resolve conflicts one by one, run `airlock review s` and press x
     airlock: to skip them, add `--reject=a.txt --reject=n.txt`
     airlock: to write everything except conflicts, add `--on-conflict skip`
     airlock: to write both sides between conflict markers, add `--on-conflict markers`
@@ -163,7 +163,7 @@ fn apply_conflict_shows_sides_and_options() {
       theirs (accepted)   │ a file, 10 bytes, sha256 dd717da06382…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to resolve conflicts line by line, run `airlock review s` and press x
+    airlock: to resolve conflicts one by one, run `airlock review s` and press x
     airlock: to skip them, add `--reject=a.txt`
     airlock: to write everything except conflicts, add `--on-conflict skip`
     ");
@@ -800,7 +800,7 @@ fn apply_offers_merge_of_git_where_engines_disagree() {
       │ +b
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to resolve conflicts line by line, run `airlock review g` and press x
+    airlock: to resolve conflicts one by one, run `airlock review g` and press x
     airlock: to write git's merge where only the second merge engine disagrees, add `--on-conflict git-merge`
     ");
     assert_snapshot!(repo.airlock(&["apply", "g", "--accept-all", "--on-conflict", "git-merge", "--dry-run"]), @"
@@ -836,7 +836,7 @@ fn apply_offers_merge_of_git_where_engines_disagree() {
       │ b
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to resolve conflicts line by line, run `airlock review g` and press x
+    airlock: to resolve conflicts one by one, run `airlock review g` and press x
     ");
 }
 

@@ -710,7 +710,7 @@ fn apply_keeps_files_that_were_never_sent() {
       theirs (accepted)   │ a file, 5 bytes, sha256 886b67480dbe…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to resolve conflicts line by line, run `airlock review v` and press x
+    airlock: to resolve conflicts one by one, run `airlock review v` and press x
     airlock: to write both sides between conflict markers, add `--on-conflict markers`
     ");
     assert_snapshot!(repo.airlock(&["apply", "v", "--accept", "vendor/inner/x"]), @r#"
@@ -734,7 +734,7 @@ fn apply_keeps_files_that_were_never_sent() {
       │ evil
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to resolve conflicts line by line, run `airlock review v` and press x
+    airlock: to resolve conflicts one by one, run `airlock review v` and press x
     airlock: to write both sides between conflict markers, add `--on-conflict markers`
     ");
     // An ignored file is only collected with --include.
@@ -756,7 +756,7 @@ fn apply_keeps_files_that_were_never_sent() {
       │ evil
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to resolve conflicts line by line, run `airlock review e` and press x
+    airlock: to resolve conflicts one by one, run `airlock review e` and press x
     airlock: to write both sides between conflict markers, add `--on-conflict markers`
     ");
     assert_eq!(repo.read(".env"), "SECRET=newer\n");

@@ -169,7 +169,7 @@ fn edits_of_the_user_move_with_the_file_or_conflict() {
       │ three
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to resolve conflicts line by line, run `airlock review r` and press x
+    airlock: to resolve conflicts one by one, run `airlock review r` and press x
     airlock: to write both sides between conflict markers, add `--on-conflict markers`
     ");
     assert_snapshot!(repo.airlock(&["apply", "r", "--accept", "app/main.rs", "--on-conflict", "skip"]), @"
@@ -503,7 +503,7 @@ fn rename_in_a_later_round_moves_the_file_on() {
       theirs (accepted)   │ a file, 146 bytes, sha256 36886492b006…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to resolve conflicts line by line, run `airlock review r` and press x
+    airlock: to resolve conflicts one by one, run `airlock review r` and press x
     "#);
 }
 
@@ -782,7 +782,7 @@ fn deletion_of_a_file_that_was_renamed_is_a_conflict() {
       theirs (accepted)   │ nothing
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to resolve conflicts line by line, run `airlock review r` and press x
+    airlock: to resolve conflicts one by one, run `airlock review r` and press x
     "#);
     assert_eq!(repo.read_tree(), before);
     // Another file at the new path is the user's, and has nothing to do with it.

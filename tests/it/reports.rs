@@ -202,7 +202,7 @@ fn merge_follows_git_attributes() {
       theirs (accepted)   │ a file, 22 bytes, sha256 5c109f3dd428…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to resolve conflicts line by line, run `airlock review m` and press x
+    airlock: to resolve conflicts one by one, run `airlock review m` and press x
     ");
     assert_snapshot!(repo.airlock(&["apply", "m", "--accept", "x.po", "--allow-risky"]), @"
     status: 4
@@ -215,7 +215,7 @@ fn merge_follows_git_attributes() {
       theirs (accepted)   │ a file, 22 bytes, sha256 5c109f3dd428…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to resolve conflicts line by line, run `airlock review m` and press x
+    airlock: to resolve conflicts one by one, run `airlock review m` and press x
     ");
     assert_snapshot!(repo.airlock(&["apply", "m", "--accept", "p.json", "--allow-risky"]), @"
     status: 4
@@ -228,7 +228,7 @@ fn merge_follows_git_attributes() {
       theirs (accepted)   │ a file, 22 bytes, sha256 5c109f3dd428…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to resolve conflicts line by line, run `airlock review m` and press x
+    airlock: to resolve conflicts one by one, run `airlock review m` and press x
     ");
     for path in ["x.lock", "x.po", "p.json"] {
         assert!(repo.read(path).starts_with("1\n"), "nothing is written");
@@ -294,7 +294,7 @@ fn undo_and_dirty_tree_follow_git_attributes() {
       theirs (accepted)   │ a file, 22 bytes, sha256 5c109f3dd428…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to resolve conflicts line by line, run `airlock review v` and press x
+    airlock: to resolve conflicts one by one, run `airlock review v` and press x
     ");
 }
 

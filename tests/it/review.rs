@@ -112,7 +112,7 @@ fn apply_writes_nothing_if_a_file_conflicts() {
       theirs (accepted)   │ a file, 2 bytes, sha256 c865f6c5ab8d…
     ----- stderr -----
     airlock: 2 conflicts; nothing was written
-    airlock: to resolve conflicts line by line, run `airlock review x` and press x
+    airlock: to resolve conflicts one by one, run `airlock review x` and press x
     airlock: to skip them, add `--reject=a.txt --reject=new.txt`
     airlock: to write everything except conflicts, add `--on-conflict skip`
     airlock: to write both sides between conflict markers, add `--on-conflict markers`
@@ -711,7 +711,7 @@ fn apply_with_pasted_reject_hint_uses_review() {
       theirs (accepted)   │ a file, 2 bytes, sha256 3bb2abb69ebb…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to resolve conflicts line by line, run `airlock review q` and press x
+    airlock: to resolve conflicts one by one, run `airlock review q` and press x
     airlock: to skip them, add `--reject=$'$(touch PWNED)'`
     airlock: to write everything except conflicts, add `--on-conflict skip`
     airlock: to write both sides between conflict markers, add `--on-conflict markers`

@@ -310,7 +310,7 @@ fn apply_replaces_changes_of_earlier_round() {
       │ 2!
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to resolve conflicts line by line, run `airlock review w` and press x
+    airlock: to resolve conflicts one by one, run `airlock review w` and press x
     airlock: to write both sides between conflict markers, add `--on-conflict markers`
     ");
     // Each apply can be undone.
@@ -414,7 +414,7 @@ fn review_drops_acceptance_of_now_risky_file() {
       │ z
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to resolve conflicts line by line, run `airlock review y` and press x
+    airlock: to resolve conflicts one by one, run `airlock review y` and press x
     airlock: to write both sides between conflict markers, add `--on-conflict markers`
     ");
 }

@@ -113,7 +113,7 @@ pub(crate) fn apply_to_worktree(
             let markers = options.on_conflict == OnConflict::Abort;
             if plan.conflicts.iter().any(|conflict| !conflict.split_regions(&store).is_empty()) {
                 output.print_status(&format!(
-                    "to resolve conflicts line by line, run `airlock review {name}` and press x"
+                    "to resolve conflicts one by one, run `airlock review {name}` and press x"
                 ));
             }
             for hint in conflict::resolution_hints(&plan.conflicts, !plan.is_noop(), markers, top.as_bytes()) {
