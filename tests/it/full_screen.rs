@@ -358,6 +358,7 @@ fn held_key_does_not_answer_the_dialog_that_it_opened() {
     terminal.shows("Preview of the apply");
     // In the dialog, the same key skips the conflicts and applies the rest.
     terminal.types("s");
+    terminal.shows("too fast after the key that asked: press it again");
     terminal.types("\u{1b}");
     terminal.shows("␣ toggle");
     terminal.types("q");
@@ -365,6 +366,21 @@ fn held_key_does_not_answer_the_dialog_that_it_opened() {
     assert!(terminal.child.wait().expect("it ends").success());
     assert_eq!(repo.read("a.txt"), mine);
     assert!(!repo.path.join("b.txt").exists());
+}
+
+#[test]
+fn apply_and_stay_says_that_it_applied() {
+    let repo = sample_repo();
+    let mut terminal = Terminal::start(&repo, &["review", "s"]);
+    terminal.shows("a.txt modified hunk 1/2");
+    terminal.types("yw");
+    terminal.shows("Preview of the apply");
+    terminal.types("Y");
+    terminal.shows("applied; to undo it, run airlock undo s");
+    terminal.types("q");
+    terminal.shows("the decisions are saved. Next: airlock review s");
+    assert!(terminal.child.wait().expect("it ends").success());
+    assert_ne!(repo.git(&["status", "--short"]), "");
 }
 
 #[test]

@@ -112,9 +112,8 @@ pub(crate) fn apply_to_worktree(
             let top = repo.path_to_root();
             let markers = options.on_conflict == OnConflict::Abort;
             if plan.conflicts.iter().any(|conflict| !conflict.split_regions(&store).is_empty()) {
-                output.print_status(&format!(
-                    "to resolve conflicts one by one, run `airlock review {name}` and press x"
-                ));
+                output
+                    .print_status(&format!("to resolve conflicts one by one, run `airlock review {name}` and press x"));
             }
             for hint in conflict::resolution_hints(&plan.conflicts, !plan.is_noop(), markers, top.as_bytes()) {
                 output.print_status(&hint);
