@@ -83,8 +83,14 @@ pub fn run_launcher(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(None) => return ExitCode::from(125),
         Err(error) => {
             failed("connect to the sidecar", &error);
-            // Another attempt would fail in the same way, unless it took too long.
-            let is_lasting = error.kind() != ErrorKind::TimedOut;
+            // The containers cannot share a socket. Other failures may pass.
+            let is_lasting = matches!(
+                error.kind(),
+                ErrorKind::PermissionDenied
+                    | ErrorKind::ConnectionRefused
+                    | ErrorKind::NotFound
+                    | ErrorKind::Unsupported
+            );
             return ExitCode::from(if is_lasting { UNREACHABLE } else { 125 });
         }
     };

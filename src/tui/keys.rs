@@ -57,14 +57,7 @@ impl App<'_> {
         match std::mem::replace(&mut self.mode, Mode::Browse) {
             Mode::Browse => self.handle_browse_key(key, host),
             Mode::Input(prompt, text) => self.handle_input_key(prompt, text, key, host),
-            Mode::Confirm(question, pending) => match self.take_confirm_key(key) {
-                KeyCode::Char('y' | 'Y') => self.run_confirmed_action(pending, host),
-                KeyCode::Char('n' | 'N' | 'q') | KeyCode::Esc => Ok(Effect::Redraw),
-                _ => {
-                    self.mode = Mode::Confirm(question, pending);
-                    Ok(Effect::Redraw)
-                }
-            },
+            Mode::Confirm(question, pending) => self.handle_confirm_key(question, pending, key, host),
             Mode::Menu { menu, selected } => self.handle_menu_key(menu, selected, key, host),
             Mode::Help(mut typed, mut scroll) => {
                 let page = usize::from(self.hit_areas.rows.height).max(1);
@@ -111,10 +104,20 @@ impl App<'_> {
         }
     }
 
-    /// Returns the code of a key for a question, and clears the message beside it.
-    fn take_confirm_key(&mut self, key: KeyEvent) -> KeyCode {
+    fn handle_confirm_key(
+        &mut self,
+        question: String,
+        pending: ConfirmAction,
+        key: KeyEvent,
+        host: &mut dyn ReviewHost,
+    ) -> io::Result<Effect> {
         self.message = None;
-        key.code
+        match key.code {
+            KeyCode::Char('y' | 'Y') => return self.run_confirmed_action(pending, host),
+            KeyCode::Char('n' | 'N' | 'q') | KeyCode::Esc => {}
+            _ => self.mode = Mode::Confirm(question, pending),
+        }
+        Ok(Effect::Redraw)
     }
 
     fn handle_browse_key(&mut self, key: KeyEvent, host: &mut dyn ReviewHost) -> io::Result<Effect> {
