@@ -88,8 +88,12 @@ macro_rules! settings {
 }
 
 settings! {
-    /// The engine for new sandboxes: a docker context, or an address such as `ssh://build-box`.
+    /// The engine for new sandboxes: a docker context, an address such as `ssh://build-box`, or `any` for one of `engines`.
     engine: String, false, example r#""ssh://build-box""#;
+    /// The engines that `any` stands for, such as `default`, docker contexts and addresses.
+    engines: Words, false, example r#"["default", "ssh://build-box"]"#;
+    /// The runtime of the agent's container, by its name in the engine.
+    runtime: String, false, example r#""crun""#;
     /// The agent image.
     image: String, false, default r#""airlock-agent:latest""#;
     /// The base of agent images that Airlock builds: the name of an image, or the path of a root file system as tar.

@@ -2,12 +2,11 @@
 //! remain the same.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use etcetera::BaseStrategy as _;
 use serde::{Deserialize, Serialize};
 
 use crate::core::atomic_file::write_atomic;
+use crate::core::state_dir::state_dir;
 use crate::engine::{EngineInfo, LinkKind};
 
 /// The kind of workspace that an engine supports.
@@ -25,8 +24,8 @@ pub(crate) enum OverlaySupport {
 #[serde(default)]
 pub(crate) struct EngineSupport {
     pub(crate) overlay: Option<OverlaySupport>,
-    /// The reason why a container cannot connect to a socket of another one in a volume of both.
-    pub(crate) separation: Option<String>,
+    /// The reasons why a container of a runtime cannot connect to a socket of another one in a volume of both.
+    pub(crate) separations: BTreeMap<String, String>,
 }
 
 impl EngineSupport {
@@ -48,11 +47,12 @@ impl EngineSupport {
         }
     }
 
-    /// Returns how the agent's container is connected to the sidecar.
+    /// Returns how the agent's container of a runtime is connected to the sidecar.
     #[must_use]
-    pub(crate) fn link_kind(&self, engine: &EngineInfo) -> LinkKind {
+    pub(crate) fn link_kind(&self, engine: &EngineInfo, runtime: Option<&str>) -> LinkKind {
+        let is_separated = self.separations.contains_key(engine.runtime_name(runtime));
         // Podman fills the volumes of the sidecar when it starts, so the agent's container has to start later in any case.
-        if engine.is_podman || engine.separates_containers() || self.separation.is_some() {
+        if engine.is_podman || engine.separates_containers() || is_separated {
             LinkKind::Network
         } else {
             LinkKind::Socket
@@ -61,10 +61,6 @@ impl EngineSupport {
 }
 
 const FILE_NAME: &str = "engines.json";
-
-fn state_dir() -> Option<PathBuf> {
-    Some(etcetera::choose_base_strategy().ok()?.state_dir()?.join("airlock"))
-}
 
 fn load_all() -> BTreeMap<String, EngineSupport> {
     let bytes = state_dir().and_then(|f| std::fs::read(f.join(FILE_NAME)).ok()).unwrap_or_default();

@@ -23,7 +23,7 @@ pub(super) struct Cli {
     /// Suppress status messages
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Choose the engine: a docker context, or an address such as ssh://build-box
+    /// Choose the engine: a docker context, an address such as ssh://build-box, or any of those in the configuration
     #[arg(long, value_name = "ENGINE", global = true)]
     pub engine: Option<String>,
     #[command(flatten)]
@@ -144,6 +144,9 @@ pub(super) struct AgentOptions {
     /// Limit the running time, e.g. 90s, 30m or 2h [default: no limit]
     #[arg(long, value_name = "DURATION")]
     pub timeout: Option<String>,
+    /// Choose the runtime of the agent's container, such as crun or runsc [default: the engine's]
+    #[arg(long, value_name = "RUNTIME")]
+    pub runtime: Option<String>,
     /// Choose whether to review when the agent ends [default: ask, on a terminal]
     #[arg(long, value_enum, value_name = "WHEN")]
     pub review: Option<ReviewMode>,
@@ -166,6 +169,7 @@ impl AgentOptions {
             pids: self.pids.or(before.pids),
             disk: self.disk.or(before.disk),
             timeout: self.timeout.or(before.timeout),
+            runtime: self.runtime.or(before.runtime),
             review: self.review.or(before.review),
         }
     }
@@ -186,6 +190,7 @@ impl AgentOptions {
             budget: self.budget.clone(),
             disk: self.disk.clone(),
             timeout: self.timeout.clone(),
+            runtime: self.runtime.clone(),
             review: self.review,
             ..Settings::default()
         }

@@ -123,7 +123,12 @@ pub(super) fn format_count(n: usize, noun: &str) -> String {
         }
         grouped.push(digit);
     }
-    format!("{grouped} {noun}{}", if n == 1 { "" } else { "s" })
+    let ending = match n {
+        1 => "",
+        _ if noun.ends_with('x') => "es",
+        _ => "s",
+    };
+    format!("{grouped} {noun}{ending}")
 }
 
 #[cfg(test)]

@@ -12,3 +12,4 @@ pub(crate) mod parallel;
 pub mod path;
 pub mod progress;
 pub mod random;
+pub(crate) mod state_dir;

@@ -73,6 +73,13 @@ impl Connection for EngineStream {
     }
 }
 
+/// Whether `ssh` may ask the user for a passphrase or the key of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Questions {
+    Allowed,
+    Forbidden,
+}
+
 /// A way to connect to one engine.
 #[derive(Clone)]
 pub(super) struct Connector {
@@ -88,7 +95,7 @@ enum ConnectorKind {
 
 impl Connector {
     /// Prepares connections to an address. Files of TLS are read; nothing is sent.
-    pub(super) fn new(address: &Address) -> Result<Self, EngineError> {
+    pub(super) fn new(address: &Address, questions: Questions) -> Result<Self, EngineError> {
         let kind = match address {
             Address::Unix(path) => ConnectorKind::Unix(path.clone()),
             Address::Tcp(host) => ConnectorKind::Tcp(host.clone()),
@@ -97,7 +104,7 @@ impl Connector {
                 name: server_name(host).ok_or_else(|| EngineError::Address { address: format!("tcp://{host}") })?,
                 config: Arc::new(tls_config(files)?),
             },
-            Address::Ssh(target) => ConnectorKind::Ssh(SshConnector::new(target)),
+            Address::Ssh(target) => ConnectorKind::Ssh(SshConnector::new(target, questions)),
         };
         Ok(Self { kind: Arc::new(kind) })
     }

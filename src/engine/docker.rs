@@ -2,7 +2,7 @@
 //!
 //! This is the only module that imports `bollard`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,7 +24,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio::sync::OnceCell;
 
 use super::address::{self, Address};
-use super::connect::Connector;
+use super::connect::{Connector, Questions};
 use super::error::START_ATTEMPT;
 use super::hijack::{get_json, hijack_connection};
 use super::traits::{
@@ -60,9 +60,21 @@ impl Docker {
     /// # Errors
     /// The engine is unreachable, forbidden or too old. Each error names the addresses that were tried.
     pub async fn connect(choice: Option<&str>) -> Result<Self, EngineError> {
+        Self::connect_as(choice, Questions::Allowed).await
+    }
+
+    /// Connects like [`Docker::connect`], without a question to the user.
+    ///
+    /// # Errors
+    /// Those of [`Docker::connect`].
+    pub async fn connect_silently(choice: Option<&str>) -> Result<Self, EngineError> {
+        Self::connect_as(choice, Questions::Forbidden).await
+    }
+
+    async fn connect_as(choice: Option<&str>, questions: Questions) -> Result<Self, EngineError> {
         let (mut tried, mut forbidden) = (Vec::new(), None);
         for address in address::candidate_addresses(choice)? {
-            match Self::connect_to(&address).await {
+            match Self::connect_to(&address, questions).await {
                 Ok(engine) => return Ok(engine),
                 Err(EngineError::Refused { message, .. }) => tried.push(format!("{address} ({message})")),
                 // Another engine may be open to this user, such as a rootless one.
@@ -73,7 +85,7 @@ impl Docker {
         Err(forbidden.unwrap_or(EngineError::Unreachable { tried }))
     }
 
-    async fn connect_to(address: &Address) -> Result<Self, EngineError> {
+    async fn connect_to(address: &Address, questions: Questions) -> Result<Self, EngineError> {
         let refused = |message: String| EngineError::Refused { attempt: "connect".into(), message, status: 0 };
         if let Address::Unix(path) = address {
             // Check the socket first, because the client's error does not distinguish a forbidden socket from a dead
@@ -85,7 +97,7 @@ impl Docker {
                 });
             }
         }
-        let connector = Connector::new(address)?;
+        let connector = Connector::new(address, questions)?;
         connector.prepare_connections().await.map_err(|error| refused(error.to_string()))?;
         let http = HttpClient::builder(TokioExecutor::new()).build(connector.clone());
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, api_version(&http, body_full(Bytes::new()))).await;
@@ -150,6 +162,7 @@ impl Docker {
         let limits =
             [("memory", system.memory_limit), ("processes", system.pids_limit), ("CPUs", system.cpu_cfs_quota)];
         let unlimited = limits.into_iter().filter(|(_, flag)| is_unlimited(*flag)).map(|(name, _)| name).collect();
+        let runtimes: BTreeSet<String> = system.runtimes.unwrap_or_default().into_keys().collect();
         let memory = system.mem_total.and_then(|m| u64::try_from(m).ok()).unwrap_or(0);
         Ok(EngineInfo {
             address: self.address.to_string(),
@@ -165,6 +178,8 @@ impl Docker {
             security: system.security_options.unwrap_or_default(),
             components,
             unlimited_resources: unlimited,
+            runtimes,
+            default_runtime: system.default_runtime.unwrap_or_default(),
             warnings: system.warnings.unwrap_or_default(),
             identity,
             place,
@@ -315,6 +330,7 @@ fn create_body(spec: &ContainerSpec, ipv6: bool, is_podman: bool) -> ContainerCr
             nano_cpus: i64::try_from(spec.nano_cpus).ok().filter(|n| *n > 0),
             // The agent's launcher is the first process and has our filter; the engine's init would not.
             init: Some(false),
+            runtime: spec.runtime.clone(),
             ulimits: Some(vec![nofile, core]),
             log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
             network_mode: Some(match &spec.network {

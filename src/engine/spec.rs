@@ -33,6 +33,8 @@ pub struct ContainerSpec {
     pub nano_cpus: u64,
     /// Whether the container has a terminal.
     pub tty: bool,
+    /// The name of the runtime, or `None` for the engine's default.
+    pub runtime: Option<String>,
     pub labels: Labels,
 }
 
@@ -119,6 +121,7 @@ pub fn sidecar_spec(name: &str, image: &str, mounts: Vec<Mount>, labels: &Labels
         pids: 1100,
         nano_cpus: 0,
         tty: false,
+        runtime: None,
         labels: labels.clone(),
     }
 }
@@ -176,6 +179,8 @@ pub(crate) struct AgentContainerOptions {
     pub nano_cpus: u64,
     /// Whether the container has a terminal.
     pub tty: bool,
+    /// The name of the runtime, or `None` for the engine's default.
+    pub runtime: Option<String>,
 }
 
 /// Returns the specification of the agent container.
@@ -228,6 +233,7 @@ pub(crate) fn agent_spec(
         pids: options.pids,
         nano_cpus: options.nano_cpus,
         tty: options.tty,
+        runtime: options.runtime,
         labels: labels.clone(),
     }
 }

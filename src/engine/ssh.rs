@@ -17,6 +17,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::OnceCell;
 
 use super::address::SshTarget;
+use super::connect::Questions;
 
 /// Time in seconds that a shared connection stays open after its last use, and that a new one may take.
 const PERSIST_SECS: u32 = 60;
@@ -38,14 +39,15 @@ const SPARES: usize = 2;
 /// Connections to one machine, which share its `ssh`.
 pub(super) struct SshConnector {
     target: SshTarget,
+    questions: Questions,
     /// The options of each run, once the first one has succeeded.
     options: OnceCell<Vec<String>>,
     spares: Mutex<VecDeque<SshStream>>,
 }
 
 impl SshConnector {
-    pub(super) fn new(target: &SshTarget) -> Self {
-        Self { target: target.clone(), options: OnceCell::new(), spares: Mutex::default() }
+    pub(super) fn new(target: &SshTarget, questions: Questions) -> Self {
+        Self { target: target.clone(), questions, options: OnceCell::new(), spares: Mutex::default() }
     }
 
     /// Opens a connection. The first one checks that the machine has a docker client that reaches its engine, unless a
@@ -95,6 +97,9 @@ impl SshConnector {
             format!("-oServerAliveCountMax={ALIVE_PROBES}"),
             "-T".into(),
         ];
+        if self.questions == Questions::Forbidden {
+            options.push("-oBatchMode=yes".into());
+        }
         if !self.has_own_sharing().await
             && let Some(socket) = sharing_socket()
         {

@@ -1,6 +1,6 @@
 //! Defines the engine operations that Airlock needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 
 use async_trait::async_trait;
@@ -103,6 +103,9 @@ pub struct EngineInfo {
     pub components: Vec<(String, String)>,
     /// The resources that the engine cannot limit: `memory`, `processes`, `CPUs`.
     pub unlimited_resources: Vec<&'static str>,
+    /// The names of the runtimes that the engine knows.
+    pub runtimes: BTreeSet<String>,
+    pub default_runtime: String,
     /// The engine's warnings, untrusted.
     pub warnings: Vec<String>,
     /// A string that distinguishes this engine, its kernel and its storage from others, for facts that are remembered
@@ -121,6 +124,18 @@ impl EngineInfo {
     pub fn security_option(&self, name: &str) -> Option<&str> {
         let option = self.security.iter().find_map(|o| o.strip_prefix("name=").unwrap_or(o).strip_prefix(name))?;
         option.strip_prefix(',').or(option.is_empty().then_some(""))
+    }
+
+    /// Returns the name of a container's runtime: the chosen one, or the engine's default.
+    #[must_use]
+    pub fn runtime_name<'a>(&'a self, chosen: Option<&'a str>) -> &'a str {
+        chosen.unwrap_or(&self.default_runtime)
+    }
+
+    /// Returns whether a runtime may be there. Engines also run programs by the full name of a shim, which they do not list.
+    #[must_use]
+    pub fn may_have_runtime(&self, name: &str) -> bool {
+        self.runtimes.contains(name) || name.contains('.') || self.runtimes.is_empty()
     }
 
     /// Returns whether a mandatory access control labels each container differently, so that it cannot connect to a socket of

@@ -1,14 +1,12 @@
 //! Asks the package clients in an image for their default registries, once per image.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-
-use etcetera::BaseStrategy as _;
 
 use super::{SANDBOX_LABEL, SandboxError};
 use crate::base::REPOSITORY_LABEL;
 use crate::core::atomic_file::write_atomic;
 use crate::core::random::create_random_id;
+use crate::core::state_dir::state_dir;
 use crate::engine::{Engine, Labels};
 use crate::images::{PROBE_REPOSITORY, probe_image};
 use crate::registries::{ImageDefaults, PROBE_SCRIPT};
@@ -43,10 +41,6 @@ async fn ask_clients(engine: &dyn Engine, image: &str) -> Result<Option<ImageDef
     let name = format!("airlock-{id}-clients");
     let output = probe_image(engine, image, PROBE_SCRIPT, (&name, &labels)).await?;
     Ok(output.map(|text| ImageDefaults::parse(&text)))
-}
-
-fn state_dir() -> Option<PathBuf> {
-    Some(etcetera::choose_base_strategy().ok()?.state_dir()?.join("airlock"))
 }
 
 fn load_all() -> BTreeMap<String, ImageDefaults> {

@@ -18,6 +18,7 @@ pub mod lifecycle;
 mod limits;
 mod monitor;
 mod pasted_files;
+pub(crate) mod placement;
 pub mod ports;
 pub mod probe;
 mod repository_index;

@@ -41,7 +41,7 @@ pub async fn probe_engine(engine: &dyn Engine) -> Result<ProbeReport, SandboxErr
     let probed = probed?;
     let info = engine.engine_info().await?;
     // The next start tries a socket between the containers again.
-    let support = EngineSupport { overlay: Some(probed.overlay_support.clone()), separation: None };
+    let support = EngineSupport { overlay: Some(probed.overlay_support.clone()), ..EngineSupport::default() };
     support.save_for(info);
     Ok(probed)
 }

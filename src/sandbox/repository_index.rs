@@ -7,10 +7,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use etcetera::BaseStrategy as _;
-
 use super::store::SandboxStore;
 use crate::core::atomic_file::write_atomic;
+use crate::core::state_dir::state_dir;
 
 /// The index of this user.
 #[derive(Debug, Clone)]
@@ -22,8 +21,7 @@ impl RepositoryIndex {
     /// Opens the index; returns `None` if the user has no home directory.
     #[must_use]
     pub fn open() -> Option<Self> {
-        let state = etcetera::choose_base_strategy().ok()?.state_dir()?;
-        Some(Self { dir: state.join("airlock/repositories") })
+        Some(Self { dir: state_dir()?.join("repositories") })
     }
 
     /// Adds a repository. It may be there already.

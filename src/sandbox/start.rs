@@ -101,8 +101,9 @@ pub(crate) async fn prepare_sandbox(
 ) -> Result<PreparedSandbox, SandboxError> {
     let RunContext { engine, host, .. } = context;
     let info = engine.engine_info().await?;
+    let runtime = request.agent_config.runtime.as_deref();
     let known = EngineSupport::load_for(info);
-    let (mut support, mut link) = (known.clone(), known.link_kind(info));
+    let (mut support, mut link) = (known.clone(), known.link_kind(info, runtime));
     let is_mount_failure =
         |error: &SandboxError| matches!(error, SandboxError::InodeMismatch | SandboxError::Unmountable(_));
     loop {
@@ -126,7 +127,9 @@ pub(crate) async fn prepare_sandbox(
             }
             Err(SandboxError::Unconnected { message, is_lasting }) if link == LinkKind::Socket => {
                 link = LinkKind::Network;
-                support.separation = is_lasting.then_some(message);
+                if is_lasting {
+                    support.separations.insert(info.runtime_name(runtime).to_owned(), message);
+                }
             }
             // A base that was sealed earlier has changed. It is built again next time.
             Err(error)
@@ -307,6 +310,7 @@ impl ContainerPlan<'_> {
             pids: request.agent_config.limits.pids,
             nano_cpus: request.agent_config.nano_cpus,
             tty: request.tty,
+            runtime: request.agent_config.runtime.clone(),
         };
         let (work, home) = (resources.volume_name("work"), resources.volume_name("home"));
         let volumes = AgentVolumes { work: &work, home: &home, launch: &record.base_volume.launcher };
@@ -386,13 +390,14 @@ pub(crate) async fn prepare_resumed(
     resources.remove_containers().await?;
     resources.verify_volumes().await?;
     let guest = image::ensure_guest(engine).await?;
-    let link = support.link_kind(info);
+    let runtime = request.agent_config.runtime.as_deref();
+    let link = support.link_kind(info, runtime);
     let prepared = match restart_containers(host, sandbox, request, (&resources, &guest, link)).await {
         Err(SandboxError::Unconnected { message, is_lasting }) if link == LinkKind::Socket => {
             resources.remove_containers().await?;
             let prepared = restart_containers(host, sandbox, request, (&resources, &guest, LinkKind::Network)).await?;
             if is_lasting {
-                support.separation = Some(message);
+                support.separations.insert(info.runtime_name(runtime).to_owned(), message);
                 support.save_for(info);
             }
             prepared

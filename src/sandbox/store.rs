@@ -131,6 +131,9 @@ pub struct AgentConfig {
     pub limits: Limits,
     /// CPU limit in billionths of a CPU; 0 for no limit.
     pub nano_cpus: u64,
+    /// The name of the runtime, or `None` for the engine's default.
+    #[serde(default)]
+    pub runtime: Option<String>,
     /// The network of the agent.
     #[serde(default)]
     pub network: NetworkConfig,

@@ -160,7 +160,8 @@ pub(crate) async fn show_session(
 ) -> io::Result<(Option<String>, TerminalEnd)> {
     let mut name = None;
     let mut starts_session = true;
-    let mut seen = signals.stop_request().count;
+    // A signal may have come before the owner has answered.
+    let mut seen = 0;
     loop {
         tokio::select! {
             frame = connection.frames.recv() => match frame {
@@ -168,10 +169,9 @@ pub(crate) async fn show_session(
                 Some(Frame::Control(OwnerMessage::Attached { name: sandbox, is_first })) => {
                     name = Some(sandbox);
                     starts_session = is_first;
-                    if let Some(end) = show_agent(&mut connection, signals, view, is_first).await? {
+                    if let Some(end) = show_agent(&mut connection, (signals, &mut seen), view, is_first).await? {
                         return Ok((name, end));
                     }
-                    seen = signals.stop_request().count;
                 }
                 Some(Frame::Control(OwnerMessage::Refused { reason })) => {
                     return Ok((name, TerminalEnd::Refused(reason)));
@@ -209,10 +209,10 @@ enum Written {
     Flush(oneshot::Sender<()>),
 }
 
-/// Lets the agent use the terminal. Returns `None` once the agent has ended.
+/// Lets the agent use the terminal. Returns `None` once the agent has ended. `seen` is the number of signals that were handled.
 async fn show_agent(
     connection: &mut Connection,
-    signals: &mut Signals,
+    (signals, seen): (&mut Signals, &mut u32),
     view: &mut dyn SessionView,
     is_first: bool,
 ) -> io::Result<Option<TerminalEnd>> {
@@ -228,7 +228,6 @@ async fn show_agent(
     connection.send_size();
     let mut pending = None;
     let mut pending_keys = None;
-    let mut seen = signals.stop_request().count;
     let end = loop {
         tokio::select! {
             permit = output.reserve(), if pending.is_some() => match permit {
@@ -272,8 +271,8 @@ async fn show_agent(
             changed = size_changes.recv() => if changed.is_some() {
                 connection.send_size();
             },
-            request = signals.next(seen) => {
-                seen = request.count;
+            request = signals.next(*seen) => {
+                *seen = request.count;
                 // An agent does not end with a terminal that attached later.
                 let leaves = request.last == HANGUP || request.last == "SIGTERM" && !is_first;
                 if leaves || request.count >= LEAVING_SIGNALS {
@@ -286,7 +285,7 @@ async fn show_agent(
     drop(output);
     let written = tokio::select! {
         result = &mut written => result.unwrap_or_else(|_| Err(io::Error::other("the writer panicked"))),
-        _ = signals.next(seen) => Err(io::ErrorKind::Interrupted.into()),
+        _ = signals.next(*seen) => Err(io::ErrorKind::Interrupted.into()),
     };
     // The thread may wait for room in the channel.
     drop(keys);

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::faults::{build_trees, list_differences};
 use crate::field::{ApplyFixture, TreeState, read_tree_state};
 use crate::support::{AIRLOCK, CommandOutput, TestRepo, pid};
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, children_of};
 
 fn print_line(text: &str) {
     std::io::stdout().write_all(format!("{text}\n").as_bytes()).expect("written");
@@ -320,12 +320,6 @@ fn processes_of(words: &[&str]) -> Vec<Pid> {
     let is_meant = |path: &Path| fs::read(path.join("cmdline")).is_ok_and(|line| line.starts_with(start.as_bytes()));
     let found = processes.filter(|entry| is_meant(&entry.path()));
     found.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)).collect()
-}
-
-fn children_of(parent: Pid) -> Vec<Pid> {
-    let id = parent.as_raw_nonzero();
-    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
-    children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)).collect()
 }
 
 /// One process of a session is killed at a random moment. What the agent had written by then is there afterwards, and nothing

@@ -34,6 +34,7 @@ mod link;
 mod long;
 mod network;
 mod page;
+mod placement;
 mod properties;
 mod quarantine;
 mod remote;

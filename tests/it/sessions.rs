@@ -11,8 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::claude::model;
 use crate::support::model::Step;
-use crate::support::{AIRLOCK, TestRepo};
-use crate::terminal::Terminal;
+use crate::support::{AIRLOCK, TestRepo, wait_until};
+use crate::terminal::{Terminal, children_of};
 
 /// Keys that detach.
 const DETACH: &str = "\x1d\x1d\x1d";
@@ -55,10 +55,7 @@ fn wait_for_status(repo: &TestRepo, name: &str, status: &str) {
 
 /// Returns the process that owns the sandbox of a terminal: the child of the terminal's process.
 fn owner_of(terminal: &Terminal) -> Pid {
-    let parent = terminal.child.process_id().expect("it runs");
-    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).expect("read");
-    let child = children.split_whitespace().next().expect("a child").parse().expect("a number");
-    Pid::from_raw(child).expect("a process")
+    *children_of(process_of(terminal)).first().expect("a child")
 }
 
 fn kill(pid: Pid) {
@@ -127,6 +124,37 @@ fn session_is_left_and_attached_from_another_directory() {
     late.shows("error: the agent of `s` has ended");
     late.shows("airlock review s");
     assert_eq!(late.child.wait().expect("it ends").exit_code(), 1);
+}
+
+/// A signal that comes before the owner has connected to the terminal's process is not lost.
+#[test]
+fn signal_before_the_owner_connects_ends_the_start() {
+    let repo = TestRepo::new();
+    let mut terminal = Terminal::start(&repo, &["run", "--name", "s", "--", "sleep", "1000"]);
+    let process = process_of(&terminal);
+    let mut owner = None;
+    wait_until("there is no owner", || {
+        owner = children_of(process).first().copied();
+        owner.is_some()
+    });
+    let owner = owner.expect("a process");
+    kill_process(owner, Signal::STOP).expect("stopped");
+    kill_process(process, Signal::TERM).expect("signaled");
+    // The signal has arrived when it is no longer pending, and its task has run when the process waits again.
+    let is_pending = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.as_raw_nonzero())).expect("read");
+        status.lines().any(|line| line.starts_with("ShdPnd:") && line.contains("4000"))
+    };
+    wait_until("the signal is pending", || !is_pending());
+    kill_process(owner, Signal::CONT).expect("continued");
+    let mut status = None;
+    wait_until("the start goes on", || {
+        status = terminal.child.try_wait().expect("known");
+        status.is_some()
+    });
+    assert_eq!(status.expect("it ended").exit_code(), 130);
+    assert_eq!(repo.engine_objects(), 0);
+    assert!(!repo.path.join(".git/airlock/sandboxes/s").exists());
 }
 
 #[test]

@@ -5,11 +5,19 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+use rustix::process::Pid;
 
 use crate::support::{AIRLOCK, TestRepo};
 
 /// The maximum time until a screen meets a condition.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Lists the processes that another one has started.
+pub fn children_of(parent: Pid) -> Vec<Pid> {
+    let id = parent.as_raw_nonzero();
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)).collect()
+}
 
 type Keys = Arc<Mutex<Box<dyn Write + Send>>>;
 

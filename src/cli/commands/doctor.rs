@@ -1,5 +1,6 @@
 //! `airlock doctor`: checks the settings, engine, git, credential and terminal, and suggests fixes.
 
+use futures_util::future::join_all;
 use indicatif::HumanBytes;
 use serde::Serialize;
 use serde_json::json;
@@ -9,10 +10,11 @@ use crate::cli::args::AgentOptions;
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::json::render_json;
 use crate::cli::ops::agent_config::new_agent_config;
+use crate::cli::ops::engine::{connect_and_measure, is_any_engine, list_choices};
 use crate::cli::ops::repo::create_runtime;
 use crate::cli::ops::settings::load_settings;
 use crate::cli::ops::user_config::read_sandbox_config;
-use crate::cli::output::{Output, print_stdout};
+use crate::cli::output::{Output, format_count, print_stdout};
 use crate::config::Settings;
 use crate::core::escape::Escaped;
 use crate::engine::{Docker, Engine, EngineInfo};
@@ -87,8 +89,11 @@ pub(crate) fn run_doctor(json: bool, output: Output) -> Result<u8, CliError> {
         }
     };
     create_runtime()?.block_on(async {
+        if is_any_engine(&settings) {
+            return check_several_engines(&settings, &mut checks).await;
+        }
         match Docker::connect(settings.engine.as_deref()).await {
-            Ok(engine) => check_engine(&engine, settings.image.as_deref(), &mut checks).await,
+            Ok(engine) => check_engine(&engine, &settings, &mut checks).await,
             Err(error) => checks.add_check("engine", CheckStatus::Broken, error.to_string(), error.hint().as_deref()),
         }
     });
@@ -131,7 +136,36 @@ fn format_checks(checks: &[Check], color: bool) -> String {
     out
 }
 
-async fn check_engine(engine: &Docker, image: Option<&str>, checks: &mut Checks) {
+/// Checks whether the engines that `any` stands for can be reached.
+async fn check_several_engines(settings: &Settings, checks: &mut Checks) {
+    let choices = match list_choices(settings) {
+        Ok(choices) => choices,
+        Err(error) => {
+            let hint = error.hints().first().map(String::as_str);
+            return checks.add_check("engine", CheckStatus::Broken, error.escaped_message(), hint);
+        }
+    };
+    let image = settings.image.as_deref().unwrap_or(AGENT_IMAGE);
+    let answers = join_all(choices.iter().map(|choice| connect_and_measure(choice, image))).await;
+    let state = if answers.iter().any(Result::is_ok) { CheckStatus::Weak } else { CheckStatus::Broken };
+    for (choice, answer) in choices.iter().zip(answers) {
+        match answer {
+            Ok((_, load)) => {
+                let (cpus, memory) = (load.cpus, HumanBytes(load.memory));
+                let running = format_count(usize::try_from(load.sandboxes).unwrap_or(usize::MAX), "running sandbox");
+                let missing = if load.has_image { "" } else { ", without the agent image" };
+                let found = format!("{choice}: {cpus} CPUs, {memory}, {running}{missing}");
+                let fix = format!("to check it, run `airlock --engine {choice} doctor`");
+                let state = if load.has_image { CheckStatus::Good } else { CheckStatus::Note };
+                checks.add_check("engine", state, found, Some(&fix));
+            }
+            Err(problem) => checks.add_check("engine", state, problem, None),
+        }
+    }
+}
+
+async fn check_engine(engine: &Docker, settings: &Settings, checks: &mut Checks) {
+    let image = settings.image.as_deref();
     let info = match engine.engine_info().await {
         Ok(info) => info,
         Err(error) => {
@@ -151,8 +185,9 @@ async fn check_engine(engine: &Docker, image: Option<&str>, checks: &mut Checks)
         ),
     );
     check_hardening(info, checks);
+    check_runtimes(info, settings.runtime.as_deref(), checks);
     // The probe forgets it.
-    let separation = EngineSupport::load_for(info).separation;
+    let separation = EngineSupport::load_for(info).separations.remove(info.runtime_name(settings.runtime.as_deref()));
     match probe::probe_engine(engine).await {
         Ok(probed) => {
             match &probed.overlay_support {
@@ -203,6 +238,28 @@ async fn check_engine(engine: &Docker, image: Option<&str>, checks: &mut Checks)
             );
         }
         (Err(error), _) => checks.add_check("image", CheckStatus::Broken, error.to_string(), None),
+    }
+}
+
+/// Checks the runtime of the agent's container.
+fn check_runtimes(info: &EngineInfo, chosen: Option<&str>, checks: &mut Checks) {
+    let known = info.runtimes.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    match chosen {
+        None if info.default_runtime.is_empty() => {}
+        None => checks
+            .add_good("runtimes", format!("agents run in {}, the engine's default of {known}", info.default_runtime)),
+        Some(name) if !info.may_have_runtime(name) => checks.add_check(
+            "runtimes",
+            CheckStatus::Broken,
+            format!("the engine has no runtime {name}; its runtimes are {known}"),
+            Some("register it in the engine's configuration (daemon.json, runtimes), or remove the setting `runtime`"),
+        ),
+        Some(name) => checks.add_check(
+            "runtimes",
+            CheckStatus::Note,
+            format!("agents run in {name}; sidecars run in {}, the engine's default", info.default_runtime),
+            Some("whether an agent in it reaches its sidecar is found out by a start: `airlock run -- true`"),
+        ),
     }
 }
 

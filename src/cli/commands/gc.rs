@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::cli::error::CliError;
 use crate::cli::json::render_json;
 use crate::cli::ops::backups;
-use crate::cli::ops::engine::{connect_engine_of, list_engines};
+use crate::cli::ops::engine::{connect_engine_of, is_any_engine, list_engines};
 use crate::cli::ops::network::{cache_limit, find_cache};
 use crate::cli::ops::repo::{Repo, create_runtime, format_age};
 use crate::cli::ops::settings::load_settings;
@@ -77,7 +77,7 @@ pub(crate) fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Cl
             let engine = match Docker::connect(choice.as_deref()).await {
                 Ok(engine) => engine,
                 // Objects on an unreachable engine stay until a later `gc`.
-                Err(error) if choice != settings.engine => {
+                Err(error) if is_any_engine(&settings) || choice != settings.engine => {
                     output.print_status(&format!("{}; its objects are kept", Escaped::new(&error.to_string())));
                     continue;
                 }

@@ -11,7 +11,7 @@ use crate::cli::args::{RunOptions, UncommittedArg};
 use crate::cli::claude_args::{ClaudeArgs, split_letters};
 use crate::cli::error::CliError;
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
-use crate::cli::ops::agent_config::{new_agent_config, parse_variables, workspace_kind};
+use crate::cli::ops::agent_config::{new_agent_config, parse_variables, sandbox_size, workspace_kind};
 use crate::cli::ops::agent_image::{ImageChoice, find_or_build_image};
 use crate::cli::ops::attach_session::attach_to;
 use crate::cli::ops::bring_files::{Place, bring_files, pasted_file_reader};
@@ -19,7 +19,7 @@ use crate::cli::ops::choose_image::{Proposal, choose_image};
 use crate::cli::ops::claude_on_host::answer_on_host;
 use crate::cli::ops::claude_permissions::{BYPASS_ACCEPTED, add_permission_mode};
 use crate::cli::ops::conversation::{Conversation, find_conversation, find_running_session};
-use crate::cli::ops::engine::connect_engine;
+use crate::cli::ops::engine::{PlacedEngine, check_runtime, place_sandbox};
 use crate::cli::ops::find_setup::{find_setup, is_setup_accepted};
 use crate::cli::ops::finish_run::{FinishOptions, finish_run};
 use crate::cli::ops::inner_sandbox::turn_off_inner_sandbox;
@@ -260,7 +260,10 @@ fn run_agent(
         if let Some(session) = session.as_mut() {
             session.watch_terminal(&signals)?;
         }
-        let engine = connect_engine(settings).await?;
+        let placed = place_sandbox(settings, sandbox_size(settings)?, &choice.image_name(settings), output).await?;
+        let PlacedEngine { engine, settings, reservation } = placed;
+        let settings = &settings;
+        check_runtime(engine.engine_info().await?, settings)?;
         // A long image build can be interrupted as well.
         let image = tokio::select! {
             image = find_image_and_info(&engine, &repo.host, &choice, settings, output) => image?,
@@ -321,6 +324,7 @@ fn run_agent(
             }
         });
         let started = || {
+            drop(reservation);
             progress.pause_bar();
             dirty_scan.signal_agent_start();
         };

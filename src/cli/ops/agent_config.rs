@@ -6,6 +6,7 @@ use crate::cli::error::CliError;
 use crate::config::{Settings, WorkspaceMode, parse_bytes, parse_duration};
 use crate::gateway::{CredentialKind, NetworkLevel};
 use crate::sandbox::lifecycle::{DEFAULT_PIDS, default_memory};
+use crate::sandbox::placement::SandboxSize;
 use crate::sandbox::ports::forward_obstacle;
 use crate::sandbox::{AgentConfig, DEFAULT_DISK, DEFAULT_INODES, Limits, WorkspaceKind};
 
@@ -24,7 +25,7 @@ pub(crate) fn new_agent_config(
         pids: DEFAULT_PIDS,
     };
     let network = new_network_config(settings, default_level)?;
-    with_overrides(AgentConfig { env: Vec::new(), limits, nano_cpus: 0, network }, settings, options)
+    with_overrides(AgentConfig { env: Vec::new(), limits, nano_cpus: 0, runtime: None, network }, settings, options)
 }
 
 /// Returns a configuration changed by the given settings and variables.
@@ -45,6 +46,7 @@ pub(crate) fn with_overrides(
     if let Some(cpus) = settings.cpus {
         config.nano_cpus = parse_cpus(cpus)?;
     }
+    config.runtime = settings.runtime.clone().or(config.runtime);
     let network = &mut config.network;
     network.level = settings.net.unwrap_or(network.level);
     network.budget = parse_budget(settings)?.or(network.budget);
@@ -74,6 +76,13 @@ pub(crate) fn with_overrides(
     config.env.retain(|old| env.iter().all(|new| name(new) != name(old)));
     config.env.extend(env.iter().cloned());
     Ok(config)
+}
+
+/// Returns the size of a sandbox with these settings.
+pub(crate) fn sandbox_size(settings: &Settings) -> Result<SandboxSize, CliError> {
+    let memory = settings.memory.as_deref().map(parse_bytes).transpose();
+    let memory = memory.map_err(|problem| CliError::usage(format!("--memory: {problem}")))?;
+    Ok(SandboxSize { memory, nano_cpus: settings.cpus.map(parse_cpus).transpose()?.unwrap_or(0) })
 }
 
 fn parse_cpus(cpus: f64) -> Result<u64, CliError> {

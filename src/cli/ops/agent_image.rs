@@ -35,6 +35,14 @@ pub(crate) struct ImageChoice {
     pub context: Option<CommittedDir>,
 }
 
+impl ImageChoice {
+    /// Returns the name of the image.
+    pub(crate) fn image_name(&self, settings: &Settings) -> String {
+        let configured = || settings.image.clone().unwrap_or_else(|| AGENT_IMAGE.into());
+        self.recipe.as_ref().map_or_else(configured, ImageRecipe::image_name)
+    }
+}
+
 /// Returns the version of Claude Code that the settings name.
 pub(crate) fn claude_version(settings: &Settings) -> String {
     match settings.claude_version.as_deref() {

@@ -1,15 +1,14 @@
 //! The user's answers about what repositories request. Each is bound to the repository and to the hash of the request.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use etcetera::BaseStrategy as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::base::repository_id;
 use crate::cli::error::CliError;
 use crate::core::atomic_file::write_atomic;
 use crate::core::hex::to_hex;
+use crate::core::state_dir::state_dir;
 use crate::git::HostRepo;
 
 const FILE_NAME: &str = "repository-requests.json";
@@ -50,10 +49,6 @@ impl Request {
         let bytes = serde_json::to_vec_pretty(&answers).map_err(std::io::Error::other)?;
         Ok(write_atomic(&dir, FILE_NAME, &bytes)?)
     }
-}
-
-fn state_dir() -> Option<PathBuf> {
-    Some(etcetera::choose_base_strategy().ok()?.state_dir()?.join("airlock"))
 }
 
 fn load_answers() -> BTreeMap<String, bool> {
