@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::aliases::LinkAliases;
 use super::cancel::CancelToken;
 use super::links::{LinkTarget, PathEntry, resolve_symlink};
+use super::packages::is_package_file;
 use super::renames::pair_renames;
 use super::{
     Changeset, EmbeddedRepoRule, FileChange, Finding, IgnoredPaths, PackageManifests, Quarantine, RenameFindings,
@@ -126,7 +127,9 @@ impl ChangesetBuilder {
     ) -> io::Result<()> {
         let found = try_parallel_map(&self.files, |file| {
             cancel_token.check_canceled()?;
-            let (old, new) = file.read_contents(store)?;
+            // Of other deleted files, only the path matters.
+            let is_read = file.new.is_some() || is_package_file(&file.path);
+            let (old, new) = if is_read { file.read_contents(store)? } else { Default::default() };
             let mut found = find_risks(file, &old, &new, context);
             if file.is_large() {
                 found.push(Finding::for_file("large", Severity::Medium, "is too large to be checked"));

@@ -48,7 +48,7 @@ pub use hunks::{Unit, UnitKind, split_units};
 pub(crate) use interleave::{HunkLine, interleave_lines, is_interleaved, replaced_lines};
 pub use lines::Lines;
 pub(crate) use packages::{PackageManifests, is_lock_file};
-pub use quarantine::{ContentHash, Quarantine};
+pub use quarantine::{ContentHash, ObjectStore, Quarantine};
 pub(crate) use rename_label::rename_label;
 pub(crate) use renames::{are_similar, similarity_percent};
 pub(crate) use risk::RiskContext;

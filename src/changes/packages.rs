@@ -69,6 +69,13 @@ impl PackageManifests {
     }
 }
 
+/// Returns whether the content of a file matters to [`find_package_risks`].
+pub(super) fn is_package_file(path: &RepoPath) -> bool {
+    let name = String::from_utf8_lossy(path.file_name()).to_lowercase();
+    matches!(name.as_str(), "package.json" | "pyproject.toml" | "cargo.toml")
+        || LOCK_FILES.iter().any(|(lock, _)| *lock == name)
+}
+
 /// Returns the findings for a package's manifest or lock file.
 pub(super) fn find_package_risks(
     path: &RepoPath,

@@ -1,15 +1,19 @@
-//! Stores content by its hash: content that has not been accepted yet, and the base that it is compared with.
+//! Stores content by its hash: content that has not been accepted yet, and the base that it is compared with, as far as the
+//! repository does not have it.
 
 #![expect(clippy::disallowed_methods, reason = "our own state, outside every working tree")]
 
-use crate::core::hex::to_hex;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::core::hex::to_hex;
 
 /// The SHA-256 of content, in lower-case hexadecimal.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -106,24 +110,48 @@ impl BlobWriter {
     }
 }
 
+/// The object store of a repository, which has contents that are not stored again.
+pub trait ObjectStore: Send + Sync + fmt::Debug {
+    /// Reads the object with this ID.
+    ///
+    /// # Errors
+    /// The object is missing or cannot be read.
+    fn read_object(&self, id: &str) -> io::Result<Vec<u8>>;
+}
+
+/// The file in the store's directory with the contents that the repository has: on each line, a hash and the ID of an object.
+const REFERENCES: &str = "objects";
+
+/// The IDs of objects by the hash of their content.
+type References = BTreeMap<String, String>;
+
 /// A directory that stores content by its hash.
 #[derive(Debug, Clone)]
 pub struct Quarantine {
     dir: PathBuf,
     /// A second store that is only read from.
     fallback_dir: Option<PathBuf>,
+    objects: Option<Arc<dyn ObjectStore>>,
+    /// The references of both directories, once they are needed.
+    references: Arc<Mutex<Option<References>>>,
 }
 
 impl Quarantine {
     /// Opens the store, and creates it if necessary.
     pub fn open(dir: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&dir)?;
-        Ok(Self { dir, fallback_dir: None })
+        Ok(Self { dir, fallback_dir: None, objects: None, references: Arc::default() })
+    }
+
+    /// Returns the store with the repository's objects behind it.
+    #[must_use]
+    pub fn with_objects(self, objects: Arc<dyn ObjectStore>) -> Self {
+        Self { objects: Some(objects), ..self }
     }
 
     /// Creates a store in another directory that also reads from this one.
     pub fn layered_over(&self, dir: PathBuf) -> io::Result<Self> {
-        Ok(Self { fallback_dir: Some(self.dir.clone()), ..Self::open(dir)? })
+        Ok(Self { fallback_dir: Some(self.dir.clone()), objects: self.objects.clone(), ..Self::open(dir)? })
     }
 
     /// Removes all content for which `is_needed` returns false, and the partial files of interrupted writes. Returns
@@ -134,12 +162,66 @@ impl Quarantine {
         let mut removed = 0;
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
+            if entry.file_name() == REFERENCES {
+                removed += self.remove_unreferenced_objects(&is_needed)?;
+                continue;
+            }
             if !entry.file_name().to_str().is_some_and(&is_needed) {
                 removed += entry.metadata().map_or(0, |m| m.len());
                 fs::remove_file(entry.path())?;
             }
         }
         Ok(removed)
+    }
+
+    /// Removes the references that are not needed, and returns the number of bytes that they take.
+    fn remove_unreferenced_objects(&self, is_needed: impl Fn(&str) -> bool) -> io::Result<u64> {
+        let (mut all, before) = (read_references(&self.dir)?, self.dir.join(REFERENCES).metadata()?.len());
+        let count = all.len();
+        all.retain(|hash, _| is_needed(hash));
+        if all.len() == count {
+            return Ok(0);
+        }
+        write_references(&self.dir, &all)?;
+        Ok(before.saturating_sub(self.dir.join(REFERENCES).metadata()?.len()))
+    }
+
+    /// Records contents that the repository has: each with the ID of the object.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn reference_objects(&self, found: impl IntoIterator<Item = (ContentHash, String)>) -> io::Result<()> {
+        let mut all = read_references(&self.dir)?;
+        let count = all.len();
+        all.extend(found.into_iter().map(|(hash, id)| (hash.0, id)));
+        if all.len() > count {
+            write_references(&self.dir, &all)?;
+        }
+        if let Ok(mut loaded) = self.references.lock() {
+            *loaded = None;
+        }
+        Ok(())
+    }
+
+    /// Reads content that the repository has.
+    fn read_referenced(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
+        let missing = || io::Error::new(io::ErrorKind::NotFound, format!("the content {hash} is not stored"));
+        let objects = self.objects.as_ref().ok_or_else(missing)?;
+        let id = {
+            let mut loaded = self.references.lock().map_err(|_| io::Error::other("a reader panicked"))?;
+            if loaded.is_none() {
+                let mut all = read_references(&self.dir)?;
+                if let Some(below) = &self.fallback_dir {
+                    all.extend(read_references(below)?);
+                }
+                *loaded = Some(all);
+            }
+            loaded.as_ref().and_then(|all| all.get(&hash.0)).cloned().ok_or_else(missing)?
+        };
+        objects.read_object(&id).map_err(|error| {
+            let message = format!("the repository no longer has the object {id} of the sandbox's base: {error}");
+            io::Error::new(error.kind(), message)
+        })
     }
 
     /// Returns the directory. Each content is a file named by its hash, which is never written to again.
@@ -172,10 +254,11 @@ impl Quarantine {
     /// # Errors
     /// Fails if the content is missing or differs from the one that was stored.
     pub fn get(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
-        let bytes = match (fs::read(self.dir.join(&hash.0)), &self.fallback_dir) {
-            (Err(error), Some(below)) if error.kind() == io::ErrorKind::NotFound => fs::read(below.join(&hash.0))?,
-            (read, _) => read?,
-        };
+        let stored = [Some(&self.dir), self.fallback_dir.as_ref()].into_iter().flatten().find_map(|dir| {
+            let read = fs::read(dir.join(&hash.0));
+            if matches!(&read, Err(error) if error.kind() == io::ErrorKind::NotFound) { None } else { Some(read) }
+        });
+        let bytes = stored.unwrap_or_else(|| self.read_referenced(hash))?;
         if ContentHash::from_content(&bytes) != *hash {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -186,9 +269,59 @@ impl Quarantine {
     }
 }
 
+fn read_references(dir: &Path) -> io::Result<References> {
+    let text = match fs::read_to_string(dir.join(REFERENCES)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(References::new()),
+        read => read?,
+    };
+    let pairs = text.lines().filter_map(|line| line.split_once(' '));
+    Ok(pairs.map(|(hash, id)| (hash.to_owned(), id.to_owned())).collect())
+}
+
+fn write_references(dir: &Path, all: &References) -> io::Result<()> {
+    let text: String = all.iter().flat_map(|(hash, id)| [hash, " ", id, "\n"]).collect();
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(dir.join(REFERENCES)).map_err(|error| error.error)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug)]
+    struct OneObject(&'static str, &'static [u8]);
+
+    impl ObjectStore for OneObject {
+        fn read_object(&self, id: &str) -> io::Result<Vec<u8>> {
+            if id == self.0 { Ok(self.1.to_vec()) } else { Err(io::ErrorKind::NotFound.into()) }
+        }
+    }
+
+    #[test]
+    fn referenced_objects_are_read_from_repository_and_verified() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let open = |content| {
+            let store = Quarantine::open(dir.path().join("store")).expect("opened");
+            store.with_objects(Arc::new(OneObject("id", content)))
+        };
+        let (old, other) = (ContentHash::from_content(b"old"), ContentHash::from_content(b"other"));
+        let store = open(b"old");
+        store.reference_objects([(old.clone(), "id".into()), (other.clone(), "gone".into())]).expect("written");
+        assert_eq!(store.get(&old).expect("read"), b"old");
+        let live = store.layered_over(dir.path().join("live")).expect("opened");
+        assert_eq!(live.get(&old).expect("read through the layer"), b"old");
+        let message = store.get(&other).expect_err("the object is gone").to_string();
+        assert!(message.contains("no longer has the object gone"), "{message}");
+        assert_eq!(open(b"new").get(&old).expect_err("another content").kind(), io::ErrorKind::InvalidData);
+        // A stored content comes first.
+        store.store_blob(b"old").expect("stored");
+        assert_eq!(open(b"new").get(&old).expect("read"), b"old");
+        store.remove_unreferenced(|name| name == other.to_string()).expect("removed");
+        assert!(store.get(&old).is_err());
+        assert!(open(b"").get(&other).expect_err("still referenced").to_string().contains("gone"));
+    }
 
     #[test]
     fn layered_quarantine_reads_both_and_writes_one() {

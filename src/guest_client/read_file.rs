@@ -21,7 +21,11 @@ pub(crate) async fn read_to_quarantine(
     };
     if limit <= STREAM_THRESHOLD {
         let content = guest.read(root, path, limit).await?;
-        return Ok((store.store_blob(&content).map_err(to_guest_error)?, content.len() as u64));
+        // Several threads hash and write, because this one reads the answers.
+        let (store, size) = (store.clone(), content.len() as u64);
+        let stored = tokio::task::spawn_blocking(move || store.store_blob(&content)).await;
+        let hash = stored.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(to_guest_error)?;
+        return Ok((hash, size));
     }
     let mut blob = store.start_blob().map_err(to_guest_error)?;
     guest.read_pieces(root, path, limit, |piece| blob.append_chunk(piece)).await?;

@@ -10,6 +10,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::SandboxError;
 use super::collect_limits::{CollectLimits, CollectMode, MAX_CONCURRENT_READS, MAX_PATH_CHARS};
+use super::old_versions::{OldVersion, WantedVersion, find_old_versions};
 use super::store::Sandbox;
 use super::walk::{FoundFile, Walk, WalkResult};
 use crate::base::{BaseEntry, BaseTree, BaseView};
@@ -91,60 +92,77 @@ async fn collect_without_timeout(collection: Collection<'_>) -> Result<Changeset
     enforce_limits(&mut changed, policy.limits, &mut uncollected);
     let committed = host.open_commit(&sandbox.record.base)?;
 
+    // Runs on other threads, so that a signal and the time limit take effect. They end when their result is no longer needed.
+    let cancel = CancelToken { deadline: Some(Instant::now() + policy.limits.max_time), is_canceled: Arc::default() };
+    let _cancel_on_drop = CancelOnDrop(Arc::clone(&cancel.is_canceled));
+    let old_entries = changed.iter().filter_map(|(file, old)| Some((&file.path, old.as_ref()?)));
+    let old_entries = old_entries.chain(deleted.iter().map(|(path, entry)| (path, entry)));
+    let wanted: Vec<_> = old_entries.filter_map(|(path, entry)| WantedVersion::from_entry(path, entry)).collect();
+    let finding = find_in_thread(host.reopen()?, sandbox.record.base.clone(), wanted, cancel.clone());
     // Limits the bytes in memory, independent of the number of requests.
     let memory = tokio::sync::Semaphore::new(IN_FLIGHT);
-    let (memory, stored) = (&memory, store);
+    let memory = &memory;
     let reads = stream::iter(changed).map(|(file, old)| async move {
-        let sizes = [file.stat.size, old.as_ref().map_or(0, BaseEntry::content_size)];
-        let _permit = memory.acquire_many(sizes.map(memory_permits).iter().sum()).await.ok();
-        let read_new = async || match file.kind {
-            EntryKind::Symlink => Ok(Some((stored.store_blob(&file.target)?, file.target.len() as u64))),
-            _ => match read_to_quarantine(guest, Root::Work, file.path.as_bytes(), file.stat.size, stored).await {
+        let _permit = memory.acquire_many(memory_permits(file.stat.size)).await.ok();
+        let new = match file.kind {
+            EntryKind::Symlink => Some((store.store_blob(&file.target)?, file.target.len() as u64)),
+            _ => match read_to_quarantine(guest, Root::Work, file.path.as_bytes(), file.stat.size, store).await {
                 // The running agent has just removed the file.
-                Err(GuestError::Gone) if mode == CollectMode::Live => Ok(None),
-                other => Ok::<_, SandboxError>(Some(other?)),
+                Err(GuestError::Gone) if mode == CollectMode::Live => None,
+                other => Some(other?),
             },
         };
-        let read_old = async || match &old {
-            Some(entry) => Ok(base.read_version(&file.path, entry).await?),
-            None => Ok(None),
-        };
-        let (new, old) = tokio::try_join!(read_new(), read_old())?;
-        Ok::<_, SandboxError>(new.map(|new| (file, old, new)))
+        if let Some((_, size)) = new {
+            progress.add_file(usize::try_from(size).unwrap_or(usize::MAX));
+        }
+        Ok::<_, SandboxError>(new.map(|new| (file, old, Some(new))))
     });
-    let mut reads = reads.buffer_unordered(MAX_CONCURRENT_READS);
-    let mut files = Vec::new();
-    while let Some(read) = reads.try_next().await? {
-        let Some((file, old, (hash, size))) = read else { continue };
-        progress.add_file(usize::try_from(size).unwrap_or(usize::MAX));
+    let reading = reads.buffer_unordered(MAX_CONCURRENT_READS).try_collect::<Vec<_>>();
+    let (mut known, read) = tokio::try_join!(finding, reading)?;
+    // What the repository does not have comes from the base volume.
+    let with_old = read.into_iter().flatten().map(|(file, old, new)| (file.path.clone(), old, Some(file), new));
+    let all = with_old.chain(deleted.into_iter().map(|(path, old)| (path, Some(old), None, None)));
+    let all: Vec<_> = all.map(|(path, old, file, new)| (known.remove(&path), path, old, file, new)).collect();
+    let versions = stream::iter(all).map(|(known, path, old, file, new)| async move {
+        let (old, object) = match (known, &old) {
+            (Some(known), _) => (Some(known.version), Some(known.object)),
+            (None, Some(entry)) => {
+                let _permit = memory.acquire_many(memory_permits(entry.content_size())).await.ok();
+                (base.read_version(&path, entry).await?, None)
+            }
+            (None, None) => (None, None),
+        };
+        Ok::<_, SandboxError>((path, old, object, file, new))
+    });
+    let mut versions = versions.buffer_unordered(MAX_CONCURRENT_READS);
+    let (mut files, mut references) = (Vec::new(), Vec::new());
+    while let Some((path, old, object, file, new)) = versions.try_next().await? {
+        let reference = old.as_ref().map(|version| version.hash.clone()).zip(object);
+        let (Some(file), Some((hash, size))) = (file, new) else {
+            references.extend(reference);
+            files.push(new_change(path, old, None));
+            continue;
+        };
         if old.as_ref().is_some_and(|s| s.hash == hash && s.kind == file.kind) {
             continue;
         }
         // A file that a sparse checkout excludes is in neither the base nor the working tree, but belongs to the user.
         if old.is_none()
             && sandbox.record.manifest.sparse
-            && matches!(committed.find_entry(&file.path)?, Some(CommittedEntry::File | CommittedEntry::Symlink(_)))
+            && matches!(committed.find_entry(&path)?, Some(CommittedEntry::File | CommittedEntry::Symlink(_)))
         {
             let reason = "is committed but outside the sparse checkout (--full includes it)".into();
-            uncollected.push(UncollectedEntry { path: display_path(&file.path), reason });
+            uncollected.push(UncollectedEntry { path: display_path(&path), reason });
             continue;
         }
-        let mut findings: Vec<Finding> = collision_finding(&collisions, &file.path).cloned().into_iter().collect();
+        let mut findings: Vec<Finding> = collision_finding(&collisions, &path).cloned().into_iter().collect();
         findings.extend(mode_bits_finding(&file));
         let new = FileVersion { kind: file.kind, hash, size };
-        files.push(FileChange { findings, ..new_change(file.path, old, Some(new)) });
-    }
-    drop(reads);
-    let versions = stream::iter(deleted).map(|(path, entry)| async move {
-        let _permit = memory.acquire_many(memory_permits(entry.content_size())).await.ok();
-        let version = base.read_version(&path, &entry).await?;
-        Ok::<_, SandboxError>((path, version))
-    });
-    let mut versions = versions.buffer_unordered(MAX_CONCURRENT_READS);
-    while let Some((path, version)) = versions.try_next().await? {
-        files.push(new_change(path, version, None));
+        references.extend(reference);
+        files.push(FileChange { findings, ..new_change(path, old, Some(new)) });
     }
     drop(versions);
+    store.reference_objects(references)?;
     let builder = ChangesetBuilder {
         base: sandbox.record.base.clone(),
         files,
@@ -152,10 +170,6 @@ async fn collect_without_timeout(collection: Collection<'_>) -> Result<Changeset
         ignored_by_agent_rules: hidden,
         ignored,
     };
-    // Runs on its own thread, so that a signal and the time limit take effect. The thread ends when its result is no
-    // longer needed.
-    let cancel = CancelToken { deadline: Some(Instant::now() + policy.limits.max_time), is_canceled: Arc::default() };
-    let _cancel_on_drop = CancelOnDrop(Arc::clone(&cancel.is_canceled));
     let (host, rules) = (host.reopen()?, policy.rules.clone());
     let store = store.clone();
     let sealed = tokio::task::spawn_blocking(move || {
@@ -169,7 +183,22 @@ async fn collect_without_timeout(collection: Collection<'_>) -> Result<Changeset
     sealed.await.map_err(std::io::Error::other)?
 }
 
-/// A guard that cancels the sealing thread when dropped.
+/// Finds old versions in another thread, which starts several.
+async fn find_in_thread(
+    host: HostRepo,
+    commit: String,
+    wanted: Vec<WantedVersion>,
+    cancel: CancelToken,
+) -> Result<BTreeMap<RepoPath, OldVersion>, SandboxError> {
+    let found = tokio::task::spawn_blocking(move || {
+        let found = find_old_versions(host, &commit, &wanted, &cancel)?;
+        let pairs = wanted.into_iter().zip(found);
+        Ok(pairs.filter_map(|(wanted, version)| Some((wanted.path, version?))).collect())
+    });
+    found.await.map_err(std::io::Error::other)?
+}
+
+/// A guard that cancels other threads when dropped.
 struct CancelOnDrop(Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {

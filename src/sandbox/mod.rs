@@ -17,6 +17,7 @@ pub mod layer;
 pub mod lifecycle;
 mod limits;
 mod monitor;
+mod old_versions;
 mod pasted_files;
 pub(crate) mod placement;
 pub mod ports;

@@ -43,11 +43,11 @@ pub(crate) struct EngineLoad {
 }
 
 impl EngineLoad {
-    /// Asks an engine.
+    /// Asks an engine how much room it has.
     ///
     /// # Errors
     /// The engine fails.
-    pub(crate) async fn measure(engine: &dyn Engine, image: &str) -> Result<Self, SandboxError> {
+    pub(crate) async fn measure_load(engine: &dyn Engine, image: &str) -> Result<Self, SandboxError> {
         let (info, agents, image) = tokio::try_join!(
             engine.engine_info(),
             engine.list_containers(ROLE_LABEL, Some(ROLE_AGENT)),
@@ -73,7 +73,7 @@ impl EngineLoad {
     }
 
     /// Compares two engines. The greater one is the better place.
-    fn compare(&self, other: &Self, size: SandboxSize) -> Ordering {
+    fn compare_room(&self, other: &Self, size: SandboxSize) -> Ordering {
         let (own, others) = (self.free_places(size), other.free_places(size));
         (own > 0)
             .cmp(&(others > 0))
@@ -119,7 +119,7 @@ pub(crate) fn reserve_place(
         |(name, load): &(&str, EngineLoad)| EngineLoad { sandboxes: load.sandboxes + count(name), ..*load };
     let loads = engines.iter().map(with_reserved).enumerate();
     // The last of equal ones counts.
-    let Some((position, load)) = loads.rev().max_by(|(_, a), (_, b)| a.compare(b, size)) else { return Ok(None) };
+    let Some((position, load)) = loads.rev().max_by(|(_, a), (_, b)| a.compare_room(b, size)) else { return Ok(None) };
     let path = dir.join(create_random_id::<8>()?);
     let mut file = open_private(&path)?;
     file.try_lock()?;

@@ -6,6 +6,7 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,7 @@ use crate::core::known::Known;
 use crate::core::name::SandboxName;
 use crate::core::path::{EntryKind, RepoPath};
 use crate::gateway::{HostLists, NetworkLevel};
+use crate::git::ObjectReader;
 use crate::protocol::{Decoder, Encoder, Stat, WrittenFile};
 
 /// The record of a sandbox.
@@ -453,7 +455,11 @@ impl Sandbox {
 
     /// Opens its quarantine.
     pub fn open_quarantine(&self) -> io::Result<Quarantine> {
-        Quarantine::open(self.dir.join("quarantine"))
+        let store = Quarantine::open(self.dir.join("quarantine"))?;
+        Ok(match self.common_dir() {
+            Some(common_dir) => store.with_objects(Arc::new(ObjectReader::new(common_dir))),
+            None => store,
+        })
     }
 
     /// Creates a temporary quarantine for a live view. It is removed with its guard, or by the next collection if the

@@ -49,7 +49,7 @@ fn sandbox_is_placed_where_there_is_room() {
     assert_eq!(repo.read("a.txt"), "one\ntwo\nmore\nagain\n");
     // Without room, it is started nevertheless, and the user is told.
     let ran = repo.sandbox("q", "true").ok();
-    assert!(ran.stderr.contains("more than it has room for, and the others have no more room"), "{ran:?}");
+    assert!(ran.stderr.contains("more than it has room for, but the others are full as well"), "{ran:?}");
     // No reservation is left.
     let held = repo.directory().join("home/.local/state/airlock/placements");
     let left: Vec<_> =

@@ -105,7 +105,7 @@ pub(crate) async fn place_sandbox(
 pub(crate) async fn connect_and_measure(choice: &str, image: &str) -> Result<(Docker, EngineLoad), String> {
     let ask = async {
         let engine = Docker::connect_silently(Some(choice)).await.map_err(|error| error.to_string())?;
-        let load = EngineLoad::measure(&engine, image).await.map_err(|error| error.to_string())?;
+        let load = EngineLoad::measure_load(&engine, image).await.map_err(|error| error.to_string())?;
         Ok((engine, load))
     };
     let timeout = || Err(format!("{choice} did not answer within {} s", LOAD_TIMEOUT.as_secs()));
@@ -117,7 +117,7 @@ fn describe_place(choice: &str, load: &EngineLoad, size: SandboxSize) -> String 
     let sandboxes = format_count(usize::try_from(load.sandboxes).unwrap_or(usize::MAX), "sandbox");
     let room = match load.free_places(size) {
         0 if load.has_room_without(size) => "no room for more".to_owned(),
-        0 => "more than it has room for, and the others have no more room".into(),
+        0 => "more than it has room for, but the others are full as well".into(),
         places => format!("room for {places} more"),
     };
     format!("engine: {}; {sandboxes} there with this one, {room}", Escaped::new(choice))

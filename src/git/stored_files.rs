@@ -1,0 +1,118 @@
+//! Finds files of a commit that the working tree has in the very form in which git stores them, and reads them from the object
+//! store.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use git2::{ErrorCode, ObjectType, Oid, Repository};
+
+use super::conversion::{AttributeSource, ConversionSettings, Converter, parse_lfs_pointer};
+use super::error::SnapshotError;
+use super::os_path;
+use super::repo::HostRepo;
+use crate::core::path::RepoPath;
+
+/// A file of a commit.
+pub(crate) struct StoredFile {
+    /// The ID of its blob.
+    pub id: String,
+    pub content: Vec<u8>,
+}
+
+/// A reader for the files of one commit. Each thread has its own.
+pub(crate) struct StoredFiles {
+    git: Repository,
+    settings: ConversionSettings,
+    tree: Oid,
+}
+
+impl HostRepo {
+    /// Opens the files of a commit for one more thread.
+    ///
+    /// # Errors
+    /// A missing object.
+    pub(crate) fn open_stored_files(&self, commit: &str) -> Result<StoredFiles, SnapshotError> {
+        let git = Repository::open(&self.common_dir)?;
+        let settings = ConversionSettings::from_repository(self.repository(), &self.common_dir)?;
+        let tree = git.find_commit(Oid::from_str(commit)?)?.tree_id();
+        Ok(StoredFiles { git, settings, tree })
+    }
+}
+
+impl StoredFiles {
+    /// Reads a file that has a size in the working tree. Returns `None` unless the working tree certainly has the blob's own bytes.
+    ///
+    /// A conversion of line endings, `ident` (of a keyword that is not expanded) and LFS content change the size, if they change
+    /// anything. An expanded keyword, a pointer and another encoding may not, so such files are left to the caller, whatever the
+    /// settings were when they were written.
+    pub(crate) fn read_unconverted(&self, path: &RepoPath, size: u64) -> Result<Option<StoredFile>, SnapshotError> {
+        let tree = self.git.find_tree(self.tree)?;
+        let entry = match tree.get_path(&os_path(path.as_bytes())) {
+            Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
+            entry => entry?,
+        };
+        if entry.kind() != Some(ObjectType::Blob) {
+            return Ok(None);
+        }
+        let odb = self.git.odb()?;
+        let blob = match odb.read(entry.id()) {
+            // A partial clone.
+            Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
+            blob => blob?,
+        };
+        let content = blob.data();
+        if content.len() as u64 != size
+            || memchr::memmem::find(content, b"$Id:").is_some()
+            || parse_lfs_pointer(content).is_some()
+            || !content.is_ascii() && !self.has_stored_form(path, content)?
+        {
+            return Ok(None);
+        }
+        Ok(Some(StoredFile { id: entry.id().to_string(), content: content.to_vec() }))
+    }
+
+    /// Returns whether the working tree has a file in the form of its blob, by the settings and attributes of now.
+    fn has_stored_form(&self, path: &RepoPath, content: &[u8]) -> Result<bool, SnapshotError> {
+        let mut converter = Converter::new(&self.git, &self.settings, AttributeSource::Lazy(self.tree))?;
+        let (converted, _) = converter.convert_to_worktree(path.as_bytes(), content)?;
+        Ok(*converted == *content)
+    }
+}
+
+/// The objects of a repository, for any thread.
+pub(crate) struct ObjectReader {
+    common_dir: PathBuf,
+    /// Repositories that no thread uses now.
+    idle: Mutex<Vec<Repository>>,
+}
+
+impl std::fmt::Debug for ObjectReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ObjectReader").field("common_dir", &self.common_dir).finish_non_exhaustive()
+    }
+}
+
+impl ObjectReader {
+    /// Prepares to read from a git directory, which is opened when it is needed.
+    #[must_use]
+    pub(crate) fn new(common_dir: &Path) -> Self {
+        Self { common_dir: common_dir.to_owned(), idle: Mutex::default() }
+    }
+
+    /// Reads a blob.
+    ///
+    /// # Errors
+    /// The object is missing or damaged.
+    pub(crate) fn read_blob(&self, id: &str) -> Result<Vec<u8>, SnapshotError> {
+        let idle = self.idle.lock().ok().and_then(|mut idle| idle.pop());
+        let git = match idle {
+            Some(git) => git,
+            None => Repository::open(&self.common_dir)?,
+        };
+        let content = git.odb()?.read(Oid::from_str(id)?)?.data().to_vec();
+        if let Ok(mut idle) = self.idle.lock() {
+            idle.push(git);
+        }
+        Ok(content)
+    }
+}
