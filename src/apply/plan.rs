@@ -8,11 +8,12 @@ use super::host_error::HostError;
 use super::moves::{MoveFinder, MoveSource};
 use super::names::IN_TREE_DIR;
 use super::request::{AttrSource, BlobStore, EarlierUnits, PathRequest};
-use super::resolve::{ExistingFile, Resolver};
+use super::resolve::{ExistingFile, ResolvedStep, Resolver};
 use super::step::{Conflict, MergeMode, MovedFile, Step, StepAction};
 use super::working_tree::{ObservedFile, PathState, WorkingTree};
 use crate::changes::{ConflictChoice, EmbeddedRepoRule, Selection, has_folded_path};
 use crate::core::on_conflict::OnConflict;
+use crate::core::parallel::try_parallel_map;
 use crate::core::path::{EntryKind, RepoPath};
 
 /// Options for building a plan.
@@ -118,10 +119,13 @@ impl Plan {
             merge_modes: &options.merge_modes,
             choices: &options.choices,
         };
-        for request in requests {
+        // The files are read and hashed by several threads, and so are those that are merged.
+        let states = try_parallel_map(&requests, |request| Ok(tree.observe_path(&request.path)))?;
+        let mut sites = Vec::new();
+        for (request, state) in requests.into_iter().zip(states) {
             let is_deleted = |path: &RepoPath| deleted_paths.contains(path);
-            let availability = match check_availability(tree, &mut dir_cache, &request, &is_deleted, options.is_trusted)
-            {
+            let context = (&is_deleted as &dyn Fn(&RepoPath) -> bool, options.is_trusted);
+            let availability = match check_availability(tree, &mut dir_cache, &request, state, context) {
                 Ok(way) => way,
                 Err(error) if error.is_path_error() => PathAvailability::Blocked(error.to_string()),
                 Err(error) => return Err(io::Error::other(format!("{:?}: {error}", request.path))),
@@ -130,13 +134,17 @@ impl Plan {
                 PathAvailability::Free { observed, case_renamed_from, colliding_path } => {
                     let source = sources.remove(&request.path).unwrap_or_default();
                     let site = PathSite { source, observed, case_renamed_from, colliding_path };
-                    plan.add_request(request, site, &requested, &resolver)?;
+                    sites.push((request, site));
                 }
                 PathAvailability::Blocked(reason) => plan.conflicts.push(Conflict {
                     renamed_from: request.rename.map(|rename| rename.old_path),
                     ..Conflict::new(request.path, reason)
                 }),
             }
+        }
+        let resolved = try_parallel_map(&sites, |(request, site)| site.resolve_request(request, &resolver))?;
+        for ((request, site), resolved) in sites.into_iter().zip(resolved) {
+            plan.add_resolved(request, (site, resolved), &requested, &resolver);
         }
         // A path that is the source of a case-only rename is not deleted.
         let case_renamed: BTreeSet<RepoPath> = plan.steps.iter().filter_map(|s| s.case_renamed_from.clone()).collect();
@@ -171,45 +179,31 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Resolves a request, and adds its steps or its conflict.
-    fn add_request(
+    /// Adds the steps of a request, or its conflict.
+    fn add_resolved(
         &mut self,
         mut request: PathRequest,
-        site: PathSite,
+        (site, resolved): (PathSite, ResolvedStep),
         requested: &BTreeSet<RepoPath>,
         resolver: &Resolver<'_>,
-    ) -> io::Result<()> {
-        let PathSite { source, observed, case_renamed_from, colliding_path } = site;
-        let at = |path, observed| ExistingFile { path, observed };
-        let here = observed.as_ref().map(|observed| at(&request.path, observed));
-        // A case-only rename changes the name of the file that it was observed as.
-        let occupant = here.filter(|_| case_renamed_from.is_none());
-        let moved = match &source {
-            MoveSource::File(file) => file.observed.as_ref().map(|observed| at(&file.path, observed)),
-            MoveSource::None | MoveSource::Requested(_) => None,
-        };
-        let resolved = match (&request.rename, moved) {
-            (None, _) => resolver.resolve_request(&request, occupant)?,
-            (Some(_), Some(moved)) => match occupant {
-                Some(occupant) => resolver.resolve_occupied_move(&request, occupant, moved)?,
-                None => resolver.resolve_request(&request, Some(moved))?,
-            },
-            (Some(rename), None) => resolver.resolve_moved_file(&request, rename.is_applied, occupant, &source)?,
-        };
+    ) {
+        let (occupant, moved) = site.existing_files(&request);
         let old_path = moved.map(|file| file.path).or(request.rename.as_ref().map(|rename| &rename.old_path)).cloned();
         let (action, result) = match resolved {
             Ok(resolved) => resolved,
             Err((reason, sides)) => {
                 self.conflicts.push(Conflict { path: request.path, renamed_from: old_path, reason, sides });
-                return Ok(());
+                return;
             }
         };
+        let moves_content = moved.is_some() && occupant.is_none();
+        let existing = moved.or(occupant);
         if let EarlierUnits::Obsolete { units, .. } = &request.earlier_units
-            && moved.or(occupant).is_some_and(|file| request.drops_earlier_units(file.path))
+            && existing.is_some_and(|file| request.drops_earlier_units(file.path))
         {
             request.superseded = request.superseded.union(units);
         }
-        let moves_content = moved.is_some() && occupant.is_none();
+        let PathSite { source, observed, case_renamed_from, colliding_path } = site;
         let action = match action {
             StepAction::Unchanged | StepAction::Replace | StepAction::Resolve if moves_content => StepAction::Create,
             action => action,
@@ -242,7 +236,6 @@ impl Plan {
             case_renamed_from,
             colliding_path,
         });
-        Ok(())
     }
 
     fn drop_conflicting_steps(&mut self) {
@@ -433,6 +426,32 @@ struct PathSite {
     colliding_path: Option<RepoPath>,
 }
 
+impl PathSite {
+    /// Returns the file at the path of a request, and the file to move there.
+    fn existing_files<'s>(&'s self, request: &'s PathRequest) -> (Option<ExistingFile<'s>>, Option<ExistingFile<'s>>) {
+        let at = |path, observed| ExistingFile { path, observed };
+        let here = self.observed.as_ref().map(|observed| at(&request.path, observed));
+        // A case-only rename changes the name of the file that it was observed as.
+        let occupant = here.filter(|_| self.case_renamed_from.is_none());
+        let moved = match &self.source {
+            MoveSource::File(file) => file.observed.as_ref().map(|observed| at(&file.path, observed)),
+            MoveSource::None | MoveSource::Requested(_) => None,
+        };
+        (occupant, moved)
+    }
+
+    fn resolve_request(&self, request: &PathRequest, resolver: &Resolver<'_>) -> io::Result<ResolvedStep> {
+        match (&request.rename, self.existing_files(request)) {
+            (None, (occupant, _)) => resolver.resolve_request(request, occupant),
+            (Some(_), (Some(occupant), Some(moved))) => resolver.resolve_occupied_move(request, occupant, moved),
+            (Some(_), (None, Some(moved))) => resolver.resolve_request(request, Some(moved)),
+            (Some(rename), (occupant, None)) => {
+                resolver.resolve_moved_file(request, rename.is_applied, occupant, &self.source)
+            }
+        }
+    }
+}
+
 /// Returns the steps at the paths that a rename leaves: the file is deleted where it was, and nothing is recorded as applied at
 /// the paths of earlier rounds. Other changes that write one of these paths have their own steps.
 fn left_path_steps(request: &PathRequest, file: &MovedFile, requested: &BTreeSet<RepoPath>) -> Vec<Step> {
@@ -459,19 +478,19 @@ fn left_path_steps(request: &PathRequest, file: &MovedFile, requested: &BTreeSet
     left_paths.map(step).collect()
 }
 
-/// Checks whether a path can be written, given the paths that the plan deletes.
+/// Checks whether a path with this state can be written, given the paths that the plan deletes.
 fn check_availability(
     tree: &WorkingTree,
     dir_cache: &mut DirCache<'_>,
     request: &PathRequest,
-    is_deleted: &dyn Fn(&RepoPath) -> bool,
-    is_trusted: bool,
+    state: Result<PathState, HostError>,
+    (is_deleted, is_trusted): (&dyn Fn(&RepoPath) -> bool, bool),
 ) -> Result<PathAvailability, HostError> {
     let path = &request.path;
     if request.theirs.is_some() && path.components().any(|name| name == IN_TREE_DIR.as_bytes()) {
         return Ok(PathAvailability::Blocked(format!("the name {IN_TREE_DIR} is reserved for Airlock's backups")));
     }
-    let mut state = tree.observe_path(path)?;
+    let mut state = state?;
     let (mut case_renamed_from, mut colliding_path) = (None, None);
     match &request.theirs {
         // The path is deleted under this spelling already.

@@ -51,7 +51,7 @@ type StepOutcome = (StepAction, Option<EntryContent>);
 /// The reason for a conflict, and its sides.
 pub(crate) type ConflictDetails = (String, Option<ConflictSides>);
 
-type ResolvedStep = Result<StepOutcome, ConflictDetails>;
+pub(crate) type ResolvedStep = Result<StepOutcome, ConflictDetails>;
 
 /// Returns the action that gives a path the content that the user chose.
 fn chosen_outcome(ours: Option<&EntryContent>, chosen: Option<EntryContent>) -> StepOutcome {

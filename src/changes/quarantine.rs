@@ -183,6 +183,7 @@ impl Quarantine {
             return Ok(0);
         }
         write_references(&self.dir, &all)?;
+        self.forget_references();
         Ok(before.saturating_sub(self.dir.join(REFERENCES).metadata()?.len()))
     }
 
@@ -197,10 +198,15 @@ impl Quarantine {
         if all.len() > count {
             write_references(&self.dir, &all)?;
         }
+        self.forget_references();
+        Ok(())
+    }
+
+    /// Lets the next read load the references again.
+    fn forget_references(&self) {
         if let Ok(mut loaded) = self.references.lock() {
             *loaded = None;
         }
-        Ok(())
     }
 
     /// Reads content that the repository has.

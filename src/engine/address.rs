@@ -19,6 +19,13 @@ pub(super) enum Address {
     Ssh(SshTarget),
 }
 
+/// Whether `ssh` may ask the user for a passphrase or the key of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Questions {
+    Allowed,
+    Forbidden,
+}
+
 /// The files of a TLS connection, in PEM format.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct TlsFiles {

@@ -21,7 +21,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::EngineError;
-use super::address::{Address, TlsFiles};
+use super::address::{Address, Questions, TlsFiles};
 use super::ssh::SshConnector;
 
 /// Maximum time to connect to an address, without what `ssh` takes.
@@ -71,13 +71,6 @@ impl Connection for EngineStream {
     fn connected(&self) -> Connected {
         Connected::new()
     }
-}
-
-/// Whether `ssh` may ask the user for a passphrase or the key of a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Questions {
-    Allowed,
-    Forbidden,
 }
 
 /// A way to connect to one engine.

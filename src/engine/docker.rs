@@ -23,8 +23,8 @@ use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::TokioExecutor;
 use tokio::sync::OnceCell;
 
-use super::address::{self, Address};
-use super::connect::{Connector, Questions};
+use super::address::{self, Address, Questions};
+use super::connect::Connector;
 use super::error::START_ATTEMPT;
 use super::hijack::{get_json, hijack_connection};
 use super::traits::{

@@ -16,8 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::OnceCell;
 
-use super::address::SshTarget;
-use super::connect::Questions;
+use super::address::{Questions, SshTarget};
 
 /// Time in seconds that a shared connection stays open after its last use, and that a new one may take.
 const PERSIST_SECS: u32 = 60;
