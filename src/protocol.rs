@@ -18,7 +18,7 @@ const MAX_NAME: usize = 255;
 /// The maximum length of a symlink's target, in bytes (`PATH_MAX` of Linux).
 const MAX_TARGET: usize = 4096;
 /// The first bytes of the guest's reply to the handshake; the digits are the version of the protocol.
-pub const BANNER: &[u8] = b"airlock-guest-8 ";
+pub const BANNER: &[u8] = b"airlock-guest-9 ";
 
 /// The meaning of a frame. The stream number is a request number for files and a connection number for the tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,6 +155,8 @@ pub enum Root {
 pub enum Request {
     /// Lists a directory; the reply is a sequence of [`ListedEntry`].
     List(Root, Vec<u8>),
+    /// Compares a directory of an overlay's merged view with the base; the reply is a sequence of [`ComparedEntry`].
+    Compare(ComparedDir),
     /// Reads a regular file, at most this many bytes.
     Read(Root, Vec<u8>, u64),
     /// Waits until all entries of [`Kind::Write`] frames are written; the reply is a sequence of [`WrittenFile`].
@@ -168,6 +170,27 @@ pub enum Request {
     Usage(Root, u32),
     /// Returns the free space of a volume's file system; the reply is one [`Space`].
     Space(Root),
+}
+
+/// A directory to compare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComparedDir {
+    pub path: Vec<u8>,
+    /// The path in the base's volume, if the base may have the directory.
+    pub base: Option<Vec<u8>>,
+    /// Whether the upper directory has it.
+    pub in_upper: bool,
+}
+
+/// One entry of a compared directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ComparedEntry {
+    /// The name and kind of an entry that is the base's: it is not in the upper directory, and has the base's inode number and type.
+    Unchanged(Vec<u8>, FileKind),
+    /// Another entry of the merged view, and whether it is in the upper directory.
+    Merged(ListedEntry, bool),
+    /// The base's entry, if the name is missing from the merged view or precedes as [`ComparedEntry::Merged`].
+    Base(ListedEntry),
 }
 
 /// A copy of a directory's entries. Special files are omitted, and existing directories are used.
@@ -307,6 +330,12 @@ impl Encoder {
                 self.put_u8(*root as u8);
                 self.put_bytes(path);
             }
+            Request::Compare(ComparedDir { path, base, in_upper }) => {
+                self.put_u8(7);
+                self.put_bytes(path);
+                self.put_u8(u8::from(base.is_some()) | u8::from(*in_upper) << 1);
+                self.put_bytes(base.as_deref().unwrap_or_default());
+            }
             Request::Read(root, path, limit) => {
                 self.put_u8(1);
                 self.put_u8(*root as u8);
@@ -375,6 +404,25 @@ impl Encoder {
         self.put_u8(listed.kind as u8);
         self.encode_stat(&listed.stat);
         self.put_bytes(&listed.target);
+    }
+
+    /// Appends an entry of a compared directory.
+    pub fn encode_compared(&mut self, entry: &ComparedEntry) {
+        match entry {
+            ComparedEntry::Unchanged(name, kind) => {
+                self.put_u8(0);
+                self.put_bytes(name);
+                self.put_u8(*kind as u8);
+            }
+            ComparedEntry::Merged(listed, in_upper) => {
+                self.put_u8(1 + u8::from(*in_upper));
+                self.encode_listed(listed);
+            }
+            ComparedEntry::Base(listed) => {
+                self.put_u8(3);
+                self.encode_listed(listed);
+            }
+        }
     }
 
     /// Appends the disk usage of a volume.
@@ -466,6 +514,11 @@ impl<'a> Decoder<'a> {
             }),
             5 => Request::Usage(self.read_root()?, self.read_u32()?),
             6 => Request::Space(self.read_root()?),
+            7 => {
+                let (path, flags) = (self.read_bytes()?.to_vec(), self.read_u8()?);
+                let base = self.read_bytes()?.to_vec();
+                Request::Compare(ComparedDir { path, base: (flags & 1 != 0).then_some(base), in_upper: flags & 2 != 0 })
+            }
             _ => return Err(invalid_data("an unknown request")),
         })
     }
@@ -504,24 +557,42 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    /// Reads a listed entry.
-    pub fn decode_listed(&mut self) -> io::Result<ListedEntry> {
+    fn read_name(&mut self) -> io::Result<Vec<u8>> {
         let name = self.read_bytes()?.to_vec();
         if name.is_empty() || name.len() > MAX_NAME || name.contains(&b'/') || name.contains(&0) {
             return Err(invalid_data("a name that no directory has"));
         }
-        let kind = match self.read_u8()? {
+        Ok(name)
+    }
+
+    fn read_kind(&mut self) -> io::Result<FileKind> {
+        Ok(match self.read_u8()? {
             0 => FileKind::Regular,
             1 => FileKind::Directory,
             2 => FileKind::Link,
             3 => FileKind::Special,
             _ => return Err(invalid_data("an unknown kind of file")),
-        };
+        })
+    }
+
+    /// Reads a listed entry.
+    pub fn decode_listed(&mut self) -> io::Result<ListedEntry> {
+        let (name, kind) = (self.read_name()?, self.read_kind()?);
         let (stat, target) = (self.decode_stat()?, self.read_bytes()?.to_vec());
         if target.len() > MAX_TARGET {
             return Err(invalid_data("a target that no link has"));
         }
         Ok(ListedEntry { name, kind, stat, target })
+    }
+
+    /// Reads an entry of a compared directory.
+    pub fn decode_compared(&mut self) -> io::Result<ComparedEntry> {
+        Ok(match self.read_u8()? {
+            0 => ComparedEntry::Unchanged(self.read_name()?, self.read_kind()?),
+            tag @ (1 | 2) => ComparedEntry::Merged(self.decode_listed()?, tag == 2),
+            3 => ComparedEntry::Base(self.decode_listed()?),
+            _ => return Err(invalid_data("an unknown entry")),
+        })
     }
 
     /// Reads the disk usage of a volume.
@@ -565,6 +636,26 @@ mod tests {
         assert_eq!(decoder.decode_entry().expect("valid entry"), (Root::Home, &b"a/b"[..], entry));
         assert_eq!(decoder.decode_request().expect("valid request"), Request::Read(Root::Work, b"x".to_vec(), 3));
         assert!(decoder.is_empty());
+        let compare = |base: Option<Vec<u8>>, in_upper| {
+            Request::Compare(ComparedDir { path: b"a".to_vec(), base, in_upper })
+        };
+        for request in [compare(None, true), compare(Some(b"tree/a".to_vec()), false)] {
+            let mut encoder = Encoder::default();
+            encoder.encode_request(&request);
+            assert_eq!(Decoder(&encoder.0).decode_request().expect("valid request"), request);
+        }
+        let (name, stat) = (b"n".to_vec(), Stat { mode: 1, size: 2, ino: 3, mtime: (-4, 5), ctime: (6, 7) });
+        let listed = ListedEntry { name: name.clone(), kind: FileKind::Link, stat, target: b"t".to_vec() };
+        for entry in [
+            ComparedEntry::Unchanged(name, FileKind::Directory),
+            ComparedEntry::Merged(listed.clone(), true),
+            ComparedEntry::Merged(listed.clone(), false),
+            ComparedEntry::Base(listed),
+        ] {
+            let mut encoder = Encoder::default();
+            encoder.encode_compared(&entry);
+            assert_eq!(Decoder(&encoder.0).decode_compared().expect("valid entry"), entry);
+        }
     }
 
     #[test]
@@ -584,6 +675,7 @@ mod tests {
             assert!(Decoder(bytes).decode_request().is_err());
             assert!(Decoder(bytes).decode_entry().is_err());
             assert!(Decoder(bytes).decode_listed().is_err());
+            assert!(Decoder(bytes).decode_compared().is_err());
         }
     }
 }

@@ -66,3 +66,19 @@ fn load_all() -> BTreeMap<String, EngineSupport> {
     let bytes = state_dir().and_then(|f| std::fs::read(f.join(FILE_NAME)).ok()).unwrap_or_default();
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn separation_is_known_for_each_runtime() {
+        let engine = EngineInfo { default_runtime: "runc".into(), ..EngineInfo::default() };
+        let separations = [("runsc".to_owned(), "refused".to_owned())].into();
+        let support = EngineSupport { separations, ..EngineSupport::default() };
+        let kinds = [None, Some("runc"), Some("runsc")].map(|runtime| support.link_kind(&engine, runtime));
+        assert_eq!(kinds, [LinkKind::Socket, LinkKind::Socket, LinkKind::Network]);
+        let by_default = EngineInfo { default_runtime: "runsc".into(), ..EngineInfo::default() };
+        assert_eq!(support.link_kind(&by_default, None), LinkKind::Network);
+    }
+}

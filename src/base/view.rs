@@ -8,7 +8,7 @@ use super::seed::TREE;
 use crate::changes::{FileVersion, Quarantine};
 use crate::core::path::{EntryKind, RepoPath};
 use crate::guest_client::{GuestClient, GuestError, read_to_quarantine};
-use crate::protocol::{FileKind, Root, Stat};
+use crate::protocol::{FileKind, ListedEntry, Root, Stat};
 
 /// Maximum number of names in one directory of a base.
 const MAX_NAMES: usize = 5_000_000;
@@ -54,13 +54,26 @@ impl BaseView<'_> {
         &self,
         directory: Option<&RepoPath>,
     ) -> Result<BTreeMap<Vec<u8>, BaseEntry>, BaseError> {
-        let dir_path = directory.map_or(&b""[..], |d| d.as_bytes());
-        let listed = match self.guest.list_dir(Root::Base, &[TREE, dir_path].concat(), MAX_NAMES).await {
+        let listed = match self.guest.list_dir(Root::Base, &Self::volume_path(directory), MAX_NAMES).await {
             // Only the delta has the directory.
             Err(GuestError::Gone) => Vec::new(),
             Err(GuestError::NotADirectory) => Vec::new(),
             other => other?,
         };
+        self.apply_delta(directory, listed)
+    }
+
+    /// Returns the path of a directory in the base's volume.
+    pub(crate) fn volume_path(directory: Option<&RepoPath>) -> Vec<u8> {
+        [TREE, directory.map_or(&b""[..], |d| d.as_bytes())].concat()
+    }
+
+    /// Returns entries of a directory of the base's volume with those of the delta instead.
+    pub(crate) fn apply_delta(
+        &self,
+        directory: Option<&RepoPath>,
+        listed: Vec<ListedEntry>,
+    ) -> Result<BTreeMap<Vec<u8>, BaseEntry>, BaseError> {
         let mut found = BTreeMap::new();
         for entry in listed {
             if self.is_git_dir(directory, &entry.name) {

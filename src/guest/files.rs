@@ -2,20 +2,21 @@
 //! symlink.
 #![expect(clippy::disallowed_methods, reason = "it writes inside the sandbox's volumes")]
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::PathBuf;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{DirBuilderExt, DirEntryExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use crate::Output;
 use crate::protocol::{
-    CopyTree, Decoder, Encoder, Entry, FileKind, Kind, LARGEST, ListedEntry, MAX_PAYLOAD, Request, Root, Space, Stat,
+    ComparedDir, ComparedEntry, CopyTree, Decoder, Encoder, Entry, FileKind, Kind, LARGEST, ListedEntry, MAX_PAYLOAD, Request, Root, Space, Stat,
     Usage, WrittenFile,
 };
 
@@ -29,6 +30,14 @@ const O_DIRECTORY: i32 = 0o200_000;
 const O_NOFOLLOW: i32 = 0o100_000;
 #[cfg(target_arch = "aarch64")]
 const O_DIRECTORY: i32 = 0o40_000;
+
+// Linux `asm-generic/errno-base.h` and `errno.h`.
+const ENOENT: i32 = 2;
+const E2BIG: i32 = 7;
+const ENOTDIR: i32 = 20;
+const ELOOP: i32 = 40;
+/// Maximum number of entries of a directory that are kept in memory for a comparison.
+const MAX_KEPT_ENTRIES: usize = 100_000;
 
 /// Number of writer threads.
 const WRITERS: usize = 2;
@@ -117,6 +126,7 @@ impl FileServer {
         }
         let answer = match &request {
             Request::List(root, path) => self.list_dir(id, *root, path),
+            Request::Compare(directory) => self.compare_dir(id, directory),
             Request::Read(root, path, limit) => self.read_file(id, *root, path, *limit),
             Request::Flush => self.flush_writes(id),
             Request::Sync(root) => sync_volume(*root),
@@ -139,33 +149,83 @@ impl FileServer {
         let base = proc_path(&directory);
         let mut part = Encoder::default();
         for entry in fs::read_dir(&base)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            // A running agent may have removed the entry.
-            let metadata = match entry.metadata() {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                other => other?,
-            };
-            let kind = metadata.file_type();
-            let (kind, target) = if kind.is_file() {
-                (FileKind::Regular, Vec::new())
-            } else if kind.is_dir() {
-                (FileKind::Directory, Vec::new())
-            } else if kind.is_symlink() {
-                match fs::read_link(base.join(&name)) {
-                    Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => continue,
-                    other => (FileKind::Link, other?.as_os_str().as_bytes().to_vec()),
-                }
-            } else {
-                debug_assert!(kind.is_fifo() || kind.is_socket() || kind.is_block_device() || kind.is_char_device());
-                (FileKind::Special, Vec::new())
-            };
-            part.encode_listed(&ListedEntry { name: name.as_bytes().to_vec(), kind, stat: to_stat(&metadata), target });
-            if part.0.len() > MAX_PAYLOAD / 4 {
-                self.output.queue_frame(Kind::Part, id, &std::mem::take(&mut part.0))?;
-            }
+            let Some(listed) = stat_entry(&base, &entry?)? else { continue };
+            part.encode_listed(&listed);
+            self.send_if_full(id, &mut part)?;
         }
         self.output.queue_frame(Kind::Part, id, &part.0)
+    }
+
+    /// Compares a directory of the overlay with the base. Only what may differ is examined: an entry that is not in the upper
+    /// directory is the base's if it has the inode number of the base's entry. (An entry in the upper directory keeps that number,
+    /// too.)
+    fn compare_dir(&self, id: u32, directory: &ComparedDir) -> io::Result<()> {
+        let merged = open_directory(Root::Work, &directory.path)?;
+        let base = match directory.base.as_ref().map(|path| open_directory(Root::Base, path)) {
+            Some(Ok(base)) => Some(base),
+            // Only the delta has the directory.
+            Some(Err(error)) if matches!(error.raw_os_error(), Some(ENOENT | ENOTDIR | ELOOP)) => None,
+            Some(Err(error)) => return Err(error),
+            None => None,
+        };
+        let upper = if directory.in_upper { Some(open_directory(Root::Upper, &directory.path)?) } else { None };
+        let in_upper = match &upper {
+            Some(upper) => read_entries(upper)?,
+            None => HashMap::new(),
+        };
+        let mut base_entries = match &base {
+            Some(base) => read_entries(base)?,
+            None => HashMap::new(),
+        };
+        let merged_path = proc_path(&merged);
+        let base_path = base.as_ref().map(proc_path);
+        let mut part = Encoder::default();
+        for entry in fs::read_dir(&merged_path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let (same, in_upper) = (base_entries.remove(&name), in_upper.contains_key(&name));
+            if let Some(same) = &same
+                && !in_upper
+                && same.ino() == entry.ino()
+                && name.as_bytes() != b".gitignore"
+                && let (Ok(kind), Ok(base_kind)) = (entry.file_type(), same.file_type())
+                && kind == base_kind
+            {
+                part.encode_compared(&ComparedEntry::Unchanged(name.as_bytes().to_vec(), to_file_kind(kind)));
+            } else {
+                if let Some(listed) = stat_entry(&merged_path, &entry)? {
+                    part.encode_compared(&ComparedEntry::Merged(listed, in_upper));
+                }
+                self.encode_base_entry(same.as_ref(), base_path.as_deref(), &mut part)?;
+            }
+            self.send_if_full(id, &mut part)?;
+        }
+        for entry in base_entries.values() {
+            self.encode_base_entry(Some(entry), base_path.as_deref(), &mut part)?;
+            self.send_if_full(id, &mut part)?;
+        }
+        self.output.queue_frame(Kind::Part, id, &part.0)
+    }
+
+    fn encode_base_entry(
+        &self,
+        entry: Option<&fs::DirEntry>,
+        directory: Option<&Path>,
+        part: &mut Encoder,
+    ) -> io::Result<()> {
+        if let (Some(entry), Some(directory)) = (entry, directory)
+            && let Some(listed) = stat_entry(directory, entry)?
+        {
+            part.encode_compared(&ComparedEntry::Base(listed));
+        }
+        Ok(())
+    }
+
+    fn send_if_full(&self, id: u32, part: &mut Encoder) -> io::Result<()> {
+        if part.0.len() > MAX_PAYLOAD / 4 {
+            self.output.queue_frame(Kind::Part, id, &std::mem::take(&mut part.0))?;
+        }
+        Ok(())
     }
 
     fn read_file(&self, id: u32, root: Root, path: &[u8], limit: u64) -> io::Result<()> {
@@ -322,6 +382,51 @@ impl FileServer {
             }
         }
         self.output.queue_frame(Kind::Part, id, &part.0)
+    }
+}
+
+/// Reads the entries of a directory by name.
+///
+/// Fails with `ArgumentListTooLong` if there are too many to keep: the host then lists the directories instead.
+fn read_entries(directory: &File) -> io::Result<HashMap<OsString, fs::DirEntry>> {
+    let mut found = HashMap::new();
+    for entry in fs::read_dir(proc_path(directory))? {
+        let entry = entry?;
+        if found.len() >= MAX_KEPT_ENTRIES {
+            return Err(io::Error::from_raw_os_error(E2BIG));
+        }
+        found.insert(entry.file_name(), entry);
+    }
+    Ok(found)
+}
+
+/// Returns an entry with its stat data, or `None` if a running agent has just removed it.
+fn stat_entry(directory: &Path, entry: &fs::DirEntry) -> io::Result<Option<ListedEntry>> {
+    let metadata = match entry.metadata() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let kind = to_file_kind(metadata.file_type());
+    let target = match kind {
+        FileKind::Link => match fs::read_link(directory.join(entry.file_name())) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => return Ok(None),
+            other => other?.into_os_string().into_vec(),
+        },
+        FileKind::Regular | FileKind::Directory | FileKind::Special => Vec::new(),
+    };
+    Ok(Some(ListedEntry { name: entry.file_name().into_vec(), kind, stat: to_stat(&metadata), target }))
+}
+
+fn to_file_kind(kind: fs::FileType) -> FileKind {
+    if kind.is_file() {
+        FileKind::Regular
+    } else if kind.is_dir() {
+        FileKind::Directory
+    } else if kind.is_symlink() {
+        FileKind::Link
+    } else {
+        debug_assert!(kind.is_fifo() || kind.is_socket() || kind.is_block_device() || kind.is_char_device());
+        FileKind::Special
     }
 }
 

@@ -1,6 +1,6 @@
 //! The connection to a guest: file requests, bulk writes and the tunnel over one pair of streams.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::core::random::read_random_bytes;
 use crate::engine::{AttachedStreams, OutputChunk};
 use crate::gateway::{Tunnel, TunnelConnection, TunnelStream};
-use crate::protocol::{self, CopyTree, Decoder, Frame, Kind, ListedEntry, Request, Root, Space, Usage, WrittenFile};
+use crate::protocol::{self, ComparedDir, ComparedEntry, CopyTree, Decoder, FileKind, Frame, Kind, ListedEntry, Request, Root, Space, Usage, WrittenFile};
 
 /// Length of the handshake's nonce in bytes. The guest returns it after its banner, which proves that it answers this
 /// host.
@@ -69,6 +69,19 @@ enum AnswerFrame {
 
 /// The open requests; `None` once the guest has ended and no request can be answered.
 type PendingRequests = Arc<Mutex<Option<HashMap<u32, mpsc::Sender<AnswerFrame>>>>>;
+
+/// A directory of an overlay, compared with the base.
+#[derive(Debug, Default)]
+pub struct DirComparison {
+    /// The names and kinds of entries that are the base's.
+    pub unchanged: Vec<(Vec<u8>, FileKind)>,
+    /// The other entries of the merged view.
+    pub merged: Vec<ListedEntry>,
+    /// The base's entries of the same names, and those whose names are missing.
+    pub base: Vec<ListedEntry>,
+    /// The names of merged entries that are in the upper directory.
+    pub in_upper: BTreeSet<Vec<u8>>,
+}
 
 /// The host's end of the connection to a guest.
 #[derive(Clone)]
@@ -214,7 +227,7 @@ impl GuestClient {
         self.send_frame(Kind::Request, id, &encoder.0).await?;
         // Work on a whole volume may send nothing until it is done.
         let reply_timeout = match request {
-            Request::List(..) | Request::Read(..) | Request::Space(_) => REPLY_TIMEOUT,
+            Request::List(..) | Request::Compare(_) | Request::Read(..) | Request::Space(_) => REPLY_TIMEOUT,
             Request::Flush | Request::Sync(_) | Request::Copy(_) | Request::Usage(..) => BULK_TIMEOUT,
         };
         while let Some(answer) = timeout(reply_timeout, answers.recv()).await.map_err(|_| GuestError::Silent)? {
@@ -225,6 +238,8 @@ impl GuestClient {
                 })?,
                 AnswerFrame::Done => return Ok(()),
                 AnswerFrame::Failed(2, _) => return Err(GuestError::Gone),
+                // `E2BIG`
+                AnswerFrame::Failed(7, _) => return Err(GuestError::TooMany),
                 // ENOTDIR, or ELOOP for a symlink.
                 AnswerFrame::Failed(20 | 40, _) => return Err(GuestError::NotADirectory),
                 AnswerFrame::Failed(28, _) => return Err(GuestError::DiskFull),
@@ -247,6 +262,36 @@ impl GuestClient {
                     found.push(listed);
                 } else {
                     is_truncated = true;
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        if is_truncated { Err(GuestError::TooMany) } else { Ok(found) }
+    }
+
+    /// Compares a directory of an overlay with the base. Fails with `TooMany` if it has more than `limit` new entries, or more than
+    /// the guest keeps in memory.
+    pub async fn compare_dir(&self, directory: ComparedDir, limit: usize) -> Result<DirComparison, GuestError> {
+        let (mut found, mut is_truncated) = (DirComparison::default(), false);
+        let path = directory.path.clone();
+        let attempt = || format!("compare {}", path.escape_ascii());
+        self.send_request(&Request::Compare(directory), attempt, |bytes| {
+            let mut decoder = Decoder(&bytes);
+            while !decoder.is_empty() {
+                match decoder.decode_compared()? {
+                    ComparedEntry::Unchanged(name, kind) => found.unchanged.push((name, kind)),
+                    ComparedEntry::Base(listed) => found.base.push(listed),
+                    // The base's entry follows that of the same name.
+                    ComparedEntry::Merged(..) if found.merged.len() > found.base.len().saturating_add(limit) => {
+                        is_truncated = true;
+                    }
+                    ComparedEntry::Merged(listed, in_upper) => {
+                        if in_upper {
+                            found.in_upper.insert(listed.name.clone());
+                        }
+                        found.merged.push(listed);
+                    }
                 }
             }
             Ok(())

@@ -4,6 +4,6 @@ mod client;
 mod read_file;
 mod write;
 
-pub use client::{GuestClient, GuestError};
+pub use client::{DirComparison, GuestClient, GuestError};
 pub(crate) use read_file::{STREAM_THRESHOLD, read_to_quarantine};
 pub(crate) use write::{EntryBatch, FRAME_SIZE, split_content};

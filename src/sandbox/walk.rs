@@ -25,8 +25,8 @@ use crate::changes::{Finding, IgnoredPath, IgnoredPaths, REPO_MARKER_NAMES, Seve
 use crate::core::escape::escape_lossy;
 use crate::core::path::{EntryKind, RepoPath};
 use crate::git::{HostRepo, IgnoreRules, Includes};
-use crate::guest_client::GuestError;
-use crate::protocol::{FileKind, ListedEntry, Root, Stat};
+use crate::guest_client::{DirComparison, GuestError};
+use crate::protocol::{ComparedDir, FileKind, ListedEntry, Root, Stat};
 
 /// Maximum number of bytes that are read of a `.gitignore` of the agent.
 const MAX_IGNORE_BYTES: u64 = 256 * 1024;
@@ -97,6 +97,8 @@ struct DirVisit {
 /// The entries of a directory in the merged view, the base and the upper directory.
 struct DirSnapshot {
     visit: DirVisit,
+    /// The names and kinds of entries that are the base's, and are in neither of the following.
+    unchanged: Vec<(Vec<u8>, FileKind)>,
     merged: Vec<ListedEntry>,
     base: BTreeMap<Vec<u8>, BaseEntry>,
     upper: BTreeSet<Vec<u8>>,
@@ -105,6 +107,22 @@ struct DirSnapshot {
     rules: Option<Vec<u8>>,
     /// Whether it has more names than the limit.
     too_many: bool,
+}
+
+impl DirSnapshot {
+    /// Creates the snapshot of a directory that was not read, because it has too many names.
+    fn new_too_large(visit: DirVisit) -> Self {
+        Self {
+            visit,
+            unchanged: Vec::new(),
+            merged: Vec::new(),
+            base: BTreeMap::new(),
+            upper: BTreeSet::new(),
+            layer: BTreeMap::new(),
+            rules: None,
+            too_many: true,
+        }
+    }
 }
 
 /// The method of recognizing unchanged files.
@@ -280,15 +298,22 @@ impl<'a> Walk<'a> {
             self.refuse_path(path, "is an embedded repository or worktree, whose files are not collected");
             return Ok(());
         }
+        let unchanged = || snapshot.unchanged.iter().map(|(name, _)| name);
         for name in snapshot
             .base
             .keys()
+            .chain(unchanged())
             .filter(|name| REPO_MARKER_NAMES.iter().any(|marker| marker.as_bytes() == name.as_slice()))
         {
             self.result.repo_markers.extend(RepoPath::from_parent(directory.as_ref(), name));
         }
         self.record_collisions(&snapshot);
         let mut seen = BTreeSet::new();
+        for name in unchanged() {
+            if !seen.insert(name.as_slice()) {
+                return Err(GuestError::Protocol("a directory lists a name twice".into()).into());
+            }
+        }
         let mut last_yield = Instant::now();
         for entry in &snapshot.merged {
             // Lets a deadline and signals take effect, however long the rules take.
@@ -429,20 +454,23 @@ impl<'a> Walk<'a> {
     /// Records names that collide with another name, unless the base has both.
     fn record_collisions(&mut self, snapshot: &DirSnapshot) {
         let is_new =
-            |e: &ListedEntry| !snapshot.base.get(&e.name).is_some_and(|b| base_entry_class(b) == entry_class(e));
+            |e: &ListedEntry| !snapshot.base.get(&e.name).is_some_and(|b| base_entry_class(b) == entry_class(e.kind));
         if !snapshot.merged.iter().any(is_new) {
             return;
         }
-        for (one, other) in find_collisions(snapshot.merged.iter().map(|e| e.name.as_slice())) {
-            let (one, other) = (&snapshot.merged[one], &snapshot.merged[other]);
-            if !is_new(one) && !is_new(other) {
+        let merged = snapshot.merged.iter().map(|entry| (entry.name.as_slice(), entry.kind, is_new(entry)));
+        let unchanged = snapshot.unchanged.iter().map(|(name, kind)| (name.as_slice(), *kind, false));
+        let all: Vec<(&[u8], FileKind, bool)> = merged.chain(unchanged).collect();
+        for (one, other) in find_collisions(all.iter().map(|(name, ..)| *name)) {
+            let ((one, one_kind, one_is_new), (other, other_kind, other_is_new)) = (all[one], all[other]);
+            if !one_is_new && !other_is_new {
                 continue;
             }
-            let level =
-                if entry_class(one).can_coexist(entry_class(other)) { Severity::Note } else { Severity::Refused };
-            for (entry, collision) in [(one, other), (other, one)] {
-                let Ok(path) = RepoPath::from_parent(snapshot.visit.directory.as_ref(), &entry.name) else { continue };
-                let reason = format!("collides with {} on some file systems", escape_lossy(&collision.name));
+            let can_coexist = entry_class(one_kind).can_coexist(entry_class(other_kind));
+            let level = if can_coexist { Severity::Note } else { Severity::Refused };
+            for (name, collision) in [(one, other), (other, one)] {
+                let Ok(path) = RepoPath::from_parent(snapshot.visit.directory.as_ref(), name) else { continue };
+                let reason = format!("collides with {} on some file systems", escape_lossy(collision));
                 let finding = Finding::for_file("name-collision", level, reason);
                 if self.result.collisions.get(&path).is_none_or(|f| f.severity < level) {
                     self.result.collisions.insert(path, finding);
@@ -462,6 +490,32 @@ async fn read_dir_snapshot(
 ) -> Result<DirSnapshot, SandboxError> {
     let directory = visit.directory.as_ref();
     let bytes = directory.map_or(&b""[..], |d| d.as_bytes());
+    if overlay && !is_alone {
+        let compared = ComparedDir {
+            path: bytes.to_vec(),
+            base: visit.in_base.then(|| BaseView::volume_path(directory)),
+            in_upper: visit.in_upper,
+        };
+        let layer = async || match visit.in_layer {
+            true => list_layer(base, bytes).await,
+            false => Ok(Vec::new()),
+        };
+        let compare = async || base.guest.compare_dir(compared, most).await.map_err(SandboxError::from);
+        return match tokio::try_join!(compare(), layer()) {
+            Ok((compared, layer)) => {
+                let DirComparison { unchanged, merged, base: listed, in_upper } = compared;
+                let base_entries = base.apply_delta(directory, listed)?;
+                let rules = read_base_rules(base, directory, &base_entries).await?;
+                let layer = layer.into_iter().map(|entry| (entry.name, entry.stat.ino)).collect();
+                Ok(DirSnapshot { visit, unchanged, merged, base: base_entries, upper: in_upper, layer, rules, too_many: false })
+            }
+            Err(SandboxError::Guest(GuestError::TooMany)) => Ok(DirSnapshot::new_too_large(visit)),
+            Err(SandboxError::Guest(GuestError::Gone | GuestError::NotADirectory)) if mode == CollectMode::Live => {
+                Ok(DirSnapshot { too_many: false, ..DirSnapshot::new_too_large(visit) })
+            }
+            Err(error) => Err(error),
+        };
+    }
     // `None` is a directory with more entries than `limit`.
     let list = async |root: Root, is_listed: bool, limit: usize| {
         if !is_listed {
@@ -501,20 +555,38 @@ async fn read_dir_snapshot(
     let merged = if too_many { Vec::new() } else { merged.unwrap_or_default() };
     let upper = upper.unwrap_or_default().into_iter().map(|entry| entry.name).collect();
     let layer = layer.unwrap_or_default().into_iter().map(|entry| (entry.name, entry.stat.ino)).collect();
-    let rules = match base_entries.get(&b".gitignore"[..]) {
+    let rules = read_base_rules(base, directory, &base_entries).await?;
+    Ok(DirSnapshot { visit, unchanged: Vec::new(), merged, base: base_entries, upper, layer, rules, too_many })
+}
+
+/// Lists a directory of the setup layer.
+async fn list_layer(base: BaseView<'_>, path: &[u8]) -> Result<Vec<ListedEntry>, SandboxError> {
+    match base.guest.list_dir(Root::Layer, path, usize::MAX).await {
+        // The agent has replaced a file of the layer by a directory.
+        Err(GuestError::Gone | GuestError::NotADirectory) => Ok(Vec::new()),
+        other => Ok(other?),
+    }
+}
+
+/// Reads the base's `.gitignore` of a directory.
+async fn read_base_rules(
+    base: BaseView<'_>,
+    directory: Option<&RepoPath>,
+    base_entries: &BTreeMap<Vec<u8>, BaseEntry>,
+) -> Result<Option<Vec<u8>>, SandboxError> {
+    match base_entries.get(&b".gitignore"[..]) {
         Some(entry @ (BaseEntry::Delta(_) | BaseEntry::File(EntryKind::Regular | EntryKind::Executable, ..))) => {
             let path =
                 RepoPath::from_parent(directory, b".gitignore").map_err(|e| GuestError::Protocol(e.to_string()))?;
             let side = base.read_version(&path, entry).await?.filter(|s| s.kind != EntryKind::Symlink);
-            side.map(|s| base.store.get(&s.hash)).transpose()?
+            Ok(side.map(|s| base.store.get(&s.hash)).transpose()?)
         }
-        _ => None,
-    };
-    Ok(DirSnapshot { visit, merged, base: base_entries, upper, layer, rules, too_many })
+        _ => Ok(None),
+    }
 }
 
-fn entry_class(entry: &ListedEntry) -> EntryClass {
-    match entry.kind {
+fn entry_class(kind: FileKind) -> EntryClass {
+    match kind {
         FileKind::Regular => EntryClass::File,
         FileKind::Directory => EntryClass::Directory,
         FileKind::Link | FileKind::Special => EntryClass::Other,
