@@ -636,9 +636,8 @@ mod tests {
         assert_eq!(decoder.decode_entry().expect("valid entry"), (Root::Home, &b"a/b"[..], entry));
         assert_eq!(decoder.decode_request().expect("valid request"), Request::Read(Root::Work, b"x".to_vec(), 3));
         assert!(decoder.is_empty());
-        let compare = |base: Option<Vec<u8>>, in_upper| {
-            Request::Compare(ComparedDir { path: b"a".to_vec(), base, in_upper })
-        };
+        let compare =
+            |base: Option<Vec<u8>>, in_upper| Request::Compare(ComparedDir { path: b"a".to_vec(), base, in_upper });
         for request in [compare(None, true), compare(Some(b"tree/a".to_vec()), false)] {
             let mut encoder = Encoder::default();
             encoder.encode_request(&request);

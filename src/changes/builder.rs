@@ -13,8 +13,8 @@ use super::links::{LinkTarget, PathEntry, resolve_symlink};
 use super::packages::is_package_file;
 use super::renames::pair_renames;
 use super::{
-    Changeset, EmbeddedRepoRule, FileChange, Finding, IgnoredPaths, PackageManifests, Quarantine, RenameFindings,
-    RiskContext, RuleSet, Severity, UncollectedEntry, find_risks, has_folded_path,
+    Changeset, DeletedContent, EmbeddedRepoRule, FileChange, Finding, IgnoredPaths, PackageManifests, Quarantine,
+    RenameFindings, RiskContext, RuleSet, Severity, UncollectedEntry, find_risks, has_folded_path,
 };
 use crate::core::escape::escape_lossy;
 use crate::core::hex::to_hex;
@@ -37,6 +37,8 @@ pub struct ChangesetBuilder {
     pub ignored_by_agent_rules: Vec<RepoPath>,
     /// New files that are ignored by other rules.
     pub ignored: IgnoredPaths,
+    /// The facts about contents of deleted files, as far as they are known.
+    pub deleted: BTreeMap<RepoPath, DeletedContent>,
 }
 
 /// The tree that a sandbox started with.
@@ -102,7 +104,7 @@ impl ChangesetBuilder {
     }
 
     fn assign_id(self, rename_findings: Vec<RenameFindings>) -> Changeset {
-        let Self { base, files, uncollected, ignored_by_agent_rules: hidden, ignored } = self;
+        let Self { base, files, uncollected, ignored_by_agent_rules: hidden, ignored, deleted } = self;
         let mut hash = HashWriter(Sha256::new());
         // Serialization cannot fail: the writer accepts all bytes, and all maps have string keys.
         let _ = serde_json::to_writer(&mut hash, &(&base, &files, &rename_findings, &uncollected, &hidden));
@@ -116,6 +118,7 @@ impl ChangesetBuilder {
             uncollected,
             ignored_by_agent_rules: hidden,
             ignored,
+            deleted,
         }
     }
 

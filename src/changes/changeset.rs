@@ -1,11 +1,11 @@
 //! Defines the changeset: the difference between base and result, under one ID.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContentHash, Finding, Quarantine, Severity};
+use super::{ContentHash, DeletedContent, Finding, Quarantine, Severity};
 use crate::core::path::{EntryKind, RepoPath};
 
 /// Maximum size in bytes of a file that is split into lines. A larger file is a single unit.
@@ -33,6 +33,9 @@ pub struct Changeset {
     /// New files that are ignored by rules of the base or the user.
     #[serde(default)]
     pub ignored: IgnoredPaths,
+    /// The facts about contents of deleted files, as far as they are known.
+    #[serde(default)]
+    pub deleted: BTreeMap<RepoPath, DeletedContent>,
 }
 
 /// The number of new files and directories that rules ignore, and the first of them.

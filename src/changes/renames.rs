@@ -303,6 +303,7 @@ mod tests {
             uncollected: Vec::new(),
             ignored_by_agent_rules: Vec::new(),
             ignored: Default::default(),
+            deleted: Default::default(),
         };
         let joined = changeset(&files).join_renames(&BTreeSet::new());
         let paths: Vec<_> = joined.files.iter().map(|f| f.path.as_bytes()).collect();

@@ -46,6 +46,9 @@ pub enum EngineError {
         kind: &'static str,
         name: String,
     },
+    /// An image build would use the host's network, which an engine that maps users does not share.
+    #[error("the engine maps users (userns-remap) and has no bridge network, so an image build has no network there")]
+    NoBuildNetwork,
     /// The engine refused a request.
     #[error("failed to {attempt}: {message}")]
     Refused {
@@ -101,6 +104,9 @@ impl EngineError {
                 "set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH to the folder with ca.pem, or use ssh://HOST".into(),
             ),
             Self::TlsFile { .. } => Some("check the files in DOCKER_CERT_PATH, or of the docker context".into()),
+            Self::NoBuildNetwork => Some(
+                "give the engine a bridge network, or load an image that was built elsewhere: `docker save airlock-agent | docker --host ADDRESS load`".into(),
+            ),
             Self::TooOld { .. } => Some("install Docker 20.10 or later".into()),
             _ => None,
         }

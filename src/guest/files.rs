@@ -8,7 +8,9 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirBuilderExt, DirEntryExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{
+    DirBuilderExt, DirEntryExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt,
+};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex};
@@ -16,8 +18,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::Output;
 use crate::protocol::{
-    ComparedDir, ComparedEntry, CopyTree, Decoder, Encoder, Entry, FileKind, Kind, LARGEST, ListedEntry, MAX_PAYLOAD, Request, Root, Space, Stat,
-    Usage, WrittenFile,
+    ComparedDir, ComparedEntry, CopyTree, Decoder, Encoder, Entry, FileKind, Kind, LARGEST, ListedEntry, MAX_PAYLOAD,
+    Request, Root, Space, Stat, Usage, WrittenFile,
 };
 
 // Linux `asm/fcntl.h`: `O_NOFOLLOW` and `O_DIRECTORY` have other values on ARM.

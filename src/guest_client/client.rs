@@ -15,7 +15,10 @@ use tokio::time::timeout;
 use crate::core::random::read_random_bytes;
 use crate::engine::{AttachedStreams, OutputChunk};
 use crate::gateway::{Tunnel, TunnelConnection, TunnelStream};
-use crate::protocol::{self, ComparedDir, ComparedEntry, CopyTree, Decoder, FileKind, Frame, Kind, ListedEntry, Request, Root, Space, Usage, WrittenFile};
+use crate::protocol::{
+    self, ComparedDir, ComparedEntry, CopyTree, Decoder, FileKind, Frame, Kind, ListedEntry, Request, Root, Space,
+    Usage, WrittenFile,
+};
 
 /// Length of the handshake's nonce in bytes. The guest returns it after its banner, which proves that it answers this
 /// host.

@@ -94,7 +94,7 @@ pub async fn build_agent_image(
         fresh: options.fresh,
         labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
         args,
-        network: build_network(engine).await,
+        network: find_build_network(engine).await?,
     };
     let built = engine.build_image(build, progress).await;
     remove_stages(engine).await?;
@@ -185,14 +185,20 @@ async fn build_toolchain(
         fresh: options.fresh,
         labels: [(IMAGE_LABEL.to_owned(), "toolchain".to_owned())].into(),
         args: source.args.clone().into_iter().chain(read_proxy_arguments()).collect(),
-        network: build_network(engine).await,
+        network: find_build_network(engine).await?,
     };
     engine.build_image(build, progress).await
 }
 
 /// Returns the network of a build: the engine's own, or the host's if the engine has no bridge.
-async fn build_network(engine: &dyn Engine) -> Option<String> {
-    (!engine.has_bridge().await).then(|| "host".to_owned())
+async fn find_build_network(engine: &dyn Engine) -> Result<Option<String>, EngineError> {
+    if engine.has_bridge().await {
+        return Ok(None);
+    }
+    if engine.engine_info().await?.security_option("userns").is_some() {
+        return Err(EngineError::NoBuildNetwork);
+    }
+    Ok(Some("host".to_owned()))
 }
 
 async fn ask_base(engine: &dyn Engine, base: &ImageInfo, labels: &Labels) -> Result<BaseFacts, EngineError> {

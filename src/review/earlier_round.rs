@@ -237,6 +237,7 @@ mod tests {
             uncollected: Vec::new(),
             ignored_by_agent_rules: Vec::new(),
             ignored: Default::default(),
+            deleted: Default::default(),
         }
     }
 

@@ -7,7 +7,8 @@ use std::io;
 use super::collapsed::is_collapsed_by_default;
 use super::decisions::{Decision, Decisions, UnitDecision};
 use crate::changes::{
-    Changeset, ContentHash, FileChange, Quarantine, Severity, Unit, UnitKind, similarity_percent, split_units,
+    Changeset, ContentHash, DeletedContent, FileChange, Quarantine, Severity, Unit, UnitKind, similarity_percent,
+    split_units,
 };
 use crate::core::parallel::try_parallel_map;
 use crate::core::path::{EntryKind, RepoPath};
@@ -45,11 +46,13 @@ impl<'a> ReviewModel<'a> {
     /// The quarantine is damaged.
     pub fn open(changes: &'a Changeset, store: &Quarantine) -> io::Result<Self> {
         let open = |change: &'a FileChange| {
-            let (old, new) = change.read_contents(store)?;
+            let known = changes.deleted.get(&change.path).filter(|_| change.new.is_none());
+            let (old, new) = if known.is_some() { Default::default() } else { change.read_contents(store)? };
             let units = split_units(change, &old, &new);
             let is_link = change.new.as_ref().is_some_and(|s| s.kind == EntryKind::Symlink);
-            let line_counts = count_lines(&units, &old);
-            let is_collapsed = is_collapsed_by_default(change, &old, line_counts.0 + line_counts.1);
+            let facts = known.copied().unwrap_or_else(|| DeletedContent::from_content(&old));
+            let line_counts = count_lines(&units, facts.lines);
+            let is_collapsed = is_collapsed_by_default(change, facts.is_generated, line_counts.0 + line_counts.1);
             let similarity = change.is_rename().then(|| similarity_percent(&old, &new));
             let target = is_link.then_some(new);
             Ok(ReviewFile { change, units, line_counts, similarity, is_collapsed, target, is_ambiguous: false })
@@ -171,15 +174,11 @@ impl ReviewFile<'_> {
     }
 }
 
-/// Counts lines. The last one may lack a line feed.
-fn count_text_lines(bytes: &[u8]) -> usize {
-    memchr::memchr_iter(b'\n', bytes).count() + usize::from(bytes.last().is_some_and(|b| *b != b'\n'))
-}
-
-fn count_lines(units: &[Unit], old: &[u8]) -> (usize, usize) {
+/// Counts the added and removed lines of units. A deleted file has `deleted_lines`.
+fn count_lines(units: &[Unit], deleted_lines: usize) -> (usize, usize) {
     units.iter().fold((0, 0), |(added, removed), unit| match &unit.kind {
         UnitKind::Hunk { old, new } => (added + new.len(), removed + old.len()),
-        UnitKind::Delete if !old.contains(&0) => (added, removed + count_text_lines(old)),
+        UnitKind::Delete => (added, removed + deleted_lines),
         _ => (added, removed),
     })
 }

@@ -125,7 +125,7 @@ async fn collect_without_timeout(collection: Collection<'_>) -> Result<Changeset
     let all: Vec<_> = all.map(|(path, old, file, new)| (known.remove(&path), path, old, file, new)).collect();
     let versions = stream::iter(all).map(|(known, path, old, file, new)| async move {
         let (old, object) = match (known, &old) {
-            (Some(known), _) => (Some(known.version), Some(known.object)),
+            (Some(known), _) => (Some(known.version), Some((known.object, known.facts))),
             (None, Some(entry)) => {
                 let _permit = memory.acquire_many(memory_permits(entry.content_size())).await.ok();
                 (base.read_version(&path, entry).await?, None)
@@ -135,11 +135,13 @@ async fn collect_without_timeout(collection: Collection<'_>) -> Result<Changeset
         Ok::<_, SandboxError>((path, old, object, file, new))
     });
     let mut versions = versions.buffer_unordered(MAX_CONCURRENT_READS);
-    let (mut files, mut references) = (Vec::new(), Vec::new());
+    let (mut files, mut references, mut known_deleted) = (Vec::new(), Vec::new(), BTreeMap::new());
     while let Some((path, old, object, file, new)) = versions.try_next().await? {
+        let (object, facts) = object.unzip();
         let reference = old.as_ref().map(|version| version.hash.clone()).zip(object);
         let (Some(file), Some((hash, size))) = (file, new) else {
             references.extend(reference);
+            known_deleted.extend(facts.map(|facts| (path.clone(), facts)));
             files.push(new_change(path, old, None));
             continue;
         };
@@ -169,6 +171,7 @@ async fn collect_without_timeout(collection: Collection<'_>) -> Result<Changeset
         uncollected,
         ignored_by_agent_rules: hidden,
         ignored,
+        deleted: known_deleted,
     };
     let (host, rules) = (host.reopen()?, policy.rules.clone());
     let store = store.clone();

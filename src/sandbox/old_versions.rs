@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use super::SandboxError;
 use crate::base::BaseEntry;
-use crate::changes::{CancelToken, ContentHash, FileVersion, ObjectStore};
+use crate::changes::{CancelToken, ContentHash, DeletedContent, FileVersion, ObjectStore};
 use crate::core::parallel::try_parallel_map;
 use crate::core::path::{EntryKind, RepoPath};
 use crate::git::{HostRepo, ObjectReader, SnapshotError, StoredFiles};
@@ -19,6 +19,7 @@ pub(super) struct OldVersion {
     pub version: FileVersion,
     /// The ID of its blob.
     pub object: String,
+    pub facts: DeletedContent,
 }
 
 /// An old version to find.
@@ -71,6 +72,7 @@ pub(super) fn find_old_versions(
                 hash: ContentHash::from_content(&stored.content),
                 size: stored.content.len() as u64,
             },
+            facts: DeletedContent::from_content(&stored.content),
             object: stored.id,
         }))
     });

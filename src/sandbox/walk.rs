@@ -507,7 +507,16 @@ async fn read_dir_snapshot(
                 let base_entries = base.apply_delta(directory, listed)?;
                 let rules = read_base_rules(base, directory, &base_entries).await?;
                 let layer = layer.into_iter().map(|entry| (entry.name, entry.stat.ino)).collect();
-                Ok(DirSnapshot { visit, unchanged, merged, base: base_entries, upper: in_upper, layer, rules, too_many: false })
+                Ok(DirSnapshot {
+                    visit,
+                    unchanged,
+                    merged,
+                    base: base_entries,
+                    upper: in_upper,
+                    layer,
+                    rules,
+                    too_many: false,
+                })
             }
             Err(SandboxError::Guest(GuestError::TooMany)) => Ok(DirSnapshot::new_too_large(visit)),
             Err(SandboxError::Guest(GuestError::Gone | GuestError::NotADirectory)) if mode == CollectMode::Live => {

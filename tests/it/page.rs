@@ -64,6 +64,7 @@ fn render_hostile_page() -> String {
         uncollected: refused.into(),
         ignored_by_agent_rules: vec![hidden],
         ignored: Default::default(),
+        deleted: Default::default(),
     };
     let mut state = ReviewState::default();
     for (line, attack) in ATTACKS.iter().enumerate() {

@@ -9,6 +9,7 @@ use insta::assert_snapshot;
 use rustix::process::{Signal, kill_process};
 
 use crate::support::{AIRLOCK, TestRepo, pid};
+use airlock::changes::ContentHash;
 
 /// Returns the total size of the files in a directory, in bytes.
 fn measure_dir(directory: &Path) -> u64 {
@@ -78,4 +79,57 @@ fn collect_failure_removes_stored_contents() {
     // The changes can still be collected.
     repo.unset("AIRLOCK_MAX_TIME");
     assert_eq!(repo.diff("t")["files"].as_array().expect("a list").len(), 30_000);
+}
+
+/// Returns whether the quarantine of a sandbox has a content.
+fn has_content(repo: &TestRepo, name: &str, content: &[u8]) -> bool {
+    let hash = ContentHash::from_content(content).to_string();
+    repo.path.join(".git/airlock/sandboxes").join(name).join("quarantine").join(hash).exists()
+}
+
+/// What the repository has in the same form is not stored again. What was converted is, whatever the settings are now.
+#[test]
+fn old_versions_stay_in_the_repository() {
+    let repo = TestRepo::new();
+    // The last one has the size of its blob in spite of the conversion: an expanded keyword.
+    let id = format!("$Id: {} $\n", "0".repeat(40));
+    let files = [
+        ("edited.txt", "one\ntwo\n"),
+        ("gone.txt", "three\nfour\n"),
+        ("umlaut.txt", "f\u{fc}nf\n"),
+        ("crlf.txt", "six\nseven\n"),
+        ("id.txt", id.as_str()),
+    ];
+    for (name, content) in files {
+        repo.write(name, content);
+    }
+    repo.write(".gitattributes", "crlf.txt eol=crlf\nid.txt ident\n");
+    repo.commit();
+    // The working tree gets the converted forms.
+    repo.git(&["rm", "-rq", "--cached", "."]);
+    repo.git(&["reset", "-q", "--hard"]);
+    let script = "echo more >> edited.txt; rm gone.txt umlaut.txt crlf.txt id.txt";
+    repo.sandbox("s", script).ok();
+    let in_quarantine = |content: &str| has_content(&repo, "s", content.as_bytes());
+    for (name, content) in &files[..3] {
+        assert!(!in_quarantine(content), "{name} is stored again");
+    }
+    assert!(in_quarantine("one\ntwo\nmore\n") && in_quarantine("six\r\nseven\r\n"));
+    let blob = repo.git(&["rev-parse", "HEAD:id.txt"]);
+    assert!(in_quarantine(&format!("$Id: {} $\n", blob.trim())), "as the sandbox had it");
+    let diff = repo.airlock(&["diff", "s"]).ok().stdout;
+    for line in [" two", "+more", "-three", "-four", "-f\u{fc}nf", "-six", "-$Id: "] {
+        assert!(diff.contains(&format!("\n{line}")), "{line} is missing: {diff}");
+    }
+    // They are still there after `gc`, and an apply and its undo work as always.
+    repo.airlock(&["gc"]).ok();
+    repo.airlock(&["apply", "s", "--accept-all"]).ok();
+    assert!(!repo.path.join("gone.txt").exists() && repo.read("edited.txt").ends_with("more\n"));
+    repo.airlock(&["undo", "s"]).ok();
+    assert_eq!(repo.read("gone.txt"), "three\nfour\n");
+    // Without the object, the error says what is missing.
+    let object = repo.git(&["rev-parse", "HEAD:gone.txt"]);
+    fs::remove_file(repo.path.join(".git/objects").join(&object[..2]).join(object[2..].trim())).expect("removed");
+    let failed = repo.airlock(&["diff", "s"]);
+    failed.expect_failure(1, &["the repository no longer has the object", object.trim()]);
 }

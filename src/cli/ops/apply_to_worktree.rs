@@ -501,6 +501,7 @@ mod tests {
             uncollected: Vec::new(),
             ignored_by_agent_rules: Vec::new(),
             ignored: Default::default(),
+            deleted: Default::default(),
         };
         let model = ReviewModel::open(&changes, &store).expect("opened");
         let is_allowed = |path: &str, is_named: bool, allow_risky: bool| {
