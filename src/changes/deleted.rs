@@ -15,7 +15,7 @@ pub struct DeletedContent {
 }
 
 impl DeletedContent {
-    /// Examines a content.
+    /// Examines the content of a file.
     #[must_use]
     pub fn from_content(content: &[u8]) -> Self {
         let is_text = memchr::memchr(0, content).is_none();

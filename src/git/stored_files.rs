@@ -99,7 +99,7 @@ impl ObjectReader {
         Self { common_dir: common_dir.to_owned(), idle: Mutex::default() }
     }
 
-    /// Reads a blob.
+    /// Reads the content of a blob.
     ///
     /// # Errors
     /// The object is missing or damaged.
