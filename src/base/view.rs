@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::delta::BaseDelta;
 use super::error::BaseError;
 use super::seed::TREE;
-use crate::changes::{FileVersion, Quarantine};
+use crate::changes::{ContentHash, FileVersion, Quarantine};
 use crate::core::path::{EntryKind, RepoPath};
-use crate::guest_client::{GuestClient, GuestError, read_to_quarantine};
+use crate::guest_client::{GuestClient, GuestError, STREAM_THRESHOLD, read_to_quarantine};
 use crate::protocol::{FileKind, ListedEntry, Root, Stat};
 
 /// Maximum number of names in one directory of a base.
@@ -117,11 +117,12 @@ impl BaseView<'_> {
         Ok(found)
     }
 
-    /// Returns the version of a file, after storing its content in the quarantine.
+    /// Returns the version of a file, after storing its content in the quarantine, unless it has the hash `known`.
     pub(crate) async fn read_version(
         &self,
         path: &RepoPath,
         entry: &BaseEntry,
+        known: Option<&ContentHash>,
     ) -> Result<Option<FileVersion>, BaseError> {
         let (kind, (hash, size)) = match entry {
             BaseEntry::Directory(_) => return Ok(None),
@@ -131,6 +132,14 @@ impl BaseView<'_> {
             }
             BaseEntry::File(kind, stat, _) => {
                 let volume_path = [TREE, path.as_bytes()].concat();
+                if let Some(known) = known.filter(|_| stat.size <= STREAM_THRESHOLD) {
+                    let content = self.guest.read(Root::Base, &volume_path, stat.size).await?;
+                    let (hash, size) = (ContentHash::from_content(&content), content.len() as u64);
+                    if hash != *known {
+                        self.store.store_blob(&content)?;
+                    }
+                    return Ok(Some(FileVersion { kind: *kind, hash, size }));
+                }
                 (*kind, read_to_quarantine(self.guest, Root::Base, &volume_path, stat.size, self.store).await?)
             }
         };

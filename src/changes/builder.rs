@@ -38,7 +38,7 @@ pub struct ChangesetBuilder {
     /// New files that are ignored by other rules.
     pub ignored: IgnoredPaths,
     /// The facts about contents of deleted files, as far as they are known.
-    pub deleted: BTreeMap<RepoPath, DeletedContent>,
+    pub deleted: Vec<(RepoPath, DeletedContent)>,
 }
 
 /// The tree that a sandbox started with.
@@ -84,6 +84,7 @@ impl ChangesetBuilder {
         self.uncollected.sort_by(|a, b| a.path.cmp(&b.path));
         self.ignored_by_agent_rules.sort();
         self.ignored_by_agent_rules.dedup();
+        self.deleted.sort_by(|a, b| a.0.cmp(&b.0));
         if self.files.is_empty() {
             return Ok(self.assign_id(Vec::new()));
         }

@@ -1,6 +1,6 @@
 //! Defines the changeset: the difference between base and result, under one ID.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 
 use serde::{Deserialize, Serialize};
@@ -33,9 +33,9 @@ pub struct Changeset {
     /// New files that are ignored by rules of the base or the user.
     #[serde(default)]
     pub ignored: IgnoredPaths,
-    /// The facts about contents of deleted files, as far as they are known.
+    /// The facts about contents of deleted files, as far as they are known; sorted by path.
     #[serde(default)]
-    pub deleted: BTreeMap<RepoPath, DeletedContent>,
+    pub deleted: Vec<(RepoPath, DeletedContent)>,
 }
 
 /// The number of new files and directories that rules ignore, and the first of them.
@@ -147,6 +147,13 @@ impl Changeset {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.files.is_empty() && self.uncollected.is_empty() && self.ignored_by_agent_rules.is_empty()
+    }
+
+    /// Returns what is known about the content of a deleted file.
+    #[must_use]
+    pub fn find_deleted(&self, path: &RepoPath) -> Option<DeletedContent> {
+        let found = self.deleted.binary_search_by(|(deleted, _)| deleted.cmp(path));
+        found.ok().map(|at| self.deleted[at].1)
     }
 
     /// Returns the paths of all changes.

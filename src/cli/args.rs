@@ -23,7 +23,7 @@ pub(super) struct Cli {
     /// Suppress status messages
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Choose the engine: a docker context, an address such as ssh://build-box, or any of those in the configuration
+    /// Choose the engine: a docker context, an address such as ssh://build-box, or any (the one of `engines` with the most room)
     #[arg(long, value_name = "ENGINE", global = true)]
     pub engine: Option<String>,
     #[command(flatten)]

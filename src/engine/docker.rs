@@ -618,6 +618,7 @@ impl Engine for Docker {
             id: listed.id,
             labels: listed.labels.unwrap_or_default(),
             running: listed.state == "running",
+            has_ended: matches!(listed.state.as_str(), "exited" | "stopped" | "dead" | "removing"),
         };
         Ok(listed.into_iter().map(info).collect())
     }

@@ -240,6 +240,8 @@ pub struct ContainerInfo {
     pub id: String,
     pub labels: Labels,
     pub running: bool,
+    /// Whether its process has ended.
+    pub has_ended: bool,
 }
 
 /// The input of an image build.

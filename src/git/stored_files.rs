@@ -1,12 +1,12 @@
-//! Finds files of a commit that the working tree has in the very form in which git stores them, and reads them from the object
-//! store.
+//! Reads files of a commit from the object store, and finds out which of them a working tree has in the very form in which git
+//! stores them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use git2::{ErrorCode, ObjectType, Oid, Repository};
 
-use super::conversion::{AttributeSource, ConversionSettings, Converter, parse_lfs_pointer};
+use super::conversion::parse_lfs_pointer;
 use super::error::SnapshotError;
 use super::os_path;
 use super::repo::HostRepo;
@@ -17,12 +17,13 @@ pub(crate) struct StoredFile {
     /// The ID of its blob.
     pub id: String,
     pub content: Vec<u8>,
+    /// Whether the working tree certainly has these bytes.
+    pub is_certain: bool,
 }
 
 /// A reader for the files of one commit. Each thread has its own.
 pub(crate) struct StoredFiles {
     git: Repository,
-    settings: ConversionSettings,
     tree: Oid,
 }
 
@@ -33,19 +34,18 @@ impl HostRepo {
     /// A missing object.
     pub(crate) fn open_stored_files(&self, commit: &str) -> Result<StoredFiles, SnapshotError> {
         let git = Repository::open(&self.common_dir)?;
-        let settings = ConversionSettings::from_repository(self.repository(), &self.common_dir)?;
         let tree = git.find_commit(Oid::from_str(commit)?)?.tree_id();
-        Ok(StoredFiles { git, settings, tree })
+        Ok(StoredFiles { git, tree })
     }
 }
 
 impl StoredFiles {
-    /// Reads a file that has a size in the working tree. Returns `None` unless the working tree certainly has the blob's own bytes.
+    /// Reads a file that has a size in the working tree. Returns `None` if the blob has another size.
     ///
     /// A conversion of line endings, `ident` (of a keyword that is not expanded) and LFS content change the size, if they change
-    /// anything. An expanded keyword, a pointer and another encoding may not, so such files are left to the caller, whatever the
-    /// settings were when they were written.
-    pub(crate) fn read_unconverted(&self, path: &RepoPath, size: u64) -> Result<Option<StoredFile>, SnapshotError> {
+    /// anything, whatever the settings were when the file was written. An expanded keyword, a pointer, and text of another encoding
+    /// than ASCII may have the same size in both forms.
+    pub(crate) fn read_file(&self, path: &RepoPath, size: u64) -> Result<Option<StoredFile>, SnapshotError> {
         let tree = self.git.find_tree(self.tree)?;
         let entry = match tree.get_path(&os_path(path.as_bytes())) {
             Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
@@ -55,27 +55,15 @@ impl StoredFiles {
             return Ok(None);
         }
         let odb = self.git.odb()?;
-        let blob = match odb.read(entry.id()) {
-            // A partial clone.
-            Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
-            blob => blob?,
-        };
+        let blob = odb.read(entry.id())?;
         let content = blob.data();
-        if content.len() as u64 != size
-            || memchr::memmem::find(content, b"$Id:").is_some()
-            || parse_lfs_pointer(content).is_some()
-            || !content.is_ascii() && !self.has_stored_form(path, content)?
-        {
+        if content.len() as u64 != size {
             return Ok(None);
         }
-        Ok(Some(StoredFile { id: entry.id().to_string(), content: content.to_vec() }))
-    }
-
-    /// Returns whether the working tree has a file in the form of its blob, by the settings and attributes of now.
-    fn has_stored_form(&self, path: &RepoPath, content: &[u8]) -> Result<bool, SnapshotError> {
-        let mut converter = Converter::new(&self.git, &self.settings, AttributeSource::Lazy(self.tree))?;
-        let (converted, _) = converter.convert_to_worktree(path.as_bytes(), content)?;
-        Ok(*converted == *content)
+        let is_certain = content.is_ascii()
+            && memchr::memmem::find(content, b"$Id:").is_none()
+            && parse_lfs_pointer(content).is_none();
+        Ok(Some(StoredFile { id: entry.id().to_string(), content: content.to_vec(), is_certain }))
     }
 }
 

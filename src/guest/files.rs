@@ -170,20 +170,23 @@ impl FileServer {
             Some(Err(error)) => return Err(error),
             None => None,
         };
-        let upper = if directory.in_upper { Some(open_directory(Root::Upper, &directory.path)?) } else { None };
-        let in_upper = match &upper {
-            Some(upper) => read_entries(upper)?,
-            None => HashMap::new(),
+        let merged_path = proc_path(&merged);
+        // Before the upper directory: what a running agent copies up in between is then in the upper directory.
+        let entries = fs::read_dir(&merged_path)?.take(MAX_KEPT_ENTRIES + 1).collect::<io::Result<Vec<_>>>()?;
+        if entries.len() > MAX_KEPT_ENTRIES {
+            return Err(io::Error::from_raw_os_error(E2BIG));
+        }
+        let in_upper = match directory.in_upper {
+            true => read_entries(&open_directory(Root::Upper, &directory.path)?)?,
+            false => HashMap::new(),
         };
         let mut base_entries = match &base {
             Some(base) => read_entries(base)?,
             None => HashMap::new(),
         };
-        let merged_path = proc_path(&merged);
         let base_path = base.as_ref().map(proc_path);
         let mut part = Encoder::default();
-        for entry in fs::read_dir(&merged_path)? {
-            let entry = entry?;
+        for entry in entries {
             let name = entry.file_name();
             let (same, in_upper) = (base_entries.remove(&name), in_upper.contains_key(&name));
             if let Some(same) = &same

@@ -5,5 +5,5 @@ mod read_file;
 mod write;
 
 pub use client::{DirComparison, GuestClient, GuestError};
-pub(crate) use read_file::{STREAM_THRESHOLD, read_to_quarantine};
+pub(crate) use read_file::{STREAM_THRESHOLD, read_to_quarantine, wait_for_stores};
 pub(crate) use write::{EntryBatch, FRAME_SIZE, split_content};

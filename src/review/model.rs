@@ -46,11 +46,11 @@ impl<'a> ReviewModel<'a> {
     /// The quarantine is damaged.
     pub fn open(changes: &'a Changeset, store: &Quarantine) -> io::Result<Self> {
         let open = |change: &'a FileChange| {
-            let known = changes.deleted.get(&change.path).filter(|_| change.new.is_none());
+            let known = changes.find_deleted(&change.path).filter(|_| change.new.is_none());
             let (old, new) = if known.is_some() { Default::default() } else { change.read_contents(store)? };
             let units = split_units(change, &old, &new);
             let is_link = change.new.as_ref().is_some_and(|s| s.kind == EntryKind::Symlink);
-            let facts = known.copied().unwrap_or_else(|| DeletedContent::from_content(&old));
+            let facts = known.unwrap_or_else(|| DeletedContent::from_content(&old));
             let line_counts = count_lines(&units, facts.lines);
             let is_collapsed = is_collapsed_by_default(change, facts.is_generated, line_counts.0 + line_counts.1);
             let similarity = change.is_rename().then(|| similarity_percent(&old, &new));

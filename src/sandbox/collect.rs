@@ -22,7 +22,7 @@ use crate::core::escape::escape_lossy;
 use crate::core::path::{EntryKind, RepoPath};
 use crate::core::progress::ProgressCounter;
 use crate::git::{CommittedEntry, HostRepo};
-use crate::guest_client::{GuestClient, GuestError, STREAM_THRESHOLD, read_to_quarantine};
+use crate::guest_client::{GuestClient, GuestError, STREAM_THRESHOLD, read_to_quarantine, wait_for_stores};
 use crate::protocol::Root;
 
 /// Maximum number of bytes of files in memory at once.
@@ -55,10 +55,15 @@ pub(crate) struct Collection<'a> {
 pub(crate) async fn collect_changes(collection: Collection<'_>) -> Result<Changeset, SandboxError> {
     let max_time = collection.policy.limits.max_time;
     let collected = tokio::time::timeout(max_time, collect_without_timeout(collection)).await;
-    collected.unwrap_or_else(|_| {
+    let collected = collected.unwrap_or_else(|_| {
         let seconds = max_time.as_secs();
         Err(SandboxError::CollectLimit(format!("collection took longer than {seconds} s (max_time)")))
-    })
+    });
+    if collected.is_err() {
+        // The caller removes what was stored.
+        wait_for_stores().await;
+    }
+    collected
 }
 
 /// Collects the changeset of an ended agent into the sandbox's quarantine.
@@ -125,17 +130,21 @@ async fn collect_without_timeout(collection: Collection<'_>) -> Result<Changeset
     let all: Vec<_> = all.map(|(path, old, file, new)| (known.remove(&path), path, old, file, new)).collect();
     let versions = stream::iter(all).map(|(known, path, old, file, new)| async move {
         let (old, object) = match (known, &old) {
-            (Some(known), _) => (Some(known.version), Some((known.object, known.facts))),
-            (None, Some(entry)) => {
+            (Some(known), _) if known.is_certain => (Some(known.version), Some((known.object, known.facts))),
+            (known, Some(entry)) => {
                 let _permit = memory.acquire_many(memory_permits(entry.content_size())).await.ok();
-                (base.read_version(&path, entry).await?, None)
+                let stored_form = known.as_ref().map(|known| &known.version.hash);
+                let version = base.read_version(&path, entry, stored_form).await?;
+                let known =
+                    known.filter(|known| version.as_ref().is_some_and(|version| version.hash == known.version.hash));
+                (version, known.map(|known| (known.object, known.facts)))
             }
-            (None, None) => (None, None),
+            (_, None) => (None, None),
         };
         Ok::<_, SandboxError>((path, old, object, file, new))
     });
     let mut versions = versions.buffer_unordered(MAX_CONCURRENT_READS);
-    let (mut files, mut references, mut known_deleted) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let (mut files, mut references, mut known_deleted) = (Vec::new(), Vec::new(), Vec::new());
     while let Some((path, old, object, file, new)) = versions.try_next().await? {
         let (object, facts) = object.unzip();
         let reference = old.as_ref().map(|version| version.hash.clone()).zip(object);

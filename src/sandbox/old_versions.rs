@@ -9,13 +9,15 @@ use crate::base::BaseEntry;
 use crate::changes::{CancelToken, ContentHash, DeletedContent, FileVersion, ObjectStore};
 use crate::core::parallel::try_parallel_map;
 use crate::core::path::{EntryKind, RepoPath};
-use crate::git::{HostRepo, ObjectReader, SnapshotError, StoredFiles};
+use crate::git::{HostRepo, ObjectReader, StoredFiles};
 
 /// Maximum size in bytes of a file that is read into memory. Larger ones are read through the engine, in pieces.
 const MAX_SIZE: u64 = 16 << 20;
 
-/// An old version that the repository has.
+/// An old version in the form in which the repository has it.
 pub(super) struct OldVersion {
+    /// Whether the base certainly has this form. Otherwise the two are compared.
+    pub is_certain: bool,
     pub version: FileVersion,
     /// The ID of its blob.
     pub object: String,
@@ -41,14 +43,13 @@ impl WantedVersion {
     }
 }
 
-/// Finds old versions in a commit, with several threads. `None` stands for a version that the repository does not have in this form.
+/// Finds old versions in a commit, with several threads. `None` stands for a version that the repository does not have.
 pub(super) fn find_old_versions(
     host: HostRepo,
     commit: &str,
     wanted: &[WantedVersion],
     cancel: &CancelToken,
 ) -> Result<Vec<Option<OldVersion>>, SandboxError> {
-    let failed = |error: SnapshotError| io::Error::other(error.to_string());
     // Each thread takes one of these, or opens another one. The repository itself is not shared by threads.
     let host = Mutex::new(host);
     let idle = Mutex::new(Vec::<StoredFiles>::new());
@@ -59,14 +60,17 @@ pub(super) fn find_old_versions(
             Some(files) => files,
             None => {
                 let host = host.lock().map_err(|_| io::Error::other("a thread panicked"))?;
-                host.open_stored_files(commit).map_err(failed)?
+                let Ok(files) = host.open_stored_files(commit) else { return Ok(None) };
+                files
             }
         };
-        let stored = files.read_unconverted(&one.path, one.size).map_err(failed)?;
+        // The base volume has a file whose object is damaged, or whose attributes cannot be read.
+        let stored = files.read_file(&one.path, one.size).unwrap_or(None);
         if let Ok(mut idle) = idle.lock() {
             idle.push(files);
         }
         Ok(stored.map(|stored| OldVersion {
+            is_certain: stored.is_certain,
             version: FileVersion {
                 kind: one.kind,
                 hash: ContentHash::from_content(&stored.content),

@@ -24,6 +24,16 @@ const LOCK_FILE: &str = "lock";
 /// Billionths of a CPU.
 const NANO: u64 = 1_000_000_000;
 
+/// Requirements of a sandbox that not every engine meets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct EngineNeeds {
+    /// The name of the image.
+    pub image: String,
+    /// Whether Airlock can build the image.
+    pub builds_image: bool,
+    pub runtime: Option<String>,
+}
+
 /// The size of a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SandboxSize {
@@ -38,7 +48,7 @@ pub(crate) struct SandboxSize {
 pub(crate) struct EngineLoad {
     pub memory: u64,
     pub cpus: u64,
-    /// Number of sandboxes whose agent runs, starts, or has just ended.
+    /// Number of sandboxes whose agent runs or starts.
     pub sandboxes: u64,
     /// Whether the engine has the agent image. Building it takes minutes.
     pub has_image: bool,
@@ -55,17 +65,22 @@ impl EngineLoad {
             engine.list_containers(ROLE_LABEL, Some(ROLE_AGENT)),
             engine.find_image(image)
         )?;
-        let sandboxes = agents.len() as u64;
+        let sandboxes = agents.iter().filter(|agent| !agent.has_ended).count() as u64;
         Ok(Self { memory: info.memory, cpus: info.cpus, sandboxes, has_image: image.is_some() })
+    }
+
+    /// Returns for how many sandboxes of a size there is room on an idle machine.
+    fn all_places(&self, size: SandboxSize) -> u64 {
+        let nano_cpus = if size.nano_cpus == 0 { NANO } else { size.nano_cpus };
+        let by_memory = self.memory / size.memory.unwrap_or(default_memory(self.memory)).max(1);
+        let by_cpus = self.cpus.saturating_mul(NANO) / nano_cpus;
+        by_memory.min(by_cpus)
     }
 
     /// Returns for how many sandboxes of a size there is room besides those that run.
     #[must_use]
     pub(crate) fn free_places(&self, size: SandboxSize) -> u64 {
-        let nano_cpus = if size.nano_cpus == 0 { NANO } else { size.nano_cpus };
-        let by_memory = self.memory / size.memory.unwrap_or(default_memory(self.memory)).max(1);
-        let by_cpus = self.cpus.saturating_mul(NANO) / nano_cpus;
-        by_memory.min(by_cpus).saturating_sub(self.sandboxes)
+        self.all_places(size).saturating_sub(self.sandboxes)
     }
 
     /// Returns whether the last sandbox, which is counted, still had room.
@@ -77,11 +92,13 @@ impl EngineLoad {
     /// Compares two engines. The greater one is the better place.
     fn compare_room(&self, other: &Self, size: SandboxSize) -> Ordering {
         let (own, others) = (self.free_places(size), other.free_places(size));
+        // The share of the machine that is in use with one more sandbox, which matters if both are full.
+        let share = |one: &Self, of: &Self| u128::from(one.sandboxes + 1) * u128::from(of.all_places(size).max(1));
         (own > 0)
             .cmp(&(others > 0))
             .then(self.has_image.cmp(&other.has_image))
             .then(own.cmp(&others))
-            .then(other.sandboxes.cmp(&self.sandboxes))
+            .then(share(other, self).cmp(&share(self, other)))
     }
 }
 
@@ -190,6 +207,7 @@ mod tests {
         let without_image = EngineLoad { has_image: false, ..load(256, 64, 0) };
         assert_eq!(choose(&[("without", without_image), ("with", load(64, 8, 7))]), "with", "it has room");
         assert_eq!(choose(&[("without", without_image), ("full", load(64, 8, 8))]), "without");
+        assert_eq!(choose(&[("small", load(8, 2, 1)), ("large", load(128, 16, 16))]), "large", "both are full");
     }
 
     #[test]

@@ -520,7 +520,8 @@ async fn read_dir_snapshot(
             }
             Err(SandboxError::Guest(GuestError::TooMany)) => Ok(DirSnapshot::new_too_large(visit)),
             Err(SandboxError::Guest(GuestError::Gone | GuestError::NotADirectory)) if mode == CollectMode::Live => {
-                Ok(DirSnapshot { too_many: false, ..DirSnapshot::new_too_large(visit) })
+                let base = if visit.in_base { base.list_dir(directory).await? } else { BTreeMap::new() };
+                Ok(DirSnapshot { too_many: false, base, ..DirSnapshot::new_too_large(visit) })
             }
             Err(error) => Err(error),
         };
@@ -587,7 +588,7 @@ async fn read_base_rules(
         Some(entry @ (BaseEntry::Delta(_) | BaseEntry::File(EntryKind::Regular | EntryKind::Executable, ..))) => {
             let path =
                 RepoPath::from_parent(directory, b".gitignore").map_err(|e| GuestError::Protocol(e.to_string()))?;
-            let side = base.read_version(&path, entry).await?.filter(|s| s.kind != EntryKind::Symlink);
+            let side = base.read_version(&path, entry, None).await?.filter(|s| s.kind != EntryKind::Symlink);
             Ok(side.map(|s| base.store.get(&s.hash)).transpose()?)
         }
         _ => Ok(None),

@@ -285,7 +285,10 @@ async fn show_agent(
     drop(output);
     let written = tokio::select! {
         result = &mut written => result.unwrap_or_else(|_| Err(io::Error::other("the writer panicked"))),
-        _ = signals.next(*seen) => Err(io::ErrorKind::Interrupted.into()),
+        request = signals.next(*seen) => {
+            *seen = request.count;
+            Err(io::ErrorKind::Interrupted.into())
+        }
     };
     // The thread may wait for room in the channel.
     drop(keys);

@@ -1,7 +1,9 @@
 //! Tests of disk usage on the host: a diff of a running sandbox stores nothing, and unreferenced contents are removed.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -110,6 +112,7 @@ fn old_versions_stay_in_the_repository() {
     repo.git(&["reset", "-q", "--hard"]);
     let script = "echo more >> edited.txt; rm gone.txt umlaut.txt crlf.txt id.txt";
     repo.sandbox("s", script).ok();
+    // No conversion is certain of text that is not ASCII, but a comparison is.
     let in_quarantine = |content: &str| has_content(&repo, "s", content.as_bytes());
     for (name, content) in &files[..3] {
         assert!(!in_quarantine(content), "{name} is stored again");
@@ -132,4 +135,24 @@ fn old_versions_stay_in_the_repository() {
     fs::remove_file(repo.path.join(".git/objects").join(&object[..2]).join(object[2..].trim())).expect("removed");
     let failed = repo.airlock(&["diff", "s"]);
     failed.expect_failure(1, &["the repository no longer has the object", object.trim()]);
+}
+
+/// A deleted file may have a name of any bytes.
+#[test]
+fn deletion_of_any_name_is_collected() {
+    let repo = TestRepo::new();
+    let name = OsStr::from_bytes(b"caf\xe9.txt");
+    for (name, content) in [(name, "coffee\nmilk\n"), (OsStr::new("moved.txt"), "one\ntwo\nthree\n")] {
+        fs::write(repo.path.join(name), content).expect("written");
+    }
+    repo.commit();
+    repo.sandbox(
+        "s",
+        "rm caf*; mv moved.txt \"$(printf 'to\\377')\"; mv \"$(printf 'to\\377')\" \"$(printf 'end\\377')\"",
+    )
+    .ok();
+    let stat = repo.airlock(&["diff", "s", "--stat"]).ok().stdout;
+    assert!(stat.contains("2 files") && stat.contains("end") && stat.contains("caf"), "{stat}");
+    repo.airlock(&["apply", "s", "--accept-all"]).ok();
+    assert!(!repo.path.join(name).exists() && repo.path.join(OsStr::from_bytes(b"end\xff")).exists());
 }

@@ -9,7 +9,8 @@ use crate::base::{EngineSupport, OverlaySupport};
 use crate::cli::args::AgentOptions;
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::json::render_json;
-use crate::cli::ops::agent_config::new_agent_config;
+use crate::cli::ops::agent_config::{new_agent_config, sandbox_size};
+use crate::cli::ops::agent_image::ImageChoice;
 use crate::cli::ops::engine::{connect_and_measure, is_any_engine, list_choices};
 use crate::cli::ops::repo::create_runtime;
 use crate::cli::ops::settings::load_settings;
@@ -145,17 +146,20 @@ async fn check_several_engines(settings: &Settings, checks: &mut Checks) {
             return checks.add_check("engine", CheckStatus::Broken, error.escaped_message(), hint);
         }
     };
-    let image = settings.image.as_deref().unwrap_or(AGENT_IMAGE);
-    let answers = join_all(choices.iter().map(|choice| connect_and_measure(choice, image))).await;
+    let needs = ImageChoice::default().engine_needs(settings);
+    let answers = join_all(choices.iter().map(|choice| connect_and_measure(choice, &needs))).await;
+    let size = sandbox_size(settings).ok();
     let state = if answers.iter().any(Result::is_ok) { CheckStatus::Weak } else { CheckStatus::Broken };
     for (choice, answer) in choices.iter().zip(answers) {
         match answer {
             Ok((_, load)) => {
                 let (cpus, memory) = (load.cpus, HumanBytes(load.memory));
-                let running = format_count(usize::try_from(load.sandboxes).unwrap_or(usize::MAX), "running sandbox");
+                let sandboxes = format_count(usize::try_from(load.sandboxes).unwrap_or(usize::MAX), "sandbox");
+                let room = size.map_or(0, |size| load.free_places(size));
                 let missing = if load.has_image { "" } else { ", without the agent image" };
-                let found = format!("{choice}: {cpus} CPUs, {memory}, {running}{missing}");
-                let fix = format!("to check it, run `airlock --engine {choice} doctor`");
+                let found = format!("{choice}: {cpus} CPUs, {memory}, {sandboxes}, room for {room} more{missing}");
+                let (purpose, command) = if load.has_image { ("check", "doctor") } else { ("prepare", "image build") };
+                let fix = format!("to {purpose} it, run `airlock --engine {choice} {command}`");
                 let state = if load.has_image { CheckStatus::Good } else { CheckStatus::Note };
                 checks.add_check("engine", state, found, Some(&fix));
             }

@@ -260,10 +260,14 @@ fn run_agent(
         if let Some(session) = session.as_mut() {
             session.watch_terminal(&signals)?;
         }
-        let placed = place_sandbox(settings, sandbox_size(settings)?, &choice.image_name(settings), output).await?;
+        let (size, needs) = (sandbox_size(settings)?, choice.engine_needs(settings));
+        let placed = tokio::select! {
+            placed = place_sandbox(settings, size, &needs, output) => placed?,
+            _ = signals.next(0) => return Err(SandboxError::Interrupted.into()),
+        };
         let PlacedEngine { engine, settings, reservation } = placed;
         let settings = &settings;
-        check_runtime(engine.engine_info().await?, settings)?;
+        check_runtime(engine.engine_info().await?, settings.runtime.as_deref())?;
         // A long image build can be interrupted as well.
         let image = tokio::select! {
             image = find_image_and_info(&engine, &repo.host, &choice, settings, output) => image?,

@@ -18,6 +18,7 @@ use crate::images::{
     describe_age,
 };
 use crate::sandbox::SANDBOX_LABEL;
+use crate::sandbox::placement::EngineNeeds;
 
 /// Lines of the builder's output that are shown after a failure.
 const SHOWN_LINES: usize = 8;
@@ -37,9 +38,16 @@ pub(crate) struct ImageChoice {
 
 impl ImageChoice {
     /// Returns the name of the image.
-    pub(crate) fn image_name(&self, settings: &Settings) -> String {
+    fn image_name(&self, settings: &Settings) -> String {
         let configured = || settings.image.clone().unwrap_or_else(|| AGENT_IMAGE.into());
         self.recipe.as_ref().map_or_else(configured, ImageRecipe::image_name)
+    }
+
+    /// Returns what the engine of a sandbox needs for it.
+    pub(crate) fn engine_needs(&self, settings: &Settings) -> EngineNeeds {
+        let image = self.image_name(settings);
+        let builds_image = self.recipe.is_some() || image == AGENT_IMAGE;
+        EngineNeeds { image, builds_image, runtime: settings.runtime.clone() }
     }
 }
 

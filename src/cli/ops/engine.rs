@@ -11,8 +11,8 @@ use crate::cli::output::{Output, format_count};
 use crate::config::Settings;
 use crate::core::escape::Escaped;
 use crate::core::state_dir::state_dir;
-use crate::engine::{Docker, EngineInfo};
-use crate::sandbox::placement::{EngineLoad, Reservation, SandboxSize, reserve_place};
+use crate::engine::{Docker, Engine, EngineInfo};
+use crate::sandbox::placement::{EngineLoad, EngineNeeds, Reservation, SandboxSize, reserve_place};
 use crate::sandbox::{SandboxError, SandboxRecord, SandboxStore};
 
 /// The choice of any of the engines in the setting `engines`.
@@ -46,9 +46,9 @@ pub(crate) fn is_any_engine(settings: &Settings) -> bool {
 pub(crate) fn list_choices(settings: &Settings) -> Result<&[String], CliError> {
     let engines = settings.engines.as_ref().map_or(&[][..], |words| &words.0);
     if engines.is_empty() || engines.iter().any(|name| name == ANY) {
-        let problem = if engines.is_empty() { "is not set" } else { "must not contain `any` itself" };
-        return Err(CliError::usage(format!("the engine is `any`, but the setting engines {problem}"))
-            .with_hint("list them in the configuration, such as engines = [\"default\", \"ssh://build-box\"]"));
+        let problem = if engines.is_empty() { "is empty" } else { "contains `any` itself" };
+        return Err(CliError::usage(format!("the engine is `any`, but the setting `engines` {problem}"))
+            .with_hint("add `engines = [\"default\", \"ssh://build-box\"]` with your engines to the configuration"));
     }
     Ok(engines)
 }
@@ -69,7 +69,7 @@ pub(crate) struct PlacedEngine {
 pub(crate) async fn place_sandbox(
     settings: &Settings,
     size: SandboxSize,
-    image: &str,
+    needs: &EngineNeeds,
     output: Output,
 ) -> Result<PlacedEngine, CliError> {
     if !is_any_engine(settings) {
@@ -77,7 +77,7 @@ pub(crate) async fn place_sandbox(
         return Ok(PlacedEngine { engine, settings: settings.clone(), reservation: None });
     }
     let choices = list_choices(settings)?;
-    let answers = join_all(choices.iter().map(|choice| connect_and_measure(choice, image))).await;
+    let answers = join_all(choices.iter().map(|choice| connect_and_measure(choice, needs))).await;
     let (mut reached, mut failures) = (Vec::new(), Vec::new());
     for (choice, answer) in choices.iter().zip(answers) {
         match answer {
@@ -86,51 +86,61 @@ pub(crate) async fn place_sandbox(
         }
     }
     if reached.is_empty() {
-        return Err(CliError::failed("none of the engines can be reached").with_details(failures));
+        return Err(CliError::failed("none of the engines can be used")
+            .with_details(failures)
+            .with_hint("for the details of one, run `airlock --engine NAME doctor`"));
     }
     for failure in &failures {
-        output.print_status(&format!("{}; it is left out", Escaped::new(failure)));
+        output.print_status(&format!("skipped an engine: {}", Escaped::new(failure)));
     }
     let dir = state_dir().ok_or_else(|| CliError::failed("there is no directory for Airlock's state; set HOME"))?;
     let loads: Vec<_> = reached.iter().map(|(choice, load, _)| (*choice, *load)).collect();
     let reservation = reserve_place(&dir.join("placements"), &loads, size)?
         .ok_or_else(|| io::Error::other("there is no engine to choose"))?;
     let (choice, _, engine) = reached.swap_remove(reservation.position);
-    output.print_status(&describe_place(choice, &reservation.load, size));
+    let is_only = reached.is_empty();
+    output.print_status(&describe_place(choice, &reservation.load, size, is_only));
     let settings = Settings { engine: Some(choice.to_owned()), ..settings.clone() };
     Ok(PlacedEngine { engine, settings, reservation: Some(reservation) })
 }
 
 /// Connects to one of several engines, and asks how much room it has.
-pub(crate) async fn connect_and_measure(choice: &str, image: &str) -> Result<(Docker, EngineLoad), String> {
+pub(crate) async fn connect_and_measure(choice: &str, needs: &EngineNeeds) -> Result<(Docker, EngineLoad), String> {
     let ask = async {
         let engine = Docker::connect_silently(Some(choice)).await.map_err(|error| error.to_string())?;
-        let load = EngineLoad::measure_load(&engine, image).await.map_err(|error| error.to_string())?;
-        Ok((engine, load))
+        let load = EngineLoad::measure_load(&engine, &needs.image).await.map_err(|error| error.to_string())?;
+        let info = engine.engine_info().await.map_err(|error| error.to_string())?;
+        match &needs.runtime {
+            Some(name) if !info.may_have_runtime(name) => Err(format!("{choice} has no runtime `{name}`")),
+            _ if !load.has_image && !needs.builds_image => Err(format!("{choice} has no image `{}`", needs.image)),
+            _ => Ok((engine, load)),
+        }
     };
     let timeout = || Err(format!("{choice} did not answer within {} s", LOAD_TIMEOUT.as_secs()));
     tokio::time::timeout(LOAD_TIMEOUT, ask).await.unwrap_or_else(|_| timeout())
 }
 
 /// Describes the engine that was chosen, with the new sandbox.
-fn describe_place(choice: &str, load: &EngineLoad, size: SandboxSize) -> String {
+fn describe_place(choice: &str, load: &EngineLoad, size: SandboxSize, is_only: bool) -> String {
     let sandboxes = format_count(usize::try_from(load.sandboxes).unwrap_or(usize::MAX), "sandbox");
     let room = match load.free_places(size) {
-        0 if load.has_room_without(size) => "no room for more".to_owned(),
-        0 => "more than it has room for, but the others are full as well".into(),
+        0 if load.has_room_without(size) => "it is full now".to_owned(),
+        0 if is_only => "more than it has room for".into(),
+        0 => "more than it has room for: all engines are full".into(),
         places => format!("room for {places} more"),
     };
-    format!("engine: {}; {sandboxes} there with this one, {room}", Escaped::new(choice))
+    format!("engine: {} · {sandboxes}, including this one · {room}", Escaped::new(choice))
 }
 
 /// Checks that an engine has the runtime that the user chose.
 ///
 /// # Errors
 /// It does not.
-pub(crate) fn check_runtime(info: &EngineInfo, settings: &Settings) -> Result<(), CliError> {
-    let Some(name) = settings.runtime.as_deref().filter(|name| !info.may_have_runtime(name)) else { return Ok(()) };
+pub(crate) fn check_runtime(info: &EngineInfo, runtime: Option<&str>) -> Result<(), CliError> {
+    let Some(name) = runtime.filter(|name| !info.may_have_runtime(name)) else { return Ok(()) };
     let known = info.runtimes.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-    Err(CliError::failed(format!("the engine has no runtime `{name}`; its runtimes are {known}"))
+    let address = &info.address;
+    Err(CliError::failed(format!("the engine at {address} has no runtime `{name}`; its runtimes are {known}"))
         .with_hint("register it in the engine's configuration (daemon.json, runtimes), or omit `--runtime`"))
 }
 

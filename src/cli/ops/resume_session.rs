@@ -11,7 +11,7 @@ use crate::cli::ops::claude_permissions::add_permission_mode;
 use crate::cli::ops::decided::update_decided;
 use crate::cli::ops::draft;
 use crate::cli::ops::draft::DRAFT_FILE;
-use crate::cli::ops::engine::connect_engine_of;
+use crate::cli::ops::engine::{check_runtime, connect_engine_of};
 use crate::cli::ops::inner_sandbox::turn_off_inner_sandbox;
 use crate::cli::ops::network::{bind_port, describe_network, plan_network};
 use crate::cli::ops::policy::collect_policy;
@@ -174,6 +174,7 @@ fn run_agent(
             None => new_agent_config(&settings, &AgentOptions::default(), default_level, info.memory)?,
         };
         let config = with_overrides(previous, &flags, &round.agent)?;
+        check_runtime(info, config.runtime.as_deref())?;
         let no_ports = Vec::new();
         let wanted_ports = if round.command.is_some() { &no_ports } else { &config.network.ports };
         let ports = wanted_ports.iter().map(|spec| bind_port(*spec)).collect::<Result<Vec<_>, _>>()?;
