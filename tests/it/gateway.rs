@@ -45,7 +45,11 @@ fn serve_request(mut stream: TcpStream, answer: fn(&str) -> Vec<u8>, log: &Mutex
         reader.read_exact(&mut body).expect("a body");
     }
     log.lock().expect("no panic").push_str(&head);
-    let _ = stream.write_all(&answer(&path));
+    // The connection serves one request. Without this header, the next one could be sent while it closes.
+    let answer = answer(&path);
+    let at = answer.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let close = if at == 0 { &b""[..] } else { b"connection: close\r\n" };
+    let _ = stream.write_all(&[&answer[..at], close, &answer[at..]].concat());
 }
 
 /// A shell function that posts with curl and prints the response with its headers, and curl's exit status.
