@@ -140,7 +140,7 @@ fn signal_before_the_owner_connects_ends_the_start() {
     let owner = owner.expect("a process");
     kill_process(owner, Signal::STOP).expect("stopped");
     kill_process(process, Signal::TERM).expect("signaled");
-    // The signal has arrived when it is no longer pending, and its task has run when the process waits again.
+    // A signal that is no longer pending has reached the handler.
     let is_pending = || {
         let status = std::fs::read_to_string(format!("/proc/{}/status", process.as_raw_nonzero())).expect("read");
         status.lines().any(|line| line.starts_with("ShdPnd:") && line.contains("4000"))

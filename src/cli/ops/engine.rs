@@ -42,7 +42,7 @@ pub(crate) fn is_any_engine(settings: &Settings) -> bool {
 /// Returns the engines that `any` stands for.
 ///
 /// # Errors
-/// There are none.
+/// The setting names no engine, or `any` itself.
 pub(crate) fn list_choices(settings: &Settings) -> Result<&[String], CliError> {
     let engines = settings.engines.as_ref().map_or(&[][..], |words| &words.0);
     if engines.is_empty() || engines.iter().any(|name| name == ANY) {
