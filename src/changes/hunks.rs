@@ -3,6 +3,7 @@
 use std::hash::Hash;
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 
@@ -12,7 +13,7 @@ use crate::core::hex::to_hex;
 use crate::core::path::EntryKind;
 
 /// A part of a change that can be decided: as a whole, or line by line for a hunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unit {
     /// The full SHA-256, in hexadecimal, of the path, kind, base content, position in the base, and removed and added
     /// bytes. A later changeset has the same ID if nothing in the unit changed. A prefix is only for display: the agent
@@ -21,7 +22,7 @@ pub struct Unit {
     pub kind: UnitKind,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UnitKind {
     /// A run of changed lines, counted from 0.
     Hunk {
@@ -44,7 +45,7 @@ pub enum UnitKind {
 }
 
 /// The line ending that all lines of a file have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LineEnding {
     Lf,
     /// Carriage return and line feed.

@@ -24,12 +24,13 @@ use hyper_util::rt::TokioExecutor;
 use tokio::sync::OnceCell;
 
 use super::address::{self, Address, Questions};
+use super::buildkit;
 use super::connect::Connector;
 use super::error::START_ATTEMPT;
 use super::hijack::{get_json, hijack_connection};
 use super::traits::{
-    AttachedStreams, BuildProgress, ContainerInfo, Engine, EngineInfo, ImageBuild, ImageInfo, Labels, TarStream,
-    VolumeInfo, VolumeSpec,
+    AttachedStreams, BuildLine, BuildProgress, ContainerInfo, Engine, EngineInfo, ImageBuild, ImageInfo, Labels,
+    TarStream, VolumeInfo, VolumeSpec,
 };
 use super::{ContainerSpec, EngineError, Network};
 
@@ -50,6 +51,8 @@ pub struct Docker {
     client: bollard::Docker,
     address: Address,
     connector: Connector,
+    /// Whether images are built with BuildKit.
+    has_buildkit: bool,
     info: OnceCell<EngineInfo>,
 }
 
@@ -100,8 +103,8 @@ impl Docker {
         let connector = Connector::new(address, questions)?;
         connector.prepare_connections().await.map_err(|error| refused(error.to_string()))?;
         let http = HttpClient::builder(TokioExecutor::new()).build(connector.clone());
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, api_version(&http, body_full(Bytes::new()))).await;
-        let api =
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, ping_engine(&http, body_full(Bytes::new()))).await;
+        let (api, has_buildkit) =
             answer.unwrap_or_else(|_| Err(refused(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))))?;
         if api < OLDEST_API {
             let api = format!("{}.{}", api.0, api.1);
@@ -120,6 +123,7 @@ impl Docker {
             client: client.map_err(|e| refused(e.to_string()))?,
             address: address.clone(),
             connector,
+            has_buildkit,
             info: OnceCell::new(),
         })
     }
@@ -136,6 +140,31 @@ impl Docker {
     /// Returns whether the engine is known to be Podman.
     fn is_podman(&self) -> bool {
         self.info.get().is_some_and(|info| info.is_podman)
+    }
+
+    /// Builds an image with the builder of engines without BuildKit.
+    async fn build_classic(&self, build: ImageBuild, progress: &BuildProgress<'_>) -> Result<(), EngineError> {
+        let base = build.base.map(|id| (buildkit::BASE_ARGUMENT.to_owned(), id));
+        let options = BuildImageOptions {
+            t: Some(build.name.clone()),
+            dockerfile: build.dockerfile,
+            target: build.target.unwrap_or_default(),
+            rm: true,
+            forcerm: true,
+            buildargs: Some(build.args.into_iter().chain(base).collect()),
+            labels: Some(to_hash_map(&build.labels)),
+            nocache: build.fresh,
+            networkmode: build.network,
+            ..Default::default()
+        };
+        let mut lines = self.client.build_image(options, None, Some(body_try_stream(build.context)));
+        while let Some(line) = lines.next().await {
+            let line = line.map_err(refused_attempt(format!("build the image {}", build.name)))?;
+            for text in line.stream.or(line.status).iter().flat_map(|text| text.lines()) {
+                progress(if text.starts_with("Step ") { BuildLine::Step(text) } else { BuildLine::Output(text) });
+            }
+        }
+        Ok(())
     }
 
     async fn request_info(&self) -> Result<EngineInfo, EngineError> {
@@ -199,8 +228,8 @@ struct ListedContainer {
     state: String,
 }
 
-/// Requests the engine's highest API version, using the cheapest request.
-async fn api_version<B>(http: &HttpClient<Connector, B>, empty: B) -> Result<(usize, usize), EngineError>
+/// Requests the engine's highest API version, and whether it builds with BuildKit, using the cheapest request.
+async fn ping_engine<B>(http: &HttpClient<Connector, B>, empty: B) -> Result<((usize, usize), bool), EngineError>
 where
     B: hyper::body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
 {
@@ -213,7 +242,8 @@ where
     })?;
     let answer = response.headers().get("api-version").and_then(|version| version.to_str().ok()).unwrap_or_default();
     let parts = answer.split_once('.').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
-    parts.ok_or_else(|| EngineError::Refused {
+    let has_buildkit = response.headers().get("builder-version").is_some_and(|version| version == "2");
+    parts.map(|api| (api, has_buildkit)).ok_or_else(|| EngineError::Refused {
         attempt: "connect".into(),
         message: "the response contains no API version".into(),
         status: 0,
@@ -249,6 +279,7 @@ fn refused_attempt(attempt: impl Into<String>) -> impl FnOnce(Bollard) -> Engine
     move |error| {
         let (message, status) = match error {
             Bollard::DockerResponseServerError { status_code, message } => (message, status_code),
+            Bollard::DockerStreamError { error } => (error, 0),
             other => (innermost_message(&other), 0),
         };
         EngineError::Refused { attempt, message, status }
@@ -476,26 +507,19 @@ impl Engine for Docker {
     }
 
     async fn build_image(&self, build: ImageBuild, progress: &BuildProgress<'_>) -> Result<(), EngineError> {
-        let options = BuildImageOptions {
-            t: Some(build.name.clone()),
-            dockerfile: build.dockerfile,
-            target: build.target.unwrap_or_default(),
-            rm: true,
-            forcerm: true,
-            buildargs: Some(build.args.into_iter().collect()),
-            labels: Some(to_hash_map(&build.labels)),
-            nocache: build.fresh,
-            networkmode: build.network,
-            ..Default::default()
-        };
-        let mut lines = self.client.build_image(options, None, Some(body_try_stream(build.context)));
-        while let Some(line) = lines.next().await {
-            let line = line.map_err(refused_attempt(format!("build the image {}", build.name)))?;
-            if let Some(text) = line.stream.or(line.status) {
-                progress(text.trim_end());
-            }
+        if !self.has_buildkit {
+            return self.build_classic(build, progress).await;
         }
-        Ok(())
+        // BuildKit takes an ID for the name of an image in a registry.
+        let Some(base) = build.base.clone() else {
+            return buildkit::build_image(&self.connector, build, progress).await;
+        };
+        let name = buildkit::create_base_name()?;
+        self.tag_image(&base, &name).await?;
+        let built =
+            buildkit::build_image(&self.connector, ImageBuild { base: Some(name.clone()), ..build }, progress).await;
+        let removed = self.remove_image(&name).await;
+        built.and(removed)
     }
 
     async fn pull_image(&self, name: &str, progress: &BuildProgress<'_>) -> Result<(), EngineError> {
@@ -507,7 +531,7 @@ impl Engine for Docker {
         while let Some(line) = lines.next().await {
             let line = line.map_err(refused_attempt(format!("pull the image {name}")))?;
             if let Some(text) = line.status {
-                progress(&text);
+                progress(BuildLine::Output(&text));
             }
         }
         Ok(())

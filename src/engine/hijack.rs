@@ -5,15 +5,16 @@
 //! `kind 0 0 0 length(u32, big endian)`. A kind above 2 means that the stream is out of step.
 
 use bytes::{Buf, Bytes, BytesMut};
-use futures_util::stream;
-use http_body_util::{BodyExt, Full};
+use futures_util::{TryStreamExt, stream};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::connect::Connector;
-use super::{AttachedStreams, EngineError, OutputChunk};
+use super::{AttachedStreams, EngineError, OutputChunk, TarStream};
 
 /// Posts to `path` and takes over the connection.
 pub(super) async fn hijack_connection(
@@ -28,7 +29,7 @@ pub(super) async fn hijack_connection(
         .header("content-type", "application/json")
         .header("connection", "Upgrade")
         .header("upgrade", "tcp");
-    let response = send_request(connector, request.uri(path), body, attempt).await?;
+    let response = send_request(connector, request.uri(path), Full::new(Bytes::from(body)), attempt).await?;
     let upgraded = hyper::upgrade::on(response).await.map_err(|e| refused_error(attempt, &e))?;
     let (read, write) = tokio::io::split(TokioIo::new(upgraded));
     Ok(AttachedStreams {
@@ -43,9 +44,22 @@ pub(super) async fn get_json<T: serde::de::DeserializeOwned>(
     path: &str,
     attempt: &str,
 ) -> Result<T, EngineError> {
-    let response = send_request(connector, Request::builder().uri(path), Vec::new(), attempt).await?;
+    let empty = Full::new(Bytes::new());
+    let response = send_request(connector, Request::builder().uri(path), empty, attempt).await?;
     let body = response.into_body().collect().await.map_err(|error| refused_error(attempt, &error))?;
     serde_json::from_slice(&body.to_bytes()).map_err(|error| refused_error(attempt, &error))
+}
+
+/// Posts an archive, and returns the answer while it is still being written.
+pub(super) async fn post_archive(
+    connector: &Connector,
+    path: &str,
+    archive: TarStream,
+    attempt: &str,
+) -> Result<Incoming, EngineError> {
+    let request = Request::builder().method(Method::POST).header("content-type", "application/x-tar");
+    let body = StreamBody::new(archive.map_ok(Frame::data));
+    Ok(send_request(connector, request.uri(path), body, attempt).await?.into_body())
 }
 
 fn refused_error(attempt: &str, error: &dyn std::error::Error) -> EngineError {
@@ -55,13 +69,13 @@ fn refused_error(attempt: &str, error: &dyn std::error::Error) -> EngineError {
 async fn send_request(
     connector: &Connector,
     request: hyper::http::request::Builder,
-    body: Vec<u8>,
+    body: impl Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + 'static,
     attempt: &str,
-) -> Result<hyper::Response<hyper::body::Incoming>, EngineError> {
+) -> Result<hyper::Response<Incoming>, EngineError> {
     let stream = connector.open_connection().await?;
     let (mut sender, connection) = http1::handshake(stream).await.map_err(|e| refused_error(attempt, &e))?;
     tokio::spawn(connection.with_upgrades());
-    let request = request.header("host", "engine").body(Full::new(Bytes::from(body)));
+    let request = request.header("host", "engine").body(body);
     let request = request.map_err(|e| refused_error(attempt, &e))?;
     let response = sender.send_request(request).await.map_err(|e| refused_error(attempt, &e))?;
     let status = response.status();

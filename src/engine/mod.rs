@@ -1,12 +1,13 @@
 //! Defines the operations of the container engine and connects to it.
 //!
-//! *Architecture invariant:* only `docker.rs` and `hijack.rs` communicate with an engine, and no other module knows
+//! *Architecture invariant:* only `docker.rs`, `buildkit.rs` and `hijack.rs` communicate with an engine, and no other module knows
 //! which engine it is. The engine's archive (copy) API, its builder's caches and its networks are never used for an
 //! agent's data.
 
 use crate::core::hex::to_hex;
 mod address;
 mod advisory;
+mod buildkit;
 mod connect;
 mod docker;
 mod error;
@@ -18,6 +19,7 @@ mod ssh;
 mod traits;
 
 pub use address::recorded_choice;
+pub(crate) use buildkit::is_base_name;
 pub use docker::Docker;
 pub(crate) use error::EngineError;
 pub(crate) use spec::{
@@ -26,7 +28,7 @@ pub(crate) use spec::{
 };
 pub use spec::{LinkKind, sidecar_spec};
 pub use traits::{AttachedStreams, Engine, ImageInfo, Labels, OutputChunk};
-pub(crate) use traits::{BuildProgress, EngineInfo, ImageBuild, TarStream, VolumeInfo, VolumeSpec};
+pub(crate) use traits::{BuildLine, BuildProgress, EngineInfo, ImageBuild, TarStream, VolumeInfo, VolumeSpec};
 
 /// Returns the SHA-256 in hexadecimal.
 fn sha256_hex(bytes: &[u8]) -> String {

@@ -38,7 +38,7 @@ pub trait Engine: Send + Sync {
     async fn import_image(&self, tar: TarStream, name: &str, changes: &[String]) -> Result<String, EngineError>;
     /// Loads an image from an archive as `docker save` writes it. The archive has the name.
     async fn load_image(&self, archive: TarStream, name: &str) -> Result<(), EngineError>;
-    /// Builds an image and passes each line of the builder's output to `progress`.
+    /// Builds an image and passes each line of the builder to `progress`.
     async fn build_image(&self, build: ImageBuild, progress: &BuildProgress<'_>) -> Result<(), EngineError>;
     /// Gets an image from its registry, and passes each line of the engine's output to `progress`.
     async fn pull_image(&self, name: &str, progress: &BuildProgress<'_>) -> Result<(), EngineError>;
@@ -72,8 +72,17 @@ pub trait Engine: Send + Sync {
     async fn remove_container(&self, container: &str) -> Result<(), EngineError>;
 }
 
-/// A callback for each line of a builder's output, which is untrusted.
-pub(crate) type BuildProgress<'a> = dyn Fn(&str) + Sync + 'a;
+/// A line of a builder, which is untrusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuildLine<'a> {
+    /// An instruction of the Dockerfile that begins.
+    Step(&'a str),
+    /// Anything else, such as the output of an instruction.
+    Output(&'a str),
+}
+
+/// A callback for each line of a builder.
+pub(crate) type BuildProgress<'a> = dyn Fn(BuildLine<'_>) + Sync + 'a;
 
 /// A tar archive that is streamed to the engine.
 pub(crate) type TarStream = Pin<Box<dyn Stream<Item = Result<Bytes, std::io::Error>> + Send>>;
@@ -259,6 +268,8 @@ pub struct ImageBuild {
     pub fresh: bool,
     /// The values of the `ARG` instructions.
     pub args: Vec<(String, String)>,
+    /// The ID of the image that the argument `BASE` names.
+    pub base: Option<String>,
     /// The network of `RUN` steps, or `None` for the engine's default.
     pub network: Option<String>,
 }

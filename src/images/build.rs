@@ -12,7 +12,9 @@ use super::recipe::{BaseSource, ClaudeSource, ImageRecipe, PINNED, RECIPE_LABEL}
 use crate::core::clock::seconds_since_epoch;
 use crate::core::random::create_random_id;
 use crate::engine::image::{IMAGE_LABEL, build_context, stream_file};
-use crate::engine::{BuildProgress, Engine, EngineError, ImageBuild, ImageInfo, Labels, TarStream};
+use crate::engine::{
+    BuildLine, BuildProgress, Engine, EngineError, ImageBuild, ImageInfo, Labels, TarStream, is_base_name,
+};
 
 /// The label with the version of Claude Code.
 const CLAUDE_LABEL: &str = "dev.airlock.claude";
@@ -50,7 +52,7 @@ pub async fn build_agent_image(
     recipe.check_packages().map_err(|package| refuse_build(format!("{package} is not the name of a package")))?;
     let base = find_base(engine, recipe, options, progress).await?;
     let facts = ask_base(engine, &base, options.probe_labels).await?;
-    progress(&format!("the base is {}", facts.name));
+    progress(BuildLine::Output(&format!("the base is {}", facts.name)));
     if facts.distribution.is_none() && recipe.needs_distribution() {
         return Err(refuse_build(format!(
             "packages cannot be installed on {}, because it has none of apt, dnf and apk",
@@ -62,7 +64,7 @@ pub async fn build_agent_image(
         ClaudeSource::File(path) => (Some(path.clone()), "of this machine".to_owned()),
         ClaudeSource::Npm(range) if has_npm() => {
             let range = resolve_version(range);
-            progress(&format!("getting Claude Code {range} with npm"));
+            progress(BuildLine::Output(&format!("getting Claude Code {range} with npm")));
             let (package, range) = (package.clone(), range.to_owned());
             let fetched = tokio::task::spawn_blocking(move || fetch_binary(&package, &range)).await;
             let binary = fetched.map_err(std::io::Error::other)?.map_err(|error| EngineError::Refused {
@@ -74,7 +76,7 @@ pub async fn build_agent_image(
         }
         ClaudeSource::Npm(range) => (None, resolve_version(range).to_owned()),
     };
-    let mut args = vec![("BASE".to_owned(), base.id.clone())];
+    let mut args = Vec::new();
     if binary.is_none() {
         args.push(("CLAUDE_PACKAGE".into(), format!("{package}@{version}")));
     }
@@ -94,6 +96,7 @@ pub async fn build_agent_image(
         fresh: options.fresh,
         labels: labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
         args,
+        base: Some(base.id),
         network: find_build_network(engine).await?,
     };
     let built = engine.build_image(build, progress).await;
@@ -122,14 +125,16 @@ async fn find_base(
             if !is_present || options.fresh {
                 match engine.pull_image(name, progress).await {
                     // A base of this machine is in no registry.
-                    Err(_) if is_present => progress(&format!("using the base {name} of this machine")),
+                    Err(_) if is_present => {
+                        progress(BuildLine::Output(&format!("using the base {name} of this machine")))
+                    }
                     other => other?,
                 }
             }
             name.clone()
         }
         BaseSource::Archive(path) => {
-            progress(&format!("importing the base image from {}", path.display()));
+            progress(BuildLine::Output(&format!("importing the base image from {}", path.display())));
             let file = File::open(path).map_err(|error| EngineError::Refused {
                 attempt: format!("read the base image {}", path.display()),
                 message: error.to_string(),
@@ -185,6 +190,7 @@ async fn build_toolchain(
         fresh: options.fresh,
         labels: [(IMAGE_LABEL.to_owned(), "toolchain".to_owned())].into(),
         args: source.args.clone().into_iter().chain(read_proxy_arguments()).collect(),
+        base: None,
         network: find_build_network(engine).await?,
     };
     engine.build_image(build, progress).await
@@ -219,7 +225,7 @@ async fn ask_base(engine: &dyn Engine, base: &ImageInfo, labels: &Labels) -> Res
 pub async fn remove_unnamed_images(engine: &dyn Engine) -> Result<usize, EngineError> {
     let mut removed = 0;
     for image in engine.list_images(IMAGE_LABEL).await? {
-        let is_unnamed = image.names.iter().all(|name| name.starts_with("<none>"));
+        let is_unnamed = image.names.iter().all(|name| name.starts_with("<none>") || is_base_name(name));
         let age = seconds_since_epoch().saturating_sub(u64::try_from(image.created).unwrap_or(0));
         // The base of an image has no name either, and cannot be removed before it.
         if is_unnamed && age > MAX_AGE_SECS && engine.remove_image(&image.id).await.is_ok() {

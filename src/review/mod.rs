@@ -15,6 +15,7 @@ mod model;
 mod round_diff;
 mod selection;
 mod state;
+mod unit_cache;
 
 pub use decision_file::DecisionFile;
 pub(crate) use decision_file::DecisionFileError;

@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::path::Path;
 
 use super::collapsed::is_collapsed_by_default;
 use super::decisions::{Decision, Decisions, UnitDecision};
+use super::unit_cache::{self, FileUnits};
 use crate::changes::{
     Changeset, ContentHash, DeletedContent, FileChange, Quarantine, Severity, Unit, UnitKind, similarity_percent,
     split_units,
@@ -45,22 +47,57 @@ impl<'a> ReviewModel<'a> {
     /// # Errors
     /// The quarantine is damaged.
     pub fn open(changes: &'a Changeset, store: &Quarantine) -> io::Result<Self> {
-        let open = |change: &'a FileChange| {
-            let known = changes.find_deleted(&change.path).filter(|_| change.new.is_none());
-            let (old, new) = if known.is_some() { Default::default() } else { change.read_contents(store)? };
-            let units = split_units(change, &old, &new);
-            let is_link = change.new.as_ref().is_some_and(|s| s.kind == EntryKind::Symlink);
-            let facts = known.unwrap_or_else(|| DeletedContent::from_content(&old));
-            let line_counts = count_lines(&units, facts.lines);
-            let is_collapsed = is_collapsed_by_default(change, facts.is_generated, line_counts.0 + line_counts.1);
-            let similarity = change.is_rename().then(|| similarity_percent(&old, &new));
-            let target = is_link.then_some(new);
-            Ok(ReviewFile { change, units, line_counts, similarity, is_collapsed, target, is_ambiguous: false })
-        };
-        let mut files = try_parallel_map(&changes.files, open)?;
-        mark_ambiguous(&mut files);
-        Ok(Self { changeset: &changes.id, files, store: store.clone() })
+        Ok(Self::from_units(changes, store, split_files(changes, store)?))
     }
+
+    /// Opens a changeset whose units may have been found before. Those of a large one are kept in a file.
+    ///
+    /// # Errors
+    /// The quarantine is damaged.
+    pub fn open_with_cache(changes: &'a Changeset, store: &Quarantine, kept: &Path) -> io::Result<Self> {
+        if changes.files.len() < MIN_CACHED_FILES {
+            return Self::open(changes, store);
+        }
+        let key = unit_cache::cache_key(changes);
+        let units = match unit_cache::read_units(kept, &key, changes.files.len()) {
+            Some(units) => units,
+            None => {
+                let units = split_files(changes, store)?;
+                // The next command finds them again if they cannot be kept.
+                let _ = unit_cache::write_units(kept, &key, &units);
+                units
+            }
+        };
+        Ok(Self::from_units(changes, store, units))
+    }
+
+    fn from_units(changes: &'a Changeset, store: &Quarantine, units: Vec<FileUnits>) -> Self {
+        let files = changes.files.iter().zip(units).map(|(change, found)| {
+            let FileUnits { units, target, line_counts, similarity, is_collapsed } = found;
+            ReviewFile { change, units, target, line_counts, similarity, is_collapsed, is_ambiguous: false }
+        });
+        let mut files = files.collect::<Vec<_>>();
+        mark_ambiguous(&mut files);
+        Self { changeset: &changes.id, files, store: store.clone() }
+    }
+}
+
+/// Minimum number of files whose units are kept. Those of fewer files are found as fast as they are read.
+const MIN_CACHED_FILES: usize = 100;
+
+/// Finds the units of every file of a changeset.
+fn split_files(changes: &Changeset, store: &Quarantine) -> io::Result<Vec<FileUnits>> {
+    try_parallel_map(&changes.files, |change: &FileChange| {
+        let known = changes.find_deleted(&change.path).filter(|_| change.new.is_none());
+        let (old, new) = if known.is_some() { Default::default() } else { change.read_contents(store)? };
+        let units = split_units(change, &old, &new);
+        let is_link = change.new.as_ref().is_some_and(|s| s.kind == EntryKind::Symlink);
+        let facts = known.unwrap_or_else(|| DeletedContent::from_content(&old));
+        let line_counts = count_lines(&units, facts.lines);
+        let is_collapsed = is_collapsed_by_default(change, facts.is_generated, line_counts.0 + line_counts.1);
+        let similarity = change.is_rename().then(|| similarity_percent(&old, &new));
+        Ok(FileUnits { units, target: is_link.then_some(new), line_counts, similarity, is_collapsed })
+    })
 }
 
 /// Marks every file with a unit whose id occurs twice.
@@ -186,7 +223,7 @@ fn count_lines(units: &[Unit], deleted_lines: usize) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::path::RepoPath;
+    use crate::changes::{CancelToken, ChangesetBuilder, FileVersion, RuleSet};
 
     #[test]
     fn hunks_with_the_same_id_cannot_be_accepted() {
@@ -211,5 +248,46 @@ mod tests {
         mark_ambiguous(&mut files);
         assert_eq!(files.each_ref().map(ReviewFile::is_refused), [true, false, true]);
         assert!(files[0].severity_reasons().contains("the same id as another hunk"));
+    }
+
+    #[test]
+    fn kept_units_are_those_that_are_found() {
+        let dir = tempfile::tempdir().expect("directory");
+        let store = Quarantine::open(dir.path().join("quarantine")).expect("opened");
+        let kept = dir.path().join("units.json");
+        let side = |content: &str| {
+            let hash = store.store_blob(content.as_bytes()).expect("stored");
+            Some(FileVersion { kind: EntryKind::Regular, hash, size: content.len() as u64 })
+        };
+        let change = |path: String, old, new, from: Option<&str>| FileChange {
+            path: RepoPath::from_bytes(path.as_bytes()).expect("valid path"),
+            old,
+            new,
+            renamed_from: from.map(|from| RepoPath::from_bytes(from.as_bytes()).expect("valid path")),
+            findings: Vec::new(),
+        };
+        let moved = "one\ntwo\nthree\n";
+        let mut files: Vec<_> = (0..MIN_CACHED_FILES)
+            .map(|n| change(format!("f{n:03}"), side("a\nb\n"), side(&format!("a\n{n}\n")), None))
+            .collect();
+        files.push(change("g/new".into(), None, side(&format!("{moved}four\n")), Some("g/old")));
+        files.push(change("g/old".into(), side(moved), None, None));
+        let builder = ChangesetBuilder { base: "base".into(), files, ..ChangesetBuilder::default() };
+        let changes = builder.build_changeset(&store, &RuleSet::default(), &(), &CancelToken::default());
+        let separate = changes.expect("built");
+        let joined = separate.clone().join_renames(&BTreeSet::new());
+        assert_eq!((joined.files.len() + 1, joined.id.as_str()), (separate.files.len(), separate.id.as_str()));
+        let describe = |model: ReviewModel<'_>| format!("{:?}", model.files);
+        for changes in [&separate, &joined, &separate, &separate] {
+            let found = describe(ReviewModel::open(changes, &store).expect("opened"));
+            let model = ReviewModel::open_with_cache(changes, &store, &kept).expect("opened");
+            assert_eq!(describe(model), found);
+        }
+        // What was kept is used: the contents are not read again.
+        let empty = Quarantine::open(dir.path().join("empty")).expect("opened");
+        ReviewModel::open_with_cache(&separate, &empty, &kept).expect("the units are kept");
+        ReviewModel::open_with_cache(&joined, &empty, &kept).expect_err("those of other files are not kept");
+        let none = dir.path().join("none.json");
+        ReviewModel::open_with_cache(&separate, &empty, &none).expect_err("nothing is kept");
     }
 }

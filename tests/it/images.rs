@@ -326,3 +326,19 @@ fn devcontainer_is_built_from_the_commit() {
     repo.commit();
     repo.airlock(&args).expect_failure(125, &[".devcontainer/devcontainer.json is invalid", "correct and commit it"]);
 }
+
+#[test]
+fn failed_build_shows_the_last_output() {
+    let mut repo = TestRepo::new();
+    repo.write(
+        "image/Dockerfile",
+        "FROM airlock-agent:latest\nUSER 0\nRUN echo first-step\nRUN printf 'one\\ntwo\\033[31m\\nno-end'; exit 3\n",
+    );
+    repo.commit();
+    repo.set("AIRLOCK_DOCKERFILE", "image/Dockerfile");
+    let failed = repo.airlock(&["run", "--", "true"]);
+    let shown = failed.expect_failure(125, &["failed to build the image", "one\n", "two", "no-end"]).stderr;
+    assert!(!shown.contains('\u{1b}'), "{shown}");
+    // What was built by then is no image.
+    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["failed to build the image"]);
+}

@@ -9,7 +9,7 @@ use crate::cli::ops::repo::Repo;
 use crate::cli::ops::target::Target;
 use crate::cli::ops::{draft, target};
 use crate::cli::output::Output;
-use crate::review::{Decisions, ReviewModel, ReviewState, SelectionError, Selector};
+use crate::review::{Decisions, ReviewState, SelectionError, Selector};
 
 pub(crate) fn run_apply(args: ApplyArgs, output: Output) -> Result<u8, CliError> {
     let to = args.to.as_deref().map_or(Ok(Target::Worktree), str::parse).map_err(CliError::usage)?;
@@ -23,7 +23,7 @@ pub(crate) fn run_apply(args: ApplyArgs, output: Output) -> Result<u8, CliError>
     sandbox.acquire_lock()?;
     let name = sandbox.record.name.clone();
     let wrong = |error: SelectionError| CliError::from_selection(error, &name);
-    let model = ReviewModel::open(&changes, &sandbox.open_quarantine()?)?;
+    let model = draft::open_model(&sandbox, &changes)?;
     let name = sandbox.record.name.clone();
     let selector = Selector {
         accept: args.accept,

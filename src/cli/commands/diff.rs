@@ -57,11 +57,10 @@ pub(crate) fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> 
     } else {
         repo.load_changes(&mut sandbox, output)?
     };
-    let store = match &passing {
-        Some((_, store)) => store.clone(),
-        None => sandbox.open_quarantine()?,
+    let (store, mut model) = match &passing {
+        Some((_, store)) => (store.clone(), ReviewModel::open(&changes, store)?),
+        None => (sandbox.open_quarantine()?, draft::open_model(&sandbox, &changes)?),
     };
-    let mut model = ReviewModel::open(&changes, &store)?;
     if !paths.is_empty() {
         restrict_to_paths(&mut model, &paths, &repo.host.subdir)
             .map_err(|e| CliError::from_selection(e, &sandbox.record.name))?;

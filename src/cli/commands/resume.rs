@@ -13,7 +13,7 @@ use crate::cli::ops::sending::send_obstacle;
 use crate::cli::ops::session::{RunPlace, enter_session};
 use crate::cli::ops::settings::load_settings;
 use crate::cli::output::{Output, print_stdout};
-use crate::review::{Feedback, ReviewModel};
+use crate::review::Feedback;
 use crate::sandbox::Sandbox;
 use crate::terminal;
 
@@ -98,7 +98,7 @@ fn compose_feedback(repo: &Repo, sandbox: &mut Sandbox, output: Output) -> Resul
         return Err(CliError::failed(format!("failed to send feedback to the agent of `{name}`: {why}")));
     }
     let changes = repo.load_changes(sandbox, output)?;
-    let model = ReviewModel::open(&changes, &sandbox.open_quarantine()?)?;
+    let model = draft::open_model(sandbox, &changes)?;
     Feedback::from_review(&model, &draft::load_draft(sandbox, &model)?)?.ok_or_else(|| {
         CliError::failed("there is nothing to send: nothing was rejected or commented on since the last message")
             .with_hint(format!("run `airlock review {name}` or `airlock resume {name}`"))

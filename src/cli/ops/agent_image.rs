@@ -11,7 +11,7 @@ use crate::cli::output::Output;
 use crate::config::Settings;
 use crate::core::escape::Escaped;
 use crate::engine::image::{IMAGE_LABEL, stream_archive};
-use crate::engine::{Engine, EngineError, ImageInfo, Labels};
+use crate::engine::{BuildLine, Engine, EngineError, ImageInfo, Labels};
 use crate::git::{CommittedDir, HostRepo};
 use crate::images::{
     AGENT_IMAGE, BaseSource, BuildOptions, ContextSource, ImageRecipe, PINNED, PROBE_REPOSITORY, build_agent_image,
@@ -172,11 +172,13 @@ pub(crate) async fn build_image(
     }
     bar.enable_steady_tick(Duration::from_millis(100));
     let last = Mutex::new(Vec::<String>::new());
-    let progress = |line: &str| {
-        let line = remove_colors(line);
+    let progress = |line: BuildLine<'_>| {
+        let (BuildLine::Step(text) | BuildLine::Output(text)) = line;
+        let is_step = matches!(line, BuildLine::Step(_));
+        let line = remove_colors(text);
         let (line, shown) = (line.as_str(), Escaped::new(&line).to_string());
         bar.set_message(shown.clone());
-        if bar.is_hidden() && line.starts_with("Step ") && !line.contains(" : LABEL ") {
+        if bar.is_hidden() && is_step && !line.contains(" : LABEL ") {
             output.print_status(&shown);
         }
         if let Ok(mut last) = last.lock() {

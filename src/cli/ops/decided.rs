@@ -2,7 +2,7 @@
 //! removes it by its age.
 
 use super::apply_context::ApplyContext;
-use super::draft::{join_renames, load_draft};
+use super::draft::{join_renames, load_draft, open_model};
 use super::selected_changes::applied_selection;
 use super::sending::send_obstacle;
 use crate::changes::UnitSelection;
@@ -33,7 +33,7 @@ pub(crate) fn remeasure_progress(host: &HostRepo, name: &str) -> Result<(), CliE
     }
     let Some(changes) = sandbox.read_changeset()? else { return Ok(()) };
     let changes = join_renames(&sandbox, changes);
-    let model = ReviewModel::open(&changes, &sandbox.open_quarantine()?)?;
+    let model = open_model(&sandbox, &changes)?;
     let state = load_draft(&sandbox, &model)?;
     update_decided(host, &mut sandbox, &model, &state)
 }

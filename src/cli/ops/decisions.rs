@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::decided::update_decided;
-use super::draft::{draft_error, load_draft, open_draft};
+use super::draft::{draft_error, load_draft, open_draft, open_model};
 use crate::changes::Changeset;
 use crate::cli::error::CliError;
 use crate::cli::json::render_json;
@@ -22,7 +22,7 @@ pub(crate) fn export_decisions(
     (file, force): (&Path, bool),
     output: Output,
 ) -> Result<u8, CliError> {
-    let model = ReviewModel::open(changes, &sandbox.open_quarantine()?)?;
+    let model = open_model(sandbox, changes)?;
     let decisions = load_draft(sandbox, &model)?.decisions;
     let name = sandbox.record.name.as_str();
     let all = DecisionFile::from_decisions(&model, &decisions, name, &changes.id)?;
@@ -89,7 +89,7 @@ pub(crate) fn import_decisions(
     (file, allow_risky): (&Path, bool),
     output: Output,
 ) -> Result<u8, CliError> {
-    let model = ReviewModel::open(changes, &sandbox.open_quarantine()?)?;
+    let model = open_model(sandbox, changes)?;
     let (mut draft, before) = open_draft(sandbox, &model)?;
     let events = read_decision_file(&model, &before.decisions, file, allow_risky)?;
     draft.append_events(&events).and_then(|()| draft.sync_and_close()).map_err(|error| draft_error(&error, sandbox))?;

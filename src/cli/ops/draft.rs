@@ -6,6 +6,8 @@ use crate::cli::shell_word::quote_shell_word;
 use crate::review::{DecisionLog, DecisionLogError, ReviewModel, ReviewState, kept_decisions, newly_risky, read_draft};
 use crate::sandbox::Sandbox;
 
+/// The name of the file that keeps the units of a large changeset.
+const UNITS_FILE: &str = "units.json";
 /// The name of the draft's file.
 pub(crate) const DRAFT_FILE: &str = "draft.jsonl";
 
@@ -21,6 +23,11 @@ pub(crate) fn load_draft(sandbox: &Sandbox, model: &ReviewModel<'_>) -> Result<R
 pub(crate) fn join_renames(sandbox: &Sandbox, changes: Changeset) -> Changeset {
     let draft = read_draft(&sandbox.file_path(DRAFT_FILE)).unwrap_or_default();
     changes.join_renames(draft.separate_renames())
+}
+
+/// Opens a changeset of a sandbox for review.
+pub(crate) fn open_model<'a>(sandbox: &Sandbox, changes: &'a Changeset) -> std::io::Result<ReviewModel<'a>> {
+    ReviewModel::open_with_cache(changes, &sandbox.open_quarantine()?, &sandbox.file_path(UNITS_FILE))
 }
 
 /// Opens the draft for writing.

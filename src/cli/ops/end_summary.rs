@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::draft::join_renames;
+use super::draft::{join_renames, open_model};
 use super::holdings::{bring_hints, describe_holdings, hidden_files_message};
 use super::network::{cache_limit, find_cache};
 use super::sending::resume_command;
@@ -12,7 +12,6 @@ use crate::cli::output::{Output, format_count, print_stderr};
 use crate::config::Settings;
 use crate::core::escape::Escaped;
 use crate::gateway::TokenUsage;
-use crate::review::ReviewModel;
 use crate::sandbox::{NetworkUsage, RunResult};
 use crate::terminal;
 
@@ -113,7 +112,7 @@ fn first_names(names: &[String]) -> String {
 /// Prints the summary of the changes.
 pub(crate) fn print_summary(finished: &RunResult, output: Output) -> Result<(), CliError> {
     let changes = &join_renames(&finished.sandbox, finished.changes.clone());
-    let model = ReviewModel::open(changes, &finished.sandbox.open_quarantine()?)?;
+    let model = open_model(&finished.sandbox, changes)?;
     let (added, removed) = model.line_counts();
     let mut text = format!(
         "{} changed {}, +{added} −{removed}",

@@ -23,7 +23,7 @@ use crate::core::escape::Escaped;
 use crate::engine::Engine;
 use crate::gateway::NetworkLevel;
 use crate::git::HostRepo;
-use crate::review::{DecisionLog, Event, Feedback, ReviewModel};
+use crate::review::{DecisionLog, Event, Feedback};
 use crate::sandbox::{RunRequest, RunResult, Sandbox, SandboxRecord, SandboxState, lifecycle};
 use crate::session::SessionOwner;
 use crate::terminal::Signals;
@@ -119,7 +119,7 @@ pub(crate) fn resume_sandbox(
     if was_decided && !finished.changes.is_empty() {
         // The agent may have changed nothing since.
         let changes = draft::join_renames(&finished.sandbox, finished.changes.clone());
-        let model = ReviewModel::open(&changes, &finished.sandbox.open_quarantine()?)?;
+        let model = draft::open_model(&finished.sandbox, &changes)?;
         let state = draft::load_draft(&finished.sandbox, &model)?;
         update_decided(host, &mut finished.sandbox, &model, &state)?;
     }

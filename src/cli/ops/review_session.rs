@@ -10,7 +10,7 @@ use crate::cli::ops::apply_options::ApplyOptions;
 use crate::cli::ops::apply_planner::WorktreePlanner;
 use crate::cli::ops::apply_to_worktree::apply_to_worktree;
 use crate::cli::ops::decided::update_decided;
-use crate::cli::ops::draft::{DRAFT_FILE, draft_error, join_renames, open_draft};
+use crate::cli::ops::draft::{DRAFT_FILE, draft_error, join_renames, open_draft, open_model};
 use crate::cli::ops::head_change::describe_head_change;
 use crate::cli::ops::risk_check::RiskChecker;
 use crate::cli::ops::sending::resume_command;
@@ -90,7 +90,7 @@ pub(crate) fn review_sandbox(
         return Err(CliError::failed(format!("the sandbox {name} has no changes")));
     };
     let changes = join_renames(&sandbox, changes);
-    let model = ReviewModel::open(&changes, &sandbox.open_quarantine()?)?;
+    let model = open_model(&sandbox, &changes)?;
     let settings = load_settings()?;
     let saved = read_draft(&sandbox.file_path(DRAFT_FILE)).map_err(|error| draft_error(&error, &sandbox))?;
     let is_first = saved.reviewed_rounds().last() != Some(&changes.id);
