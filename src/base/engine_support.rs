@@ -19,6 +19,13 @@ pub(crate) enum OverlaySupport {
     Copy(String),
 }
 
+impl OverlaySupport {
+    /// Returns the support of an engine that failed to mount an overlay. Engines quote the whole output of their commands.
+    pub(crate) fn from_failure(error: &dyn std::error::Error) -> Self {
+        Self::Copy(error.to_string().lines().next().unwrap_or_default().trim_end_matches(['.', ' ']).to_owned())
+    }
+}
+
 /// The facts about an engine that its first start found out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -173,9 +173,6 @@ impl Docker {
         let components: Vec<(String, String)> =
             version_info.components.unwrap_or_default().into_iter().map(|c| (c.name, first_line(&c.version))).collect();
         let version = system.server_version.clone().unwrap_or_default();
-        let identity = [&system.id, &system.kernel_version, &system.driver, &system.server_version]
-            .map(|part| part.clone().unwrap_or_default())
-            .join(" ");
         // `/info` uses the kernel's name of the architecture, images use Go's.
         let arch = match system.architecture.unwrap_or_default().as_str() {
             "x86_64" => "amd64".into(),
@@ -186,7 +183,16 @@ impl Docker {
         let is_podman = components.iter().any(|(name, _)| name.starts_with("Podman"));
         let id = system.id.clone().filter(|_| !is_podman);
         let place = [&id, &system.name, &system.docker_root_dir].map(|part| part.clone().unwrap_or_default()).join(" ");
-        let no_cgroups = system.cgroup_driver.as_ref().is_some_and(|d| d.to_string() == "none");
+        let known_place = if is_podman { &system.docker_root_dir } else { &id };
+        let identity = [known_place, &system.kernel_version, &system.driver, &system.server_version]
+            .map(|part| part.clone().unwrap_or_default())
+            .join(" ");
+        let security = system.security_options.unwrap_or_default();
+        // Podman says that it limits everything, and ignores the limits where it has no root and version 1.
+        let is_rootless = security.iter().any(|option| option.starts_with("name=rootless"));
+        let cgroup = system.cgroup_version.map(|v| v.to_string()).unwrap_or_default();
+        let no_cgroups = system.cgroup_driver.as_ref().is_some_and(|d| d.to_string() == "none")
+            || is_podman && is_rootless && cgroup == "1";
         let is_unlimited = |flag: Option<bool>| no_cgroups || flag == Some(false);
         let limits =
             [("memory", system.memory_limit), ("processes", system.pids_limit), ("CPUs", system.cpu_cfs_quota)];
@@ -203,8 +209,8 @@ impl Docker {
             system: system.operating_system.unwrap_or_default(),
             kernel: system.kernel_version.unwrap_or_default(),
             driver: system.driver.unwrap_or_default(),
-            cgroup: system.cgroup_version.map(|v| v.to_string()).unwrap_or_default(),
-            security: system.security_options.unwrap_or_default(),
+            cgroup,
+            security,
             components,
             unlimited_resources: unlimited,
             runtimes,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use git2::{ObjectType, Oid, Repository, TreeWalkMode, TreeWalkResult};
 
+use super::blob_reader::BlobReader;
 use super::conversion::{AttributeSource, ConversionOutcome, Converter};
 use super::error::SnapshotError;
 use super::repo::HostRepo;
@@ -146,7 +147,8 @@ impl Snapshot {
             let repositories = self.modules.iter().map(Submodule::open).collect::<Result<Vec<_>, _>>()?;
             let mut readers = (repositories.iter().zip(&self.modules).zip(&listing.attributes))
                 .map(|((git, module), files)| {
-                    Ok((git.odb()?, Converter::new(git, &module.form, AttributeSource::Known(files))?))
+                    let converter = Converter::new(git, &module.form, AttributeSource::Known(files))?;
+                    Ok((git.odb()?, BlobReader::open(git), converter))
                 })
                 .collect::<Result<Vec<_>, SnapshotError>>()?;
             let (mut sink, mut found) = (sink(number), Unconverted::default());
@@ -154,14 +156,14 @@ impl Snapshot {
                 let from = next.fetch_add(CHUNK, Ordering::Relaxed);
                 let Some(rest) = listing.entries.get(from..).filter(|r| !r.is_empty()) else { break };
                 for entry in &rest[..CHUNK.min(rest.len())] {
-                    let (odb, converter) = &mut readers[entry.module];
-                    let blob = odb.read(entry.blob).map_err(|e| missing_object_error(e, &entry.path))?;
+                    let (odb, blobs, converter) = &mut readers[entry.module];
+                    let blob = blobs.read_blob(odb, entry.blob).map_err(|e| missing_object_error(e, &entry.path))?;
                     if entry.kind == EntryKind::Symlink {
-                        sink(Some((entry, blob.data())))?;
+                        sink(Some((entry, blob)))?;
                         continue;
                     }
                     let inside = self.modules[entry.module].path_in_module(&entry.path);
-                    let (bytes, outcome) = converter.convert_to_worktree(inside, blob.data())?;
+                    let (bytes, outcome) = converter.convert_to_worktree(inside, blob)?;
                     sink(Some((entry, &bytes)))?;
                     found.record_outcome(&entry.path, outcome);
                 }

@@ -4,6 +4,7 @@
 //! that a repository names is run.
 
 mod archive;
+mod blob_reader;
 mod commit_view;
 mod config_files;
 mod conversion;

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use git2::{ErrorCode, ObjectType, Oid, Repository};
 
+use super::blob_reader::BlobReader;
 use super::conversion::parse_lfs_pointer;
 use super::error::SnapshotError;
 use super::os_path;
@@ -24,6 +25,7 @@ pub(crate) struct StoredFile {
 /// A reader for the files of one commit. Each thread has its own.
 pub(crate) struct StoredFiles {
     git: Repository,
+    blobs: BlobReader,
     tree: Oid,
 }
 
@@ -35,7 +37,7 @@ impl HostRepo {
     pub(crate) fn open_stored_files(&self, commit: &str) -> Result<StoredFiles, SnapshotError> {
         let git = Repository::open(&self.common_dir)?;
         let tree = git.find_commit(Oid::from_str(commit)?)?.tree_id();
-        Ok(StoredFiles { git, tree })
+        Ok(StoredFiles { blobs: BlobReader::open(&git), git, tree })
     }
 }
 
@@ -45,7 +47,7 @@ impl StoredFiles {
     /// A conversion of line endings, `ident` (of a keyword that is not expanded) and LFS content change the size, if they change
     /// anything, whatever the settings were when the file was written. An expanded keyword, a pointer, and text of another encoding
     /// than ASCII may have the same size in both forms.
-    pub(crate) fn read_file(&self, path: &RepoPath, size: u64) -> Result<Option<StoredFile>, SnapshotError> {
+    pub(crate) fn read_file(&mut self, path: &RepoPath, size: u64) -> Result<Option<StoredFile>, SnapshotError> {
         let tree = self.git.find_tree(self.tree)?;
         let entry = match tree.get_path(&os_path(path.as_bytes())) {
             Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
@@ -54,9 +56,7 @@ impl StoredFiles {
         if entry.kind() != Some(ObjectType::Blob) {
             return Ok(None);
         }
-        let odb = self.git.odb()?;
-        let blob = odb.read(entry.id())?;
-        let content = blob.data();
+        let content = self.blobs.read_blob(&self.git.odb()?, entry.id())?;
         if content.len() as u64 != size {
             return Ok(None);
         }
@@ -71,7 +71,7 @@ impl StoredFiles {
 pub(crate) struct ObjectReader {
     common_dir: PathBuf,
     /// Repositories that no thread uses now.
-    idle: Mutex<Vec<Repository>>,
+    idle: Mutex<Vec<(Repository, BlobReader)>>,
 }
 
 impl std::fmt::Debug for ObjectReader {
@@ -93,13 +93,17 @@ impl ObjectReader {
     /// The object is missing or damaged.
     pub(crate) fn read_blob(&self, id: &str) -> Result<Vec<u8>, SnapshotError> {
         let idle = self.idle.lock().ok().and_then(|mut idle| idle.pop());
-        let git = match idle {
-            Some(git) => git,
-            None => Repository::open(&self.common_dir)?,
+        let (git, mut blobs) = match idle {
+            Some(idle) => idle,
+            None => {
+                let git = Repository::open(&self.common_dir)?;
+                let blobs = BlobReader::open(&git);
+                (git, blobs)
+            }
         };
-        let content = git.odb()?.read(Oid::from_str(id)?)?.data().to_vec();
+        let content = blobs.read_blob(&git.odb()?, Oid::from_str(id)?)?.to_vec();
         if let Ok(mut idle) = self.idle.lock() {
-            idle.push(git);
+            idle.push((git, blobs));
         }
         Ok(content)
     }

@@ -56,7 +56,7 @@ pub(super) fn find_old_versions(
     let found = try_parallel_map(wanted, |one| {
         cancel.check_canceled()?;
         let taken = idle.lock().ok().and_then(|mut idle| idle.pop());
-        let files = match taken {
+        let mut files = match taken {
             Some(files) => files,
             None => {
                 let host = host.lock().map_err(|_| io::Error::other("a thread panicked"))?;

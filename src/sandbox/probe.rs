@@ -106,7 +106,7 @@ async fn run_probe(engine: &dyn Engine, id: &str) -> Result<ProbeReport, Sandbox
     let overlay_support = match mounted.await {
         Ok(_) => OverlaySupport::Overlay,
         Err(error @ (SandboxError::InodeMismatch | SandboxError::Unmountable(_))) => {
-            OverlaySupport::Copy(error.to_string())
+            OverlaySupport::from_failure(&error)
         }
         Err(error) => return Err(error),
     };

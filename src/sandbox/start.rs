@@ -123,7 +123,7 @@ pub(crate) async fn prepare_sandbox(
             }
             // The first start on an engine serves as a probe.
             Err(error) if request.workspace.is_none() && support.overlay.is_none() && is_mount_failure(&error) => {
-                support.overlay = Some(OverlaySupport::Copy(error.to_string()));
+                support.overlay = Some(OverlaySupport::from_failure(&error));
             }
             Err(SandboxError::Unconnected { message, is_lasting }) if link == LinkKind::Socket => {
                 link = LinkKind::Network;

@@ -10,7 +10,7 @@ use crate::claude_config::HomeCopy;
 use crate::cli::args::{RunOptions, UncommittedArg};
 use crate::cli::claude_args::{ClaudeArgs, split_letters};
 use crate::cli::error::CliError;
-use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
+use crate::cli::ops::advisories::{SHELL_COMMAND, print_engine_warnings};
 use crate::cli::ops::agent_config::{new_agent_config, parse_variables, sandbox_size, workspace_kind};
 use crate::cli::ops::agent_image::{ImageChoice, find_or_build_image};
 use crate::cli::ops::attach_session::attach_to;
@@ -299,7 +299,7 @@ fn run_agent(
             builds_layer: None,
             workspace: workspace_kind(settings),
         };
-        print_advisories(engine.engine_info().await?, output);
+        print_engine_warnings(engine.engine_info().await?, output);
         if let Some(setup) = &setup {
             let context = RunContext { engine: &engine, host: &repo.host, progress: &Arc::new(ProgressCounter::default()) };
             let prepared = (&request, settings, choice.env.as_slice());

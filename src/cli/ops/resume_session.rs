@@ -4,7 +4,7 @@ use crate::base::RunContext;
 use crate::claude_config::HomeCopy;
 use crate::cli::args::AgentOptions;
 use crate::cli::error::CliError;
-use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
+use crate::cli::ops::advisories::{SHELL_COMMAND, print_engine_warnings};
 use crate::cli::ops::agent_config::{new_agent_config, parse_variables, with_overrides};
 use crate::cli::ops::bring_files::pasted_file_reader;
 use crate::cli::ops::claude_permissions::add_permission_mode;
@@ -220,7 +220,7 @@ fn run_agent(
             builds_layer: None,
             workspace: None,
         };
-        print_advisories(info, output);
+        print_engine_warnings(info, output);
         let progress = Progress::start_bar(output);
         let line = first_line(&record, round.feedback.as_ref(), &describe_network(&request));
         progress.suspend_bar(|| output.print_status(&line));
