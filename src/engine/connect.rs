@@ -17,11 +17,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::EngineError;
 use super::address::{Address, Questions, TlsFiles};
+use super::local_stream::LocalStream;
 use super::ssh::SshConnector;
 
 /// Maximum time to connect to an address, without what `ssh` takes.
@@ -117,7 +118,7 @@ impl Connector {
         }
         let opening = async {
             Ok(match &*self.kind {
-                ConnectorKind::Unix(path) => EngineStream::new(UnixStream::connect(path).await?),
+                ConnectorKind::Unix(path) => EngineStream::new(LocalStream::connect(path).await?),
                 ConnectorKind::Tcp(host) => EngineStream::new(connect_tcp(host).await?),
                 ConnectorKind::Tls { host, name, config } => {
                     let tls = TlsConnector::from(Arc::clone(config));

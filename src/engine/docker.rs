@@ -256,6 +256,12 @@ where
     })
 }
 
+/// Returns the name of an image as the user gave it. Podman adds a registry to each.
+fn short_name(name: &str) -> String {
+    let registries = ["localhost/", "docker.io/library/", "docker.io/"];
+    registries.iter().find_map(|registry| name.strip_prefix(registry)).unwrap_or(name).to_owned()
+}
+
 /// Returns the first line of a component's version. That of crun has several.
 fn first_line(version: &str) -> String {
     version.lines().next().unwrap_or_default().to_owned()
@@ -340,9 +346,15 @@ fn create_body(spec: &ContainerSpec, ipv6: bool, is_podman: bool) -> ContainerCr
         let is_known = |option: &&str| !is_podman || !option.starts_with("uid=") && !option.starts_with("gid=");
         options.split(',').filter(is_known).collect::<Vec<_>>().join(",")
     };
-    let hostname = matches!(spec.network, Network::None).then(|| "airlock".to_owned());
+    let has_loopback = spec.network == Network::None;
+    let hostname = match spec.network {
+        Network::None => Some("airlock"),
+        // Docker gives it the name and the hosts file of the other container. Podman gives it a file with localhost alone.
+        Network::Join(_) if is_podman => Some("localhost"),
+        Network::Join(_) | Network::Disabled => None,
+    };
     ContainerCreateBody {
-        hostname: hostname.clone(),
+        hostname: hostname.map(str::to_owned),
         // The engine then sets up no network, which is most of a container's start.
         network_disabled: (spec.network == Network::Disabled).then_some(true),
         // A health check would run one of the image's programs beside the launcher, without its filter.
@@ -377,9 +389,9 @@ fn create_body(spec: &ContainerSpec, ipv6: bool, is_podman: bool) -> ContainerCr
             mounts: Some(mounts.chain(covered).collect()),
             // Bounded by the container's memory, like `/tmp`.
             shm_size: memory,
-            extra_hosts: hostname.as_ref().map(|name| vec![format!("{name}:127.0.0.1")]),
+            extra_hosts: hostname.filter(|_| has_loopback).map(|name| vec![format!("{name}:127.0.0.1")]),
             // The engine's hosts file also maps localhost to `::1`.
-            sysctls: (ipv6 && hostname.is_some()).then(|| [(LOOPBACK_IPV6.to_owned(), "0".to_owned())].into()),
+            sysctls: (ipv6 && has_loopback).then(|| [(LOOPBACK_IPV6.to_owned(), "0".to_owned())].into()),
             tmpfs: Some(spec.tmpfs.iter().map(|(path, options)| (path.clone(), tmpfs_options(options))).collect()),
             cap_drop: Some(vec!["ALL".into()]),
             cap_add: Some(spec.capabilities.clone()),
@@ -466,9 +478,10 @@ impl Engine for Docker {
     async fn list_images(&self, label: &str) -> Result<Vec<ImageInfo>, EngineError> {
         let options = ListImagesOptions { filters: label_filter(label, None), ..Default::default() };
         let found = self.client.list_images(Some(options)).await.map_err(refused_attempt("list images"))?;
+        let is_podman = self.engine_info().await?.is_podman;
         let image = |i: bollard::models::ImageSummary| ImageInfo {
             id: i.id,
-            names: i.repo_tags,
+            names: i.repo_tags.into_iter().map(|name| if is_podman { short_name(&name) } else { name }).collect(),
             labels: i.labels.into_iter().collect(),
             size: u64::try_from(i.size).unwrap_or(0),
             env: Vec::new(),

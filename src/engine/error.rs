@@ -69,6 +69,12 @@ impl EngineError {
         matches!(self, Self::Refused { attempt, .. } if attempt == START_ATTEMPT)
     }
 
+    /// Returns whether an image does not have the program of a container. Podman already notices when it attaches.
+    #[must_use]
+    pub fn is_missing_program(&self) -> bool {
+        matches!(self, Self::Refused { message, .. } if message.contains("executable file") && message.contains("not found"))
+    }
+
     /// Returns whether an object cannot be removed because it is in use.
     #[must_use]
     pub fn is_conflict(&self) -> bool {

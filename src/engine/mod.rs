@@ -14,6 +14,7 @@ mod error;
 pub mod fake;
 mod hijack;
 pub mod image;
+mod local_stream;
 mod spec;
 mod ssh;
 mod traits;

@@ -53,7 +53,7 @@ pub async fn probe_image(
     engine.remove_container(&container).await?;
     match output {
         Ok(Ok(text)) => Ok(Some(String::from_utf8_lossy(&text).into_owned())),
-        Ok(Err(error)) if error.is_start_failure() => Ok(Some(String::new())),
+        Ok(Err(error)) if error.is_start_failure() || error.is_missing_program() => Ok(Some(String::new())),
         Ok(Err(error)) => Err(error),
         Err(_) => Ok(None),
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::support::TestRepo;
+use crate::support::{TestRepo, engine_lacks};
 
 /// The files of a tree by path: the kind (`f`, `x` or `l`), and the content or target.
 type Tree = BTreeMap<String, (char, Vec<u8>)>;
@@ -153,6 +153,9 @@ fn check_scripted_cases(mode: &str) {
 
 #[test]
 fn collect_matches_full_diff_in_overlay() {
+    if engine_lacks("overlay") {
+        return;
+    }
     check_scripted_cases("overlay");
 }
 
@@ -258,6 +261,9 @@ fn compare_random_runs(repo: &TestRepo, options: &[&str], seeds: std::ops::Range
 
 #[test]
 fn collect_matches_random_operations_in_overlay() {
+    if engine_lacks("overlay") {
+        return;
+    }
     check_random_operations("overlay", 0..24);
 }
 
@@ -278,6 +284,9 @@ fn check_random_operations_over_delta(mode: &str, seeds: std::ops::Range<u32>) {
 
 #[test]
 fn collect_matches_random_operations_over_delta() {
+    if engine_lacks("overlay") {
+        return;
+    }
     check_random_operations_over_delta("overlay", 200..208);
     check_random_operations_over_delta("copy", 300..303);
 }

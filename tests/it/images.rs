@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::claude::model;
 use crate::support::model::Step;
-use crate::support::{CommandOutput, TestRepo};
+use crate::support::{CommandOutput, TestRepo, is_podman};
 use crate::terminal::Terminal;
 
 /// Builds an image over the agent image, which a test removes again.
@@ -87,7 +87,13 @@ fn image_of_any_kind_runs_or_is_refused_with_its_reason() {
         repo.airlock(&[&args, more].concat())
     };
     let on_build = Image::build("airlock-test-onbuild:1", "FROM airlock-agent:latest\nONBUILD COPY . /app\n");
-    build(on_build.0, &[]).expect_failure(1, &["ONBUILD COPY . /app", "expect a project's files"]);
+    let built = build(on_build.0, &[]);
+    if is_podman() {
+        // Its images have no such instructions.
+        built.ok();
+    } else {
+        built.expect_failure(1, &["ONBUILD COPY . /app", "expect a project's files"]);
+    }
     let bare = Image::build(
         "airlock-test-bare:1",
         "FROM airlock-agent:latest AS all\nFROM scratch\nCOPY --from=all /etc/hostname /x\n",

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use insta::assert_snapshot;
 
-use crate::support::{AIRLOCK, CommandOutput, TestRepo, pid};
+use crate::support::{AIRLOCK, CommandOutput, TestRepo, engine_lacks, pid};
 
 /// A script for work that must be collected, whatever happens after it.
 const WORK: &str = "echo work >> a.txt; ";
@@ -93,6 +93,9 @@ fn inode_limit_stops_the_agent() {
 
 #[test]
 fn memory_limit_is_reported() {
+    if engine_lacks("limits") {
+        return;
+    }
     let repo = TestRepo::new();
     let ran = run_script(&repo, &["--memory", "100m"], "exec python3 -c 'x = bytearray(10**9)'");
     assert_ne!(ran.status, 0, "{ran:?}");
@@ -105,6 +108,9 @@ fn memory_limit_is_reported() {
 
 #[test]
 fn pids_limit_is_reported() {
+    if engine_lacks("limits") {
+        return;
+    }
     let repo = TestRepo::new();
     // A fork bomb: each process starts two others, and tries again if it cannot. The `sleep` is started first, because
     // no process can be started afterwards.

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use insta::assert_snapshot;
 use rustix::process::{Signal, kill_process};
 
-use crate::support::{AIRLOCK, CommandOutput, TestRepo, is_bare, pid};
+use crate::support::{AIRLOCK, CommandOutput, TestRepo, engine_lacks, is_bare, pid};
 
 /// Copies pairs of strings.
 fn to_owned_pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -228,6 +228,9 @@ fn run_kills_agent_at_second_signal() {
 
 #[test]
 fn sandbox_size_counts_only_written_files() {
+    if engine_lacks("overlay") {
+        return;
+    }
     let repo = TestRepo::new();
     repo.write("large", vec![7_u8; 5 << 20]);
     repo.commit();
@@ -243,6 +246,9 @@ fn sandbox_size_counts_only_written_files() {
 #[test]
 fn run_accepts_options_before_the_verb() {
     let repo = TestRepo::new();
+    if engine_lacks("limits") {
+        return;
+    }
     let args = ["--name", "o", "--pids", "77", "--env", "FOO=bar", "--keep", "run", "--env", "BAZ=1", "--", "sh", "-c"];
     let script = "echo $FOO $BAZ; cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max";
     let ran = repo.airlock(&[&args[..], &[script]].concat());

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::Ordering;
 
-use crate::support::{CommandOutput, TestRepo, engine_in_between, wait_until};
+use crate::support::{CommandOutput, TestRepo, engine_in_between, engine_lacks, wait_until};
 
 /// Starts a service of the host that says hello to each connection, and returns its port.
 fn start_service() -> String {
@@ -60,12 +60,18 @@ const NETWORK: &str = "{{.HostConfig.NetworkMode}} disabled={{.Config.NetworkDis
 
 #[test]
 fn containers_have_separate_network_namespaces() {
+    if engine_lacks("namespaces") {
+        return;
+    }
     let repo = TestRepo::new();
     assert_eq!(inspect_while_running(&repo, NETWORK), "none disabled=false\nnone disabled=true");
 }
 
 #[test]
 fn agent_cannot_use_the_socket_of_the_launcher() {
+    if engine_lacks("namespaces") {
+        return;
+    }
     let repo = TestRepo::new();
     let script = "import ctypes, os, socket\n\
                   mounts = [line.split() for line in open('/proc/mounts') if '/.airlock-' in line]\n\
@@ -86,6 +92,9 @@ fn agent_cannot_use_the_socket_of_the_launcher() {
 
 #[test]
 fn containers_share_a_network_namespace_if_they_cannot_share_a_socket() {
+    if engine_lacks("namespaces") {
+        return;
+    }
     let mut repo = TestRepo::new();
     let service = start_service();
     let run = ["run", "--forward", &service, "--", "bash", "-c", &read_from(&service)];
@@ -118,6 +127,9 @@ fn containers_share_a_network_namespace_if_they_cannot_share_a_socket() {
 /// Another agent, which has the same user ID, can use up all watches of directories.
 #[test]
 fn agent_without_watches_for_others_does_not_disturb_their_starts() {
+    if engine_lacks("namespaces") {
+        return;
+    }
     let repo = TestRepo::new();
     let script = "import ctypes, os, time\n\
                   libc = ctypes.CDLL(None)\n\

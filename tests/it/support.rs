@@ -320,6 +320,13 @@ impl std::fmt::Display for CommandOutput {
         if let Some(directory) = self.directory.as_ref().and_then(|d| d.to_str()) {
             text = text.replace(directory, "[TMP]");
         }
+        if std::env::var("AIRLOCK_TEST_LACKS").is_ok_and(|lacks| lacks.contains("limits")) {
+            text = text
+                .lines()
+                .filter(|line| !line.contains("this engine does not limit"))
+                .map(|l| format!("{l}\n"))
+                .collect();
+        }
         for (pattern, name) in FILTERS.iter() {
             text = pattern.replace_all(&text, *name).into_owned();
         }
@@ -418,6 +425,28 @@ fn relay_bytes(mut from: impl Read, mut to: impl Write, (old, new): Swap, count:
             return;
         }
     }
+}
+
+/// Returns whether the engine is Podman, which needs fewer volumes and keeps fewer properties of images.
+pub fn is_podman() -> bool {
+    let mut version = Command::new("docker");
+    let output =
+        version.args(["version", "--format", "{{(index .Server.Components 0).Name}}"]).output().expect("it runs");
+    String::from_utf8_lossy(&output.stdout).contains("Podman")
+}
+
+/// Returns whether the engine lacks something that a test is about, so that the test ends. Only `scripts/engine-table` says so, which
+/// counts these tests separately; without it, an engine lacks nothing.
+pub fn engine_lacks(what: &str) -> bool {
+    let lacks =
+        std::env::var("AIRLOCK_TEST_LACKS").unwrap_or_default().split_whitespace().any(|lacking| lacking == what);
+    if lacks {
+        let log = std::env::var_os("AIRLOCK_TEST_LACKS_LOG").expect("AIRLOCK_TEST_LACKS_LOG names a file");
+        let name = std::thread::current().name().unwrap_or("?").to_owned();
+        let mut log = std::fs::OpenOptions::new().append(true).create(true).open(log).expect("opened");
+        std::io::Write::write_all(&mut log, format!("{what}: {name}\n").as_bytes()).expect("written");
+    }
+    lacks
 }
 
 /// Waits until a condition holds. Fails after a minute.
