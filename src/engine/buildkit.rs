@@ -6,7 +6,7 @@
 //! Progress arrives as messages of the form `moby.buildkit.v1.StatusResponse` (protocol buffers), of which only names of steps and
 //! their output are read.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -14,25 +14,34 @@ use http_body_util::BodyExt;
 use serde::Deserialize;
 
 use super::connect::Connector;
-use super::hijack::post_archive;
+use super::hijack::{innermost_message, post_archive};
 use super::{BuildLine, BuildProgress, EngineError, ImageBuild};
+use crate::core::clock::seconds_since_epoch;
 use crate::core::random::create_random_id;
 
 /// The argument that names the base of an image.
 pub(super) const BASE_ARGUMENT: &str = "BASE";
-/// The repository of the names that bases have during a build.
-const BASE_REPOSITORY: &str = "airlock-base";
+/// The repository of the names that bases have during a build. No registry can have this host.
+pub(super) const BASE_REPOSITORY: &str = "airlock-base.invalid/base";
+/// Age in seconds after which a name is left by a build that was interrupted.
+const MAX_BASE_NAME_AGE: u64 = 24 * 60 * 60;
 /// Maximum length in bytes of a message of the builder.
 const MAX_MESSAGE: usize = 16 << 20;
 
-/// Creates a name for the base of one build.
+/// Creates a name for the base of one build, with the time.
 pub(super) fn create_base_name() -> Result<String, EngineError> {
-    Ok(format!("{BASE_REPOSITORY}:{}", create_random_id::<8>()?))
+    Ok(format!("{BASE_REPOSITORY}:{}-{}", seconds_since_epoch(), create_random_id::<8>()?))
 }
 
 /// Returns whether a base has a name only for a build.
-pub(crate) fn is_base_name(name: &str) -> bool {
+pub(super) fn is_base_name(name: &str) -> bool {
     name.split_once(':').is_some_and(|(repository, _)| repository == BASE_REPOSITORY)
+}
+
+/// Returns whether the build that a base has a name for has certainly ended.
+pub(super) fn is_old_base_name(name: &str) -> bool {
+    let time = name.rsplit_once(':').and_then(|(_, tag)| tag.split_once('-')?.0.parse::<u64>().ok());
+    is_base_name(name) && time.is_some_and(|time| time.saturating_add(MAX_BASE_NAME_AGE) < seconds_since_epoch())
 }
 
 /// Builds an image by one request.
@@ -48,13 +57,13 @@ pub(super) async fn build_image(
         post_archive(connector, &format!("/build?{query}"), build.context, &attempt).await?.into_data_stream();
     let (mut buffer, mut log) = (BytesMut::new(), BuildLog::default());
     while let Some(piece) = answer.next().await {
-        buffer.extend_from_slice(&piece.map_err(|error| refused(error.to_string()))?);
+        buffer.extend_from_slice(&piece.map_err(|error| refused(innermost_message(&error)))?);
         if buffer.len() > MAX_MESSAGE {
             return Err(refused("the builder sent a message that is too long".into()));
         }
         while let Some(line) = take_line(&mut buffer) {
             if let Some(message) = log.read_message(&line, progress) {
-                log.finish_line(progress);
+                log.finish_lines(progress);
                 return Err(refused(message));
             }
         }
@@ -67,7 +76,9 @@ fn build_query(build: &ImageBuild) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     let json = |pairs: serde_json::Map<String, serde_json::Value>| serde_json::Value::Object(pairs).to_string();
     let base = build.base.iter().map(|name| (BASE_ARGUMENT.to_owned(), name.clone()));
-    let arguments = build.args.iter().cloned().chain(base).map(|(name, value)| (name, value.into()));
+    // These would replace the program that reads the Dockerfile.
+    let own = build.args.iter().filter(|(name, _)| !name.starts_with("BUILDKIT_"));
+    let arguments = own.cloned().chain(base).map(|(name, value)| (name, value.into()));
     let labels = build.labels.iter().map(|(name, value)| (name.clone(), value.clone().into()));
     query
         .append_pair("version", "2")
@@ -111,8 +122,8 @@ struct Answer {
 struct BuildLog {
     /// The steps that were named.
     started: HashSet<Bytes>,
-    /// The beginning of a line of output.
-    unfinished: Vec<u8>,
+    /// The beginning of a line of output, of each step. Steps run at the same time.
+    unfinished: HashMap<Bytes, Vec<u8>>,
     is_finished: bool,
 }
 
@@ -164,26 +175,34 @@ impl BuildLog {
         }
     }
 
-    /// Reads a `VertexLog`: a piece of output (4).
+    /// Reads a `VertexLog`: the digest of its step (1), and a piece of output (4).
     fn read_output(&mut self, log: &Bytes, progress: &BuildProgress<'_>) {
-        for (_, piece) in split_fields(log).filter(|(field, _)| *field == 4) {
-            self.unfinished.extend_from_slice(&piece);
-            while let Some(end) = memchr::memchr2(b'\n', b'\r', &self.unfinished) {
-                let rest = self.unfinished.split_off(end + 1);
-                self.unfinished.pop();
-                self.finish_line(progress);
-                self.unfinished = rest;
+        let (mut step, mut piece) = (Bytes::new(), Bytes::new());
+        for (field, value) in split_fields(log) {
+            match field {
+                1 => step = value,
+                4 => piece = value,
+                _ => {}
             }
-            self.unfinished.truncate(MAX_MESSAGE);
         }
+        let unfinished = self.unfinished.entry(step).or_default();
+        unfinished.extend_from_slice(&piece);
+        let end = memchr::memrchr2(b'\n', b'\r', unfinished).map_or(0, |at| at + 1);
+        unfinished[..end].split(|byte| matches!(byte, b'\n' | b'\r')).for_each(|line| report_line(line, progress));
+        unfinished.drain(..end);
+        unfinished.truncate(MAX_MESSAGE);
     }
 
-    /// Passes on a line of output that has no end.
-    fn finish_line(&mut self, progress: &BuildProgress<'_>) {
-        let line = std::mem::take(&mut self.unfinished);
-        if !line.is_empty() {
-            progress(BuildLine::Output(&String::from_utf8_lossy(&line)));
-        }
+    /// Passes on the lines of output that have no end.
+    fn finish_lines(&mut self, progress: &BuildProgress<'_>) {
+        self.unfinished.drain().for_each(|(_, line)| report_line(&line, progress));
+    }
+}
+
+/// Passes on a line of output.
+fn report_line(line: &[u8], progress: &BuildProgress<'_>) {
+    if !line.is_empty() {
+        progress(BuildLine::Output(&String::from_utf8_lossy(line)));
     }
 }
 
@@ -251,7 +270,7 @@ mod tests {
         let progress = |line: BuildLine<'_>| said.lock().expect("locked").push(format!("{line:?}"));
         let mut log = BuildLog::default();
         let error = lines.iter().find_map(|line| log.read_message(line.as_bytes(), &progress));
-        log.finish_line(&progress);
+        log.finish_lines(&progress);
         (said.into_inner().expect("locked"), error, log.is_finished)
     }
 
@@ -263,22 +282,27 @@ mod tests {
         let started = field(5, b"\x08\x01");
         let cached = [4 << 3, 1];
         let not_cached = [4 << 3, 0];
-        let log = |text: &[u8]| field(3, &[&field(1, b"a")[..], &[3 << 3, 1], &field(4, text)].concat());
+        let log_of =
+            |step: &[u8], text: &[u8]| field(3, &[&field(1, step)[..], &[3 << 3, 1], &field(4, text)].concat());
+        let log = |text: &[u8]| log_of(b"a", text);
         let lines = [
             trace(&step(b"a", b"[1/2] FROM base", b"")),
             trace(&step(b"a", b"[1/2] FROM base", &cached)),
             trace(&step(b"i", b"[internal] load metadata", &started)),
             trace(&step(b"b", b"[2/2] RUN make", &[&not_cached[..], &started].concat())),
             trace(&step(b"b", b"[2/2] RUN make", &started)),
-            trace(&[log(b"one\ntw"), log(b"o\r\n"), log(b"rest")].concat()),
+            trace(
+                &[log(b"one\ntw"), log_of(b"b", b"other\nun"), log(b"o\r\n"), log_of(b"b", b"til\n"), log(b"rest")]
+                    .concat(),
+            ),
             r#"{"stream":"something else"}"#.into(),
             "not JSON".into(),
             r#"{"id":"moby.image.id","aux":{"ID":"sha256:1"}}"#.into(),
         ];
         let (said, error, is_finished) = read(&lines);
         let steps = [r#"Step("[1/2] FROM base (cached)")"#, r#"Step("[2/2] RUN make")"#];
-        let output = [r#"Output("one")"#, r#"Output("two")"#, r#"Output("rest")"#];
-        assert_eq!(said, [&steps[..], &output].concat());
+        let output = ["one", "other", "two", "until", "rest"].map(|line| format!("Output({line:?})"));
+        assert_eq!(said, [&steps.map(str::to_owned)[..], &output].concat());
         assert!(error.is_none() && is_finished);
         let failed = [r#"{"errorDetail":{"message":"exit code: 1"},"error":"exit code: 1"}"#.to_owned()];
         assert_eq!(read(&failed), (Vec::new(), Some("exit code: 1".into()), false));
@@ -290,5 +314,36 @@ mod tests {
             prop_assert!(split_fields(&bytes.clone().into()).count() <= bytes.len());
             read(&[trace(&bytes)]);
         }
+    }
+
+    #[test]
+    fn names_of_bases_are_told_from_others_and_expire() {
+        let name = create_base_name().expect("random");
+        assert!(is_base_name(&name) && !is_old_base_name(&name), "{name}");
+        assert!(is_old_base_name(&format!("{BASE_REPOSITORY}:1700000000-ab")));
+        for other in ["debian:1700000000-ab", "airlock-base.invalid/base2:1700000000-ab", "<none>:<none>"] {
+            assert!(!is_base_name(other) && !is_old_base_name(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn build_arguments_cannot_choose_the_frontend() {
+        let build = ImageBuild {
+            context: Box::pin(futures_util::stream::empty()),
+            dockerfile: "a b/Dockerfile".into(),
+            target: Some("last".into()),
+            name: "image:1".into(),
+            labels: [("label".to_owned(), "x&y".to_owned())].into(),
+            fresh: true,
+            args: vec![("BUILDKIT_SYNTAX".into(), "evil".into()), ("MARK".into(), "1".into())],
+            base: Some("base:1".into()),
+            network: None,
+        };
+        let query = build_query(&build);
+        let pairs: HashMap<_, _> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        assert_eq!(pairs["buildargs"], r#"{"BASE":"base:1","MARK":"1"}"#);
+        assert_eq!(pairs["labels"], r#"{"label":"x&y"}"#);
+        assert_eq!((pairs["dockerfile"].as_str(), pairs["target"].as_str()), ("a b/Dockerfile", "last"));
+        assert!(!pairs.contains_key("networkmode") && pairs["version"] == "2");
     }
 }

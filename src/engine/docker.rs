@@ -27,7 +27,7 @@ use super::address::{self, Address, Questions};
 use super::buildkit;
 use super::connect::Connector;
 use super::error::START_ATTEMPT;
-use super::hijack::{get_json, hijack_connection};
+use super::hijack::{get_json, hijack_connection, innermost_message};
 use super::traits::{
     AttachedStreams, BuildLine, BuildProgress, ContainerInfo, Engine, EngineInfo, ImageBuild, ImageInfo, Labels,
     TarStream, VolumeInfo, VolumeSpec,
@@ -183,8 +183,8 @@ impl Docker {
         let is_podman = components.iter().any(|(name, _)| name.starts_with("Podman"));
         let id = system.id.clone().filter(|_| !is_podman);
         let place = [&id, &system.name, &system.docker_root_dir].map(|part| part.clone().unwrap_or_default()).join(" ");
-        let known_place = if is_podman { &system.docker_root_dir } else { &id };
-        let identity = [known_place, &system.kernel_version, &system.driver, &system.server_version]
+        let known_place = if is_podman { Some(place.clone()) } else { id };
+        let identity = [&known_place, &system.kernel_version, &system.driver, &system.server_version]
             .map(|part| part.clone().unwrap_or_default())
             .join(" ");
         let security = system.security_options.unwrap_or_default();
@@ -256,6 +256,12 @@ where
     })
 }
 
+/// Returns the names of an image, without those that a base has for a build.
+fn list_names(names: Vec<String>, is_podman: bool) -> Vec<String> {
+    let names = names.into_iter().filter(|name| !buildkit::is_base_name(name));
+    names.map(|name| if is_podman { short_name(&name) } else { name }).collect()
+}
+
 /// Returns the name of an image as the user gave it. Podman adds a registry to each.
 fn short_name(name: &str) -> String {
     let registries = ["localhost/", "docker.io/library/", "docker.io/"];
@@ -275,14 +281,6 @@ fn volume_info(volume: bollard::models::Volume) -> VolumeInfo {
         options: volume.options.into_iter().collect(),
         mountpoint: volume.mountpoint,
     }
-}
-
-fn innermost_message(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 /// Returns a function that converts a client error to an [`EngineError`].
@@ -458,7 +456,7 @@ impl Engine for Docker {
                 let config = image.config.unwrap_or_default();
                 Ok(Some(ImageInfo {
                     id: image.id.unwrap_or_default(),
-                    names: image.repo_tags.unwrap_or_default(),
+                    names: list_names(image.repo_tags.unwrap_or_default(), self.is_podman()),
                     labels: config.labels.unwrap_or_default().into_iter().collect(),
                     size: image.size.and_then(|s| u64::try_from(s).ok()).unwrap_or(0),
                     env: config.env.unwrap_or_default(),
@@ -481,7 +479,7 @@ impl Engine for Docker {
         let is_podman = self.engine_info().await?.is_podman;
         let image = |i: bollard::models::ImageSummary| ImageInfo {
             id: i.id,
-            names: i.repo_tags.into_iter().map(|name| if is_podman { short_name(&name) } else { name }).collect(),
+            names: list_names(i.repo_tags, is_podman),
             labels: i.labels.into_iter().collect(),
             size: u64::try_from(i.size).unwrap_or(0),
             env: Vec::new(),
@@ -537,8 +535,29 @@ impl Engine for Docker {
         self.tag_image(&base, &name).await?;
         let built =
             buildkit::build_image(&self.connector, ImageBuild { base: Some(name.clone()), ..build }, progress).await;
-        let removed = self.remove_image(&name).await;
-        built.and(removed)
+        // An image whose last name is removed is removed too. If this fails, `gc` does it.
+        if self.find_image(&base).await?.is_some_and(|image| !image.names.is_empty()) {
+            let _ = self.remove_image(&name).await;
+        }
+        built
+    }
+
+    async fn remove_base_names(&self) -> Result<(), EngineError> {
+        let filters = HashMap::from([("reference".to_owned(), vec![buildkit::BASE_REPOSITORY.to_owned()])]);
+        let options = ListImagesOptions { filters: Some(filters), ..Default::default() };
+        let found = self.client.list_images(Some(options)).await.map_err(refused_attempt("list images"))?;
+        for image in found {
+            let (bases, others): (Vec<_>, Vec<_>) =
+                image.repo_tags.into_iter().partition(|name| buildkit::is_base_name(name));
+            let Some(image) = self.find_image(&image.id).await? else { continue };
+            if others.is_empty() && image.names.is_empty() {
+                continue;
+            }
+            for name in bases.iter().filter(|name| buildkit::is_old_base_name(name)) {
+                let _ = self.remove_image(name).await;
+            }
+        }
+        Ok(())
     }
 
     async fn pull_image(&self, name: &str, progress: &BuildProgress<'_>) -> Result<(), EngineError> {

@@ -103,6 +103,9 @@ impl Engine for FakeEngine {
     async fn load_image(&self, _: TarStream, name: &str) -> Result<(), EngineError> {
         self.record_call(format!("load image {name}"))
     }
+    async fn remove_base_names(&self) -> Result<(), EngineError> {
+        self.record_call("remove base names".into())
+    }
     async fn build_image(&self, build: ImageBuild, _: &BuildProgress<'_>) -> Result<(), EngineError> {
         self.record_call(format!("build image {}", build.name))
     }

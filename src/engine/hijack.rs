@@ -4,6 +4,8 @@
 //! NUL. Here the caller says which of the two it is. A frame of a stream without a terminal begins with eight bytes,
 //! `kind 0 0 0 length(u32, big endian)`. A kind above 2 means that the stream is out of step.
 
+use std::io::ErrorKind;
+
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{TryStreamExt, stream};
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -63,7 +65,16 @@ pub(super) async fn post_archive(
 }
 
 fn refused_error(attempt: &str, error: &dyn std::error::Error) -> EngineError {
-    EngineError::Refused { attempt: attempt.into(), message: error.to_string(), status: 0 }
+    EngineError::Refused { attempt: attempt.into(), message: innermost_message(error), status: 0 }
+}
+
+/// Returns the cause of an error. The errors of an HTTP client do not quote theirs.
+pub(super) fn innermost_message(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }
 
 async fn send_request(
@@ -135,7 +146,8 @@ fn read_framed<R: AsyncRead + Unpin + Send>(
             }
             s.buffer.reserve(1 << 18);
             if s.read.read_buf(&mut s.buffer).await? == 0 {
-                return Ok(None);
+                let is_cut_off = s.frame.1 > 0 || !s.buffer.is_empty();
+                return if is_cut_off { Err(std::io::Error::from(ErrorKind::UnexpectedEof).into()) } else { Ok(None) };
             }
         }
     })

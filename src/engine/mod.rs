@@ -20,7 +20,6 @@ mod ssh;
 mod traits;
 
 pub use address::recorded_choice;
-pub(crate) use buildkit::is_base_name;
 pub use docker::Docker;
 pub(crate) use error::EngineError;
 pub(crate) use spec::{

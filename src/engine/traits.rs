@@ -40,6 +40,8 @@ pub trait Engine: Send + Sync {
     async fn load_image(&self, archive: TarStream, name: &str) -> Result<(), EngineError>;
     /// Builds an image and passes each line of the builder to `progress`.
     async fn build_image(&self, build: ImageBuild, progress: &BuildProgress<'_>) -> Result<(), EngineError>;
+    /// Removes the names that interrupted builds left on their bases.
+    async fn remove_base_names(&self) -> Result<(), EngineError>;
     /// Gets an image from its registry, and passes each line of the engine's output to `progress`.
     async fn pull_image(&self, name: &str, progress: &BuildProgress<'_>) -> Result<(), EngineError>;
     /// Adds another name to an image.

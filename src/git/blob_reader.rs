@@ -4,6 +4,9 @@
 use git2::{Odb, Oid, Repository};
 use gix_object::{Find, Kind};
 
+/// Maximum size in bytes of a buffer that is used again.
+const MAX_KEPT_BYTES: usize = 16 << 20;
+
 /// A reader of blobs for one thread.
 pub(crate) struct BlobReader {
     /// `None` if it cannot be opened. libgit2 then says what is wrong with the repository, if anything.
@@ -23,6 +26,9 @@ impl BlobReader {
     /// # Errors
     /// It is missing, damaged, or not a blob.
     pub(crate) fn read_blob(&mut self, odb: &Odb<'_>, id: Oid) -> Result<&[u8], git2::Error> {
+        if self.content.capacity() > MAX_KEPT_BYTES {
+            self.content = Vec::new();
+        }
         // libgit2 reads some damaged objects forever, so it is only asked for what the other does not find.
         let damaged =
             |error: &dyn std::error::Error| git2::Error::from_str(&format!("the object {id} is damaged: {error}"));

@@ -12,9 +12,7 @@ use super::recipe::{BaseSource, ClaudeSource, ImageRecipe, PINNED, RECIPE_LABEL}
 use crate::core::clock::seconds_since_epoch;
 use crate::core::random::create_random_id;
 use crate::engine::image::{IMAGE_LABEL, build_context, stream_file};
-use crate::engine::{
-    BuildLine, BuildProgress, Engine, EngineError, ImageBuild, ImageInfo, Labels, TarStream, is_base_name,
-};
+use crate::engine::{BuildLine, BuildProgress, Engine, EngineError, ImageBuild, ImageInfo, Labels, TarStream};
 
 /// The label with the version of Claude Code.
 const CLAUDE_LABEL: &str = "dev.airlock.claude";
@@ -223,9 +221,10 @@ async fn ask_base(engine: &dyn Engine, base: &ImageInfo, labels: &Labels) -> Res
 /// # Errors
 /// The images cannot be listed.
 pub async fn remove_unnamed_images(engine: &dyn Engine) -> Result<usize, EngineError> {
+    engine.remove_base_names().await?;
     let mut removed = 0;
     for image in engine.list_images(IMAGE_LABEL).await? {
-        let is_unnamed = image.names.iter().all(|name| name.starts_with("<none>") || is_base_name(name));
+        let is_unnamed = image.names.iter().all(|name| name.starts_with("<none>"));
         let age = seconds_since_epoch().saturating_sub(u64::try_from(image.created).unwrap_or(0));
         // The base of an image has no name either, and cannot be removed before it.
         if is_unnamed && age > MAX_AGE_SECS && engine.remove_image(&image.id).await.is_ok() {

@@ -197,10 +197,10 @@ async fn check_engine(engine: &Docker, settings: &Settings, checks: &mut Checks)
             match &probed.overlay_support {
                 OverlaySupport::Overlay => checks.add_good("overlay", "workspaces are mounted over their base, so starts are fast"),
                 // Without root, the kernel mounts no overlay that could record a directory's move.
-                OverlaySupport::Copy(_) if info.security_option("rootless").is_some() => checks.add_check(
+                OverlaySupport::Copy(why) if info.security_option("rootless").is_some() => checks.add_check(
                     "overlay",
                     CheckStatus::Note,
-                    "workspaces are copied from their base, because an engine without root cannot mount them; starts take longer in a large tree",
+                    format!("workspaces are copied from their base, as usual for an engine without root; starts take longer in a large tree: {why}"),
                     None,
                 ),
                 OverlaySupport::Copy(why) => checks.add_check(
