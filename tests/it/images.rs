@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::claude::model;
 use crate::support::model::Step;
-use crate::support::{CommandOutput, TestRepo, is_podman};
+use crate::support::{CommandOutput, TestRepo, engine_lacks, is_podman};
 use crate::terminal::Terminal;
 
 /// Builds an image over the agent image, which a test removes again.
@@ -61,6 +61,9 @@ fn write_program(repo: &TestRepo) -> String {
 
 #[test]
 fn image_of_any_kind_runs_or_is_refused_with_its_reason() {
+    if engine_lacks("host-network") {
+        return;
+    }
     let mut repo = TestRepo::new();
     let root = Image::build(
         "airlock-test-root:1",
@@ -132,6 +135,9 @@ fn image_of_any_kind_runs_or_is_refused_with_its_reason() {
 
 #[test]
 fn home_of_the_image_is_brought_along() {
+    if engine_lacks("host-network") {
+        return;
+    }
     let repo = TestRepo::new();
     let image = Image::build(
         "airlock-test-home:1",
@@ -169,6 +175,9 @@ RUN sed -i 's|^\([^:]*:[^:]*:1000:[^:]*:[^:]*:\)[^:]*|\1/home/dev|' /etc/passwd 
 
 #[test]
 fn image_follows_the_configuration() {
+    if engine_lacks("host-network") {
+        return;
+    }
     let mut repo = TestRepo::new();
     let default = repo.airlock(&["run", "--", "sh", "-c", "test ! -e /etc/airlock-test-base"]).ok();
     assert!(!default.stderr.contains("building"), "{}", default.stderr);
@@ -186,6 +195,9 @@ fn image_follows_the_configuration() {
 
 #[test]
 fn image_is_built_with_packages_and_again() {
+    if engine_lacks("host-network") {
+        return;
+    }
     let repo = TestRepo::new();
     let claude = write_program(&repo);
     let image = Image("airlock-test-with:1");
@@ -235,6 +247,9 @@ fn image_is_built_with_packages_and_again() {
 
 #[test]
 fn project_gets_an_image_for_its_files_once() {
+    if engine_lacks("host-network") {
+        return;
+    }
     let mut repo = TestRepo::empty();
     repo.write("Cargo.toml", "[package]\nname = \"demo\"\nversion = \"0.1.0\"\nedition = \"2021\"\n");
     repo.write("src/lib.rs", "#[test]\nfn works() {}\n");
@@ -283,6 +298,9 @@ fn project_gets_an_image_for_its_files_once() {
 
 #[test]
 fn devcontainer_is_built_from_the_commit() {
+    if engine_lacks("build-network") {
+        return;
+    }
     let mut repo = TestRepo::new();
     let devcontainer = r#"{
         // A comment, and a comma at the end.
@@ -335,6 +353,9 @@ fn devcontainer_is_built_from_the_commit() {
 
 #[test]
 fn failed_build_shows_the_last_output() {
+    if engine_lacks("build-network") {
+        return;
+    }
     let mut repo = TestRepo::new();
     repo.write(
         "image/Dockerfile",

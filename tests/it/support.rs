@@ -320,7 +320,7 @@ impl std::fmt::Display for CommandOutput {
         if let Some(directory) = self.directory.as_ref().and_then(|d| d.to_str()) {
             text = text.replace(directory, "[TMP]");
         }
-        if std::env::var("AIRLOCK_TEST_LACKS").is_ok_and(|lacks| lacks.contains("limits")) {
+        if is_declared_lacking("limits") {
             text = text
                 .lines()
                 .filter(|line| !line.contains("this engine does not limit"))
@@ -438,8 +438,7 @@ pub fn is_podman() -> bool {
 /// Returns whether the engine lacks something that a test is about, so that the test ends. Only `scripts/engine-table` says so, which
 /// counts these tests separately; without it, an engine lacks nothing.
 pub fn engine_lacks(what: &str) -> bool {
-    let lacks =
-        std::env::var("AIRLOCK_TEST_LACKS").unwrap_or_default().split_whitespace().any(|lacking| lacking == what);
+    let lacks = is_declared_lacking(what);
     if lacks {
         let log = std::env::var_os("AIRLOCK_TEST_LACKS_LOG").expect("AIRLOCK_TEST_LACKS_LOG names a file");
         let name = std::thread::current().name().unwrap_or("?").to_owned();
@@ -447,6 +446,11 @@ pub fn engine_lacks(what: &str) -> bool {
         std::io::Write::write_all(&mut log, format!("{what}: {name}\n").as_bytes()).expect("written");
     }
     lacks
+}
+
+/// Returns whether `scripts/engine-table` says that the engine lacks something.
+pub fn is_declared_lacking(what: &str) -> bool {
+    std::env::var("AIRLOCK_TEST_LACKS").unwrap_or_default().split_whitespace().any(|lacking| lacking == what)
 }
 
 /// Waits until a condition holds. Fails after a minute.

@@ -118,7 +118,9 @@ fn list_images(images: &[ImageInfo], json: bool) -> Result<(), CliError> {
         let mut text = String::new();
         for (image, name) in images.iter().flat_map(|i| i.names.iter().map(move |name| (i, name))) {
             let claude = image.labels.get("dev.airlock.claude").map(|v| format!("claude {v}")).unwrap_or_default();
-            let created = format_age(u64::try_from(image.created).unwrap_or(0));
+            // The guest's image has no time, so that it is the same everywhere.
+            let created =
+                u64::try_from(image.created).ok().filter(|time| *time > 0).map(format_age).unwrap_or_default();
             text += &format!(
                 "{:32}  {:>5} MB  {created:14}  {}\n",
                 Escaped::new(name).to_string(),
