@@ -188,7 +188,7 @@ impl Docker {
             .map(|part| part.clone().unwrap_or_default())
             .join(" ");
         let security = system.security_options.unwrap_or_default();
-        // Podman says that it limits everything, and ignores the limits where it has no root and version 1.
+        // Podman says that it limits everything, and ignores the limits where it has no root and cgroup v1.
         let is_rootless = security.iter().any(|option| option.starts_with("name=rootless"));
         let cgroup = system.cgroup_version.map(|v| v.to_string()).unwrap_or_default();
         let no_cgroups = system.cgroup_driver.as_ref().is_some_and(|d| d.to_string() == "none")
@@ -536,7 +536,7 @@ impl Engine for Docker {
         let built =
             buildkit::build_image(&self.connector, ImageBuild { base: Some(name.clone()), ..build }, progress).await;
         // An image whose last name is removed is removed too. If this fails, `gc` does it.
-        if self.find_image(&base).await?.is_some_and(|image| !image.names.is_empty()) {
+        if self.find_image(&base).await.is_ok_and(|found| found.is_some_and(|image| !image.names.is_empty())) {
             let _ = self.remove_image(&name).await;
         }
         built
