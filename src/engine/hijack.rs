@@ -173,7 +173,10 @@ mod tests {
             }
             assert_eq!((out, err), (b"abcde".to_vec(), b"e".to_vec()));
         }
-        assert!(read_framed(&b"\x03\0\0\0\0\0\0\0"[..]).try_collect::<Vec<_>>().await.is_err());
+        // A kind that does not exist, and a stream that ends inside a header and inside a frame.
+        for bad in [&b"\x03\0\0\0\0\0\0\0"[..], b"\x01\0\0", b"\x01\0\0\0\0\0\0\x05abc"] {
+            assert!(read_framed(bad).try_collect::<Vec<_>>().await.is_err(), "{bad:?}");
+        }
         let tty: Vec<_> = read_raw(&b"\0\0\0\0\xff\xff\xff\xffx"[..]).try_collect().await.expect("read");
         assert_eq!(tty, [OutputChunk::Stdout(Bytes::from_static(b"\0\0\0\0\xff\xff\xff\xffx"))]);
     }

@@ -59,16 +59,24 @@ impl AsyncWrite for LocalStream {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixListener;
 
     use super::*;
 
-    #[tokio::test]
-    async fn data_before_a_reset_is_read_to_its_end() {
+    /// Listens on a socket, which exists as long as its directory.
+    fn listen() -> (tempfile::TempDir, PathBuf, UnixListener) {
         let dir = tempfile::tempdir().expect("directory");
         let path = dir.path().join("socket");
         let listener = UnixListener::bind(&path).expect("bound");
+        (dir, path, listener)
+    }
+
+    #[tokio::test]
+    async fn data_before_a_reset_is_read_to_its_end() {
+        let (_dir, path, listener) = listen();
         let mut stream = LocalStream::connect(&path).await.expect("connected");
         let (mut engine, _) = listener.accept().await.expect("accepted");
         stream.write_all(b"input that nobody reads").await.expect("written");
@@ -81,9 +89,7 @@ mod tests {
 
     #[tokio::test]
     async fn kernel_reports_a_reset() {
-        let dir = tempfile::tempdir().expect("directory");
-        let path = dir.path().join("socket");
-        let listener = UnixListener::bind(&path).expect("bound");
+        let (_dir, path, listener) = listen();
         let mut stream = UnixStream::connect(&path).await.expect("connected");
         let (engine, _) = listener.accept().await.expect("accepted");
         stream.write_all(b"input that nobody reads").await.expect("written");

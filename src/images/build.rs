@@ -138,7 +138,7 @@ async fn find_base(
                 message: error.to_string(),
                 status: 0,
             })?;
-            // Without a name, it goes with the last image that was built on it.
+            // It gets no name at all: it goes with the last image that was built on it, or with `gc` after BuildKit.
             engine.import_image(stream_file(file), "", &[format!("LABEL {IMAGE_LABEL}=base")]).await?
         }
         BaseSource::Dockerfile { source, .. } => {

@@ -82,7 +82,7 @@ impl<'a> ReviewModel<'a> {
     }
 }
 
-/// Minimum number of files whose units are kept. Those of fewer files are found as fast as they are read.
+/// Minimum number of files whose units are kept. Fewer files are compared again.
 const MIN_CACHED_FILES: usize = 100;
 
 /// Finds the units of every file of a changeset.

@@ -248,7 +248,9 @@ fn screens_of_session(terminal: &mut Terminal) -> Vec<String> {
 /// Returns the lines of a screen without Airlock's first line, and without the time that a turn took and its random verb.
 fn comparable_lines(screen: &str) -> Vec<&str> {
     let lines = screen.trim_end().lines().map(str::trim_end);
-    lines.filter(|line| !line.starts_with("airlock: ") && !line.starts_with("✻ ")).collect()
+    let is_own_line =
+        |line: &str| ["airlock: w ·", "airlock: this engine does not limit"].iter().any(|own| line.starts_with(own));
+    lines.filter(|line| !is_own_line(line) && !line.starts_with("✻ ")).collect()
 }
 
 /// The screens of Claude Code in a sandbox are those of Claude Code on the host, except for lines of Airlock.

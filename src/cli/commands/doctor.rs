@@ -200,7 +200,7 @@ async fn check_engine(engine: &Docker, settings: &Settings, checks: &mut Checks)
                 OverlaySupport::Copy(why) if info.security_option("rootless").is_some() => checks.add_check(
                     "overlay",
                     CheckStatus::Note,
-                    format!("workspaces are copied from their base, as usual for an engine without root; starts take longer in a large tree: {why}"),
+                    format!("workspaces are copied from their base, as usual for an engine without root, which takes longer in a large tree: {why}"),
                     None,
                 ),
                 OverlaySupport::Copy(why) => checks.add_check(
