@@ -1,5 +1,6 @@
 //! Finds risks in file contents: hidden characters, text out of sight, unreadable content.
 
+use std::cell::LazyCell;
 use std::collections::HashSet;
 
 use super::{Finding, Severity};
@@ -66,6 +67,9 @@ pub(super) fn is_legacy_text(bytes: &[u8]) -> bool {
 
 /// Counts the non-UTF-8 bytes that were replaced by U+FFFD. Returns 0 if the base is binary (has a NUL).
 fn count_replaced_bytes(old: &[u8], new: &[u8]) -> usize {
+    if std::str::from_utf8(old).is_ok() {
+        return 0;
+    }
     let bad = |bytes: &[u8]| bytes.utf8_chunks().map(|chunk| chunk.invalid().len()).sum::<usize>();
     let marks = |bytes: &[u8]| memchr::memmem::find_iter(bytes, "\u{fffd}".as_bytes()).count();
     let (lost_bytes, come) = (bad(old).saturating_sub(bad(new)), marks(new).saturating_sub(marks(old)));
@@ -92,13 +96,20 @@ fn find_invisible_line(old: &[u8], new: &[u8]) -> Option<usize> {
             find_first_hidden(&plain).is_some()
         })
     };
+    // Most content is printable ASCII, for which this is much faster.
+    if new.iter().all(|b| matches!(b, b' '..=b'~' | b'\t' | b'\n' | b'\x0c')) {
+        return None;
+    }
     // In binary content, control characters are common, and no one reads them.
     if !is_text(new) && !is_nearly_text(new) {
         return None;
     }
     let bom = "\u{feff}".as_bytes();
     let (old, new) = (old.strip_prefix(bom).unwrap_or(old), new.strip_prefix(bom).unwrap_or(new));
-    let known: HashSet<&[u8]> = old.split_inclusive(|b| *b == b'\n').filter(|line| has_hidden_char(line)).collect();
+    let known = LazyCell::new(|| {
+        let lines = old.split_inclusive(|b| *b == b'\n').filter(|line| has_hidden_char(line));
+        lines.collect::<HashSet<&[u8]>>()
+    });
     new.split_inclusive(|b| *b == b'\n')
         .position(|line| has_hidden_char(line) && !known.contains(line))
         .map(|at| at + 1)
@@ -114,8 +125,9 @@ fn is_nearly_text(bytes: &[u8]) -> bool {
 
 /// Returns the number and the length in bytes of the longest line.
 fn find_longest_line(bytes: &[u8]) -> Option<(usize, usize)> {
-    let lines = bytes.split(|b| *b == b'\n').enumerate();
-    lines.map(|(at, line)| (at + 1, line.len())).max_by_key(|(at, length)| (*length, std::cmp::Reverse(*at)))
+    let ends = memchr::memchr_iter(b'\n', bytes).chain([bytes.len()]);
+    let lines = ends.scan(0, |start, end| Some(end - std::mem::replace(start, end + 1))).enumerate();
+    lines.map(|(at, length)| (at + 1, length)).max_by_key(|(at, length)| (*length, std::cmp::Reverse(*at)))
 }
 
 /// Returns the first line with text after more blanks, or more blank lines, than fit on a screen.

@@ -10,6 +10,7 @@ mod changeset;
 mod commit_states;
 mod conflict;
 mod content;
+mod content_pack;
 mod deleted;
 mod diff;
 mod embedded_repos;

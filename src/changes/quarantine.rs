@@ -8,11 +8,12 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::content_pack::{MAX_PACKED_SIZE, PackIndex, PackWriter, PackedContent, is_pack, remove_unneeded};
 use crate::core::hex::to_hex;
 
 /// The SHA-256 of content, in lower-case hexadecimal.
@@ -134,13 +135,23 @@ pub struct Quarantine {
     objects: Option<Arc<dyn ObjectStore>>,
     /// The references of both directories, once they are needed.
     references: Arc<Mutex<Option<References>>>,
+    packs: Arc<Mutex<Packs>>,
+}
+
+/// The packs of a store.
+#[derive(Debug, Default)]
+struct Packs {
+    /// The pack that this process writes, after the first small content.
+    writer: Option<PackWriter>,
+    /// The contents of both directories, once they are needed.
+    index: Option<PackIndex>,
 }
 
 impl Quarantine {
     /// Opens the store, and creates it if necessary.
     pub fn open(dir: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&dir)?;
-        Ok(Self { dir, fallback_dir: None, objects: None, references: Arc::default() })
+        Ok(Self { dir, fallback_dir: None, objects: None, references: Arc::default(), packs: Arc::default() })
     }
 
     /// Returns the store with the repository's objects behind it.
@@ -166,12 +177,68 @@ impl Quarantine {
                 removed += self.remove_unreferenced_objects(&is_needed)?;
                 continue;
             }
+            if is_pack(&entry.file_name()) {
+                removed += remove_unneeded(&self.dir, &entry.path(), &is_needed)?;
+                continue;
+            }
             if !entry.file_name().to_str().is_some_and(&is_needed) {
                 removed += entry.metadata().map_or(0, |m| m.len());
                 fs::remove_file(entry.path())?;
             }
         }
+        self.lock_packs()?.index = None;
         Ok(removed)
+    }
+
+    fn lock_packs(&self) -> io::Result<MutexGuard<'_, Packs>> {
+        self.packs.lock().map_err(|_| io::Error::other("a thread panicked"))
+    }
+
+    /// Returns the directories with contents.
+    fn content_dirs(&self) -> impl Iterator<Item = &PathBuf> {
+        [Some(&self.dir), self.fallback_dir.as_ref()].into_iter().flatten()
+    }
+
+    /// Loads the index of the packs again.
+    fn load_packs(&self, packs: &mut Packs) -> io::Result<()> {
+        let mut index = PackIndex::default();
+        for dir in self.content_dirs() {
+            index.load_packs(dir)?;
+        }
+        packs.index = Some(index);
+        Ok(())
+    }
+
+    /// Finds content in the packs that are known, or in all that exist now.
+    fn find_packed(&self, hash: &ContentHash, reload: bool) -> io::Result<Option<PackedContent>> {
+        let mut packs = self.lock_packs()?;
+        if reload || packs.index.is_none() {
+            self.load_packs(&mut packs)?;
+        }
+        Ok(packs.index.as_ref().and_then(|index| index.find_content(hash)).cloned())
+    }
+
+    /// Appends content to a pack, unless one has it.
+    fn store_packed(&self, hash: &ContentHash, bytes: &[u8]) -> io::Result<()> {
+        let mut packs = self.lock_packs()?;
+        if packs.index.is_none() {
+            self.load_packs(&mut packs)?;
+        }
+        // Another instance may have removed a pack.
+        if packs.index.as_ref().and_then(|index| index.find_content(hash)).is_some_and(PackedContent::is_kept) {
+            return Ok(());
+        }
+        check_free_space(&self.dir, bytes.len())?;
+        let mut writer = match packs.writer.take().filter(PackWriter::is_kept) {
+            Some(writer) => writer,
+            None => PackWriter::create_pack(&self.dir)?,
+        };
+        let packed = writer.append_content(hash, bytes)?;
+        packs.writer = Some(writer);
+        if let Some(index) = &mut packs.index {
+            index.add_content(hash, packed);
+        }
+        Ok(())
     }
 
     /// Removes the references that are not needed, and returns the number of bytes that they take.
@@ -230,7 +297,7 @@ impl Quarantine {
         })
     }
 
-    /// Returns the directory. Each content is a file named by its hash, which is never written to again.
+    /// Returns the directory: packs of small contents, and a file named by its hash for each larger one.
     #[must_use]
     pub fn as_path(&self) -> &std::path::Path {
         &self.dir
@@ -239,6 +306,10 @@ impl Quarantine {
     /// Stores content atomically.
     pub fn store_blob(&self, bytes: &[u8]) -> io::Result<ContentHash> {
         let hash = ContentHash::from_content(bytes);
+        if bytes.len() <= MAX_PACKED_SIZE {
+            self.store_packed(&hash, bytes)?;
+            return Ok(hash);
+        }
         let path = self.dir.join(&hash.0);
         if !path.exists() {
             check_free_space(&self.dir, bytes.len())?;
@@ -260,11 +331,7 @@ impl Quarantine {
     /// # Errors
     /// Fails if the content is missing or differs from the one that was stored.
     pub fn get(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
-        let stored = [Some(&self.dir), self.fallback_dir.as_ref()].into_iter().flatten().find_map(|dir| {
-            let read = fs::read(dir.join(&hash.0));
-            if matches!(&read, Err(error) if error.kind() == io::ErrorKind::NotFound) { None } else { Some(read) }
-        });
-        let bytes = stored.unwrap_or_else(|| self.read_referenced(hash))?;
+        let bytes = self.read_stored(hash)?;
         if ContentHash::from_content(&bytes) != *hash {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -272,6 +339,21 @@ impl Quarantine {
             ));
         }
         Ok(bytes)
+    }
+
+    /// Reads content from a pack, from its own file, or from the repository.
+    fn read_stored(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
+        if let Some(packed) = self.find_packed(hash, false)? {
+            return packed.read();
+        }
+        let stored = self.content_dirs().find_map(|dir| {
+            let read = fs::read(dir.join(&hash.0));
+            if matches!(&read, Err(error) if error.kind() == io::ErrorKind::NotFound) { None } else { Some(read) }
+        });
+        stored.unwrap_or_else(|| self.read_referenced(hash)).or_else(|error| {
+            // Another process has stored it since the packs were listed.
+            self.find_packed(hash, true)?.map_or(Err(error), |packed| packed.read())
+        })
     }
 }
 
@@ -349,8 +431,27 @@ mod tests {
         let store = Quarantine::open(dir.path().to_owned()).expect("opened");
         let (kept, unlisted) = (store.store_blob(b"kept").expect("stored"), store.store_blob(b"gone").expect("stored"));
         fs::write(dir.path().join(".tmpABC"), "cut off").expect("written");
-        assert_eq!(store.remove_unreferenced(|name| name == kept.to_string()).expect("removed"), 11);
-        assert!(store.get(&kept).is_ok() && store.get(&unlisted).is_err());
-        assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 1);
+        let large = vec![b'x'; MAX_PACKED_SIZE + 1];
+        let large_hash = store.store_blob(&large).expect("stored");
+        let sweep = |store: &Quarantine, needed: &[&ContentHash]| {
+            let needed: Vec<String> = needed.iter().map(ToString::to_string).collect();
+            store.remove_unreferenced(|name| needed.iter().any(|needed| needed == name)).expect("removed")
+        };
+        let other = Quarantine::open(dir.path().to_owned()).expect("opened");
+        assert!(sweep(&other, &[&kept, &large_hash]) >= 11);
+        for store in [&store, &other] {
+            assert!(store.get(&kept).is_ok() && store.get(&large_hash).is_ok());
+        }
+        assert!(other.get(&unlisted).is_err());
+        assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 2);
+        // What another instance has removed is stored again, and no content goes to a removed pack.
+        let new = store.store_blob(b"new").expect("stored");
+        assert_eq!(store.store_blob(b"gone").expect("stored"), unlisted);
+        for hash in [&new, &unlisted, &kept] {
+            assert!(Quarantine::open(dir.path().to_owned()).expect("opened").get(hash).is_ok());
+            assert!(other.get(hash).is_ok(), "stored since it was listed");
+        }
+        assert_eq!(sweep(&store, &[]), 3 * 74 + 11 + large.len() as u64);
+        assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 0);
     }
 }

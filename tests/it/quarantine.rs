@@ -11,7 +11,7 @@ use insta::assert_snapshot;
 use rustix::process::{Signal, kill_process};
 
 use crate::support::{AIRLOCK, TestRepo, pid};
-use airlock::changes::ContentHash;
+use airlock::changes::{ContentHash, Quarantine};
 
 /// Returns the total size of the files in a directory, in bytes.
 fn measure_dir(directory: &Path) -> u64 {
@@ -85,8 +85,9 @@ fn collect_failure_removes_stored_contents() {
 
 /// Returns whether the quarantine of a sandbox has a content.
 fn has_content(repo: &TestRepo, name: &str, content: &[u8]) -> bool {
-    let hash = ContentHash::from_content(content).to_string();
-    repo.path.join(".git/airlock/sandboxes").join(name).join("quarantine").join(hash).exists()
+    let dir = repo.path.join(".git/airlock/sandboxes").join(name).join("quarantine");
+    let store = Quarantine::open(dir).expect("opened");
+    store.get(&ContentHash::from_content(content)).is_ok()
 }
 
 /// What the repository has in the same form is not stored again. What was converted is, whatever the settings are now.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use insta::assert_snapshot;
 use serde_json::json;
 
-use crate::support::TestRepo;
+use crate::support::{TestRepo, engine_socket};
 use crate::terminal::Terminal;
 
 /// An ssh server on loopback for the current user, and the client's configuration for it.
@@ -29,8 +29,7 @@ impl SshServer {
             run_tool("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &path(key)]);
         }
         let port = free_port();
-        let engine =
-            std::env::var("DOCKER_HOST").map(|host| format!("SetEnv DOCKER_HOST={host}\n")).unwrap_or_default();
+        let engine = format!("SetEnv DOCKER_HOST=unix://{}\n", engine_socket().display());
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\nStrictModes no\n\
              MaxSessions 64\n{engine}",
@@ -320,8 +319,7 @@ impl TlsRelay {
 
 fn relay_tls(listener: TcpListener, config: rustls::ServerConfig) {
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let socket = std::env::var("DOCKER_HOST").unwrap_or_default();
-    let socket = PathBuf::from(socket.strip_prefix("unix://").unwrap_or("/var/run/docker.sock"));
+    let socket = engine_socket();
     tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
         listener.set_nonblocking(true).expect("set");
         let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");

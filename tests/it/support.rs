@@ -107,8 +107,10 @@ impl TestRepo {
             ("HOME".to_owned(), home.to_str().expect("UTF-8").to_owned()),
             ("GIT_CONFIG_SYSTEM".into(), "/dev/null".into()),
         ];
-        for name in ["PATH", "DOCKER_HOST"] {
-            all.extend(std::env::var(name).ok().map(|value| (name.to_owned(), value)));
+        let has_own_address = self.variables.contains_key("DOCKER_HOST");
+        let tls = if has_own_address { [].as_slice() } else { &["DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"] };
+        for name in ["PATH", "DOCKER_HOST"].iter().chain(tls) {
+            all.extend(std::env::var(name).ok().map(|value| ((*name).to_owned(), value)));
         }
         all.extend(self.variables.clone());
         all
@@ -384,6 +386,13 @@ pub fn is_bare(folder: &Path) -> bool {
     fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
 }
 
+/// Returns the socket of the engine on this machine, whatever address DOCKER_HOST has.
+pub fn engine_socket() -> PathBuf {
+    let address = std::env::var("DOCKER_HOST").unwrap_or_default();
+    let named = std::env::var("AIRLOCK_TEST_SOCKET").ok();
+    named.as_deref().or(address.strip_prefix("unix://")).unwrap_or("/var/run/docker.sock").into()
+}
+
 /// A text and its replacement, which has the same length.
 type Swap = (&'static [u8], &'static [u8]);
 
@@ -396,9 +405,7 @@ pub fn engine_in_between(requests: Swap, responses: Swap) -> (String, Arc<Atomic
     let counter = Arc::clone(&count);
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            let socket = std::env::var("DOCKER_HOST").unwrap_or_default();
-            let socket = socket.strip_prefix("unix://").unwrap_or("/var/run/docker.sock").to_owned();
-            let Ok(engine) = UnixStream::connect(socket) else { return };
+            let Ok(engine) = UnixStream::connect(engine_socket()) else { return };
             let (Ok(from_client), Ok(from_engine)) = (client.try_clone(), engine.try_clone()) else { return };
             let counter = Arc::clone(&counter);
             std::thread::spawn(move || {
