@@ -1,7 +1,10 @@
 //! The command line, as data.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::engine::{ArgValueCompleter, PathCompleter};
 
+use super::completion::{complete_hunks, complete_paths, complete_sandboxes, complete_sandboxes_anywhere};
+use super::examples::add_examples;
 use crate::config::{ReviewMode, Settings};
 use crate::core::on_conflict::OnConflict;
 use crate::gateway::{HostPattern, NetworkLevel};
@@ -11,19 +14,22 @@ use crate::sandbox::ports::PortSpec;
 #[derive(Debug, Parser)]
 #[command(
     name = "airlock",
-    version,
+    version = env!("CARGO_PKG_VERSION"),
+    long_version = env!("AIRLOCK_LONG_VERSION"),
     max_term_width = 100,
     override_usage = "airlock [OPTIONS] [claude ARGS…]\n       airlock <COMMAND>",
     after_help = "Without a command, `airlock claude` is run. Arguments after the word `claude` are passed to Claude Code unchanged."
 )]
 pub(super) struct Cli {
-    /// Choose when to color the output
-    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto", global = true)]
+    /// Choose when to color the output: auto, always or never
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto", hide_possible_values = true, global = true)]
     pub color: ColorChoice,
     /// Suppress status messages
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Choose the engine: a docker context, an address such as ssh://build-box, or any (the one of `engines` with the most room)
+    /// Choose the engine: a docker context, an address (ssh://HOST), or any
+    ///
+    /// With `any`, it is the engine of the setting `engines` with the most room. Later commands find a sandbox on its engine.
     #[arg(long, value_name = "ENGINE", global = true)]
     pub engine: Option<String>,
     #[command(flatten)]
@@ -55,24 +61,26 @@ pub(super) struct RunOptions {
     /// Name the sandbox [default: a random name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Include uncommitted changes: of tracked files, or all (untracked files too)
-    #[arg(long, value_enum, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "tracked")]
+    /// Include uncommitted changes of tracked files, or of all (untracked too)
+    #[arg(long, value_enum, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "tracked",
+          hide_possible_values = true)]
     pub uncommitted: Option<UncommittedArg>,
-    /// Include ignored or untracked files, and collect changes to them: a path, a directory or a glob
+    /// Include ignored or untracked files, and collect changes to them
     ///
-    /// GLOB starts at the root of the repository. The option can be repeated: `--include .env --include 'data/*.csv'`.
-    #[arg(long, value_name = "GLOB")]
+    /// GLOB is a path, a directory or a glob, from the root of the repository. The option can be repeated:
+    /// `--include .env --include 'data/*.csv'`.
+    #[arg(long, value_name = "GLOB", add = ArgValueCompleter::new(PathCompleter::any()))]
     pub include: Vec<String>,
     /// Limit the history to include [default: full, or about 200 commits of a large history]
-    #[arg(long, value_name = "full|N|none")]
+    #[arg(long, value_name = "full|N|none", hide_short_help = true)]
     pub history: Option<String>,
     /// Include all tracked files, even in a sparse checkout
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub full: bool,
     #[command(flatten)]
     pub agent: AgentOptions,
     /// Start without the setup of the repository
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub no_setup: bool,
     /// Keep the sandbox even if nothing changed
     #[arg(long)]
@@ -97,28 +105,31 @@ impl RunOptions {
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Options for a sandbox")]
 pub(super) struct AgentOptions {
-    /// Set the extent of the network [default: packages for claude, none otherwise]
-    #[arg(long, value_enum, value_name = "LEVEL")]
-    pub net: Option<NetworkLevel>,
-    /// Let the agent reach a host, e.g. example.org, *.example.org or example.org:8443
+    /// Set the network: none, model, packages or open [default: by command]
     ///
-    /// The option can be repeated. While the agent runs, use `airlock allow`.
+    /// By default, Claude Code gets `packages`, and any other command `none`. A resumed sandbox keeps its network.
+    #[arg(long, value_enum, value_name = "LEVEL", hide_possible_values = true)]
+    pub net: Option<NetworkLevel>,
+    /// Let the agent reach a host, e.g. example.org or *.example.org
+    ///
+    /// With a port (example.org:8443), only that one. The option can be repeated. While the agent runs, use `airlock allow`.
     #[arg(long, value_name = "HOST[:PORT]")]
     pub allow: Vec<HostPattern>,
     /// Serve packages only from the cache
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub offline: bool,
-    /// Publish a port of the sandbox on this machine, e.g. 3000, 8080:3000 or 0:3000 for a free port here
+    /// Publish a port of the sandbox on this machine, e.g. 3000 or 8080:3000
     ///
-    /// It is published on 127.0.0.1, unless an ADDRESS is given. The option can be repeated.
-    #[arg(long, value_name = "[[ADDRESS:]HOSTPORT:]PORT")]
+    /// PORT is `[[ADDRESS:]HOSTPORT:]PORT`. The address is 127.0.0.1 unless it is given, and the host port 0 means a free one.
+    /// The option can be repeated.
+    #[arg(long, value_name = "PORT")]
     pub port: Vec<PortSpec>,
     /// Let the sandbox reach a service of this machine, e.g. 5432 for a database
     ///
     /// The agent reaches it under the same port of 127.0.0.1. The option can be repeated.
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", hide_short_help = true)]
     pub forward: Vec<u16>,
-    /// Limit the tokens of the model per run, e.g. 500k or 2m [default: no limit]
+    /// Limit the model's tokens per run, e.g. 500k [default: no limit]
     #[arg(long, value_name = "TOKENS")]
     pub budget: Option<String>,
     /// Choose the agent image
@@ -127,28 +138,30 @@ pub(super) struct AgentOptions {
     /// Set a variable that the agent can read, or pass on one of yours
     ///
     /// The option can be repeated: `--env CI=1 --env LANG`.
-    #[arg(long, value_name = "KEY[=VALUE]")]
+    #[arg(long, value_name = "KEY[=VALUE]", hide_short_help = true)]
     pub env: Vec<String>,
     /// Limit memory, e.g. 4g [default: 8g, or three quarters of the machine's]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", hide_short_help = true)]
     pub memory: Option<String>,
     /// Limit CPUs, e.g. 1.5 [default: all]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", hide_short_help = true)]
     pub cpus: Option<f64>,
     /// Limit processes and threads [default: 2048]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", hide_short_help = true)]
     pub pids: Option<u32>,
     /// Limit the disk space of workspace and home together, e.g. 20g [default: 10g]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", hide_short_help = true)]
     pub disk: Option<String>,
     /// Limit the running time, e.g. 90s, 30m or 2h [default: no limit]
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", hide_short_help = true)]
     pub timeout: Option<String>,
     /// Choose the runtime of the agent's container, such as crun or runsc [default: the engine's]
-    #[arg(long, value_name = "RUNTIME")]
+    #[arg(long, value_name = "RUNTIME", hide_short_help = true)]
     pub runtime: Option<String>,
-    /// Choose whether to review when the agent ends [default: ask, on a terminal]
-    #[arg(long, value_enum, value_name = "WHEN")]
+    /// Review when the agent ends: ask, always or never [default: ask]
+    ///
+    /// Without a terminal, no review is started.
+    #[arg(long, value_enum, value_name = "WHEN", hide_possible_values = true)]
     pub review: Option<ReviewMode>,
 }
 
@@ -238,7 +251,7 @@ pub(super) enum Command {
         #[command(flatten)]
         options: RunOptions,
         /// Name of an existing sandbox [default: a new sandbox]
-        #[arg(value_name = "NAME", help_heading = "Arguments")]
+        #[arg(value_name = "NAME", help_heading = "Arguments", add = ArgValueCompleter::new(complete_sandboxes))]
         sandbox: Option<String>,
     },
     /// Continue in a sandbox; for Claude Code, in the same conversation
@@ -275,17 +288,19 @@ pub(super) enum Command {
     /// Detach with Ctrl-] pressed three times within a second (setting `detach_keys`).
     Attach {
         /// Name of the sandbox [default: the only running one]
+        #[arg(add = ArgValueCompleter::new(complete_sandboxes_anywhere))]
         name: Option<String>,
     },
     /// End the agents of sandboxes, and collect their changes
     Stop {
         /// Sandboxes to stop
-        #[arg(required = true, value_name = "NAME")]
+        #[arg(required = true, value_name = "NAME", add = ArgValueCompleter::new(complete_sandboxes_anywhere))]
         names: Vec<String>,
     },
     /// Show a sandbox's base and state
     Status {
         /// Name of the sandbox [default: the only one, or the only undecided one]
+        #[arg(add = ArgValueCompleter::new(complete_sandboxes))]
         name: Option<String>,
         /// Print JSON
         #[arg(long)]
@@ -308,7 +323,7 @@ pub(super) enum Command {
         #[arg(short, long)]
         force: bool,
         /// Sandboxes to remove
-        #[arg(required = true, value_name = "NAME")]
+        #[arg(required = true, value_name = "NAME", add = ArgValueCompleter::new(complete_sandboxes))]
         names: Vec<String>,
     },
     /// Make commits, a stash, a worktree or ignored files of a sandbox changes to review
@@ -316,6 +331,7 @@ pub(super) enum Command {
     /// Show the requests of a sandbox to the network
     Log {
         /// Name of the sandbox [default: the only one, or the only undecided one]
+        #[arg(add = ArgValueCompleter::new(complete_sandboxes))]
         name: Option<String>,
         /// Show only denied and failed requests
         #[arg(long)]
@@ -334,6 +350,7 @@ pub(super) enum Command {
     /// Publish a port of a running sandbox on this machine
     Port {
         /// Name of the sandbox
+        #[arg(add = ArgValueCompleter::new(complete_sandboxes))]
         name: String,
         /// Port in the sandbox, e.g. 3000, 8080:3000 or 0:3000 for a free port here
         #[arg(value_name = "[[ADDRESS:]HOSTPORT:]PORT")]
@@ -363,6 +380,33 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print a script that completes commands, options, sandboxes and paths in a shell
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Show the manual, or write its pages to a directory
+    Man {
+        /// Command whose page to show [default: airlock]
+        command: Option<String>,
+        /// Write all pages to a directory
+        #[arg(long, value_name = "DIR", conflicts_with = "command")]
+        write: Option<std::path::PathBuf>,
+    },
+}
+
+/// A shell whose completion is tested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// Returns the definition of the command line, with examples.
+pub(super) fn cli_definition() -> clap::Command {
+    add_examples(Cli::command())
 }
 
 /// Removes the default of an option of [`AgentOptions`] from its help, because `resume` keeps the sandbox's value.
@@ -378,6 +422,7 @@ fn without_default(arg: clap::Arg) -> clap::Arg {
 #[derive(Debug, Args)]
 pub(super) struct BringArgs {
     /// Name of the sandbox
+    #[arg(add = ArgValueCompleter::new(complete_sandboxes))]
     pub name: String,
     /// Branch, commit or stash of the sandbox, or the path of a worktree in it
     ///
@@ -409,6 +454,7 @@ pub(super) struct SetupArgs {
 #[derive(Debug, Args)]
 pub(super) struct HostArgs {
     /// Name of the sandbox
+    #[arg(add = ArgValueCompleter::new(complete_sandboxes))]
     pub name: String,
     /// Host, e.g. example.org, *.example.org or example.org:8443
     #[arg(value_name = "HOST[:PORT]")]
@@ -421,6 +467,7 @@ pub(super) struct HostArgs {
 #[derive(Debug, Args)]
 pub(super) struct ResumeArgs {
     /// Name of the sandbox [default: the only one, or the only undecided one]
+    #[arg(add = ArgValueCompleter::new(complete_sandboxes))]
     pub name: Option<String>,
     /// Send your rejections, comments and own texts to Claude Code
     #[arg(long)]
@@ -438,6 +485,7 @@ pub(super) struct ResumeArgs {
 #[derive(Debug, Args)]
 pub(super) struct DiffArgs {
     /// Name of the sandbox [default: the only one, or the only undecided one]
+    #[arg(add = ArgValueCompleter::new(complete_sandboxes))]
     pub name: Option<String>,
     /// Treat a renamed file as an addition and a deletion
     #[arg(long)]
@@ -470,13 +518,14 @@ pub(super) struct DiffArgs {
     #[arg(long)]
     pub no_pager: bool,
     /// Files to show: a path, a directory (DIR/) or a glob, as for `apply --accept`
-    #[arg(last = true, value_name = "PATH", help_heading = "Arguments")]
+    #[arg(last = true, value_name = "PATH", help_heading = "Arguments", add = ArgValueCompleter::new(complete_paths))]
     pub paths: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ReviewArgs {
     /// Name of the sandbox [default: the only one, or the only undecided one]
+    #[arg(add = ArgValueCompleter::new(complete_sandboxes))]
     pub name: Option<String>,
     /// Ask hunk by hunk, without the full screen
     #[arg(long, group = "form")]
@@ -498,15 +547,16 @@ pub(super) struct ReviewArgs {
 #[derive(Debug, Args)]
 pub(super) struct ApplyArgs {
     /// Name of the sandbox [default: the only one, or the only undecided one]
+    #[arg(add = ArgValueCompleter::new(complete_sandboxes))]
     pub name: Option<String>,
     /// Accept a path, a directory (DIR/) or a glob
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", add = ArgValueCompleter::new(complete_paths))]
     pub accept: Vec<String>,
     /// Reject a path, a directory (DIR/) or a glob; overrides --accept
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", add = ArgValueCompleter::new(complete_paths))]
     pub reject: Vec<String>,
     /// Accept one hunk by its ID (see `airlock diff --json`)
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", add = ArgValueCompleter::new(complete_hunks))]
     pub accept_id: Vec<String>,
     /// Accept everything except high findings
     #[arg(long)]
@@ -548,7 +598,7 @@ pub(super) struct ApplyArgs {
 #[derive(Debug, Args)]
 pub(super) struct UndoArgs {
     /// Sandbox whose last apply to undo, or the number of an apply in --list [default: the last apply of any sandbox]
-    #[arg(value_name = "NAME|NUMBER")]
+    #[arg(value_name = "NAME|NUMBER", add = ArgValueCompleter::new(complete_sandboxes))]
     pub name: Option<String>,
     /// List the applies to this working tree
     #[arg(long)]

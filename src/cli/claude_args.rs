@@ -91,13 +91,16 @@ const REFUSED_OPTIONS: [(&str, &str); 6] = [
 /// Options without a value of Claude Code that people type by themselves.
 const PLAIN_OPTIONS: [&str; 5] = ["--dangerously-skip-permissions", "--verbose", "--fork-session", "--ide", "--bare"];
 
+/// Returns the known options of Claude Code, some of them more than once.
+pub(super) fn claude_options() -> impl Iterator<Item = &'static str> {
+    let lists: [&[&'static str]; 5] =
+        [&VALUE_OPTIONS, &LIST_OPTIONS, &OPTIONAL_VALUE_OPTIONS, &CONVERSATION_OPTIONS, &PLAIN_OPTIONS];
+    lists.into_iter().flatten().copied()
+}
+
 /// Returns whether an option is known to belong to Claude Code.
 pub(super) fn is_claude_option(name: &str) -> bool {
-    VALUE_OPTIONS.contains(&name)
-        || LIST_OPTIONS.contains(&name)
-        || OPTIONAL_VALUE_OPTIONS.contains(&name)
-        || CONVERSATION_OPTIONS.contains(&name)
-        || PLAIN_OPTIONS.contains(&name)
+    claude_options().any(|option| option == name)
 }
 
 /// An option that names a file or a directory.

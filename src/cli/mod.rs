@@ -4,9 +4,11 @@ mod args;
 mod claude_args;
 mod claude_path;
 mod commands;
+mod completion;
 mod confirm;
 mod editor;
 mod error;
+mod examples;
 mod interrupt;
 mod json;
 mod new_file;
@@ -21,13 +23,13 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 
-use args::{Cli, Command};
+use args::{Cli, Command, cli_definition};
 use claude_args::is_claude_option;
 use commands::{
-    apply, attach, bring, config, diff, doctor, gc, hosts, image, link, log, ls, port, recover, resume, review, rm,
-    run, setup, status, stop, undo, watch,
+    apply, attach, bring, config, diff, doctor, gc, hosts, image, link, log, ls, man, port, recover, resume, review,
+    rm, run, setup, status, stop, undo, watch,
 };
 use error::{CliError, EXIT_INTERNAL, ErrorKind};
 use output::Output;
@@ -35,6 +37,7 @@ use output::Output;
 /// Runs the program and returns its exit status.
 #[must_use]
 pub fn main(argv: Vec<OsString>) -> ExitCode {
+    completion::answer_shell();
     let (ours, theirs) = split_args(argv);
     let verb = subcommand_index(&ours[1..]).and_then(|at| ours[at + 1].to_str());
     let runs_agent = matches!(verb, None | Some("claude" | "run" | "shell" | "resume"));
@@ -43,7 +46,7 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
     {
         return print_failure(&failure, true);
     }
-    let cli = match Cli::try_parse_from(&ours) {
+    let cli = match parse_args(&ours) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -62,6 +65,12 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(failure) => print_failure(&failure, runs_agent),
     }
+}
+
+fn parse_args(ours: &[OsString]) -> Result<Cli, clap::Error> {
+    let mut definition = cli_definition();
+    let matches = definition.try_get_matches_from_mut(ours)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))
 }
 
 /// Refuses a command after `run` that has options and no `--` before it: they would be taken for options of Airlock.
@@ -127,6 +136,13 @@ fn run_subcommand(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, CliError> 
         Some(Command::Image(verb)) => image::run_image(verb, output),
         Some(Command::Config(verb)) => config::run_config(&verb, output),
         Some(Command::Doctor { json }) => doctor::run_doctor(json, output),
+        Some(Command::Completions { shell }) => {
+            let mut script = Vec::new();
+            completion::write_script(shell, &mut script)?;
+            output::print_stdout(&String::from_utf8_lossy(&script))?;
+            Ok(0)
+        }
+        Some(Command::Man { command, write }) => man::run_man(command.as_deref(), write.as_deref(), output),
     }
 }
 

@@ -47,6 +47,7 @@ mod run;
 mod screen;
 mod sessions;
 mod setup;
+mod shells;
 mod show;
 mod sidecar_link;
 mod support;

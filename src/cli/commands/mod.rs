@@ -12,6 +12,7 @@ pub(super) mod image;
 pub(super) mod link;
 pub(super) mod log;
 pub(super) mod ls;
+pub(super) mod man;
 pub(super) mod port;
 pub(super) mod recover;
 pub(super) mod resume;
