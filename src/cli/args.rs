@@ -511,15 +511,37 @@ pub(super) struct DiffArgs {
     /// Replace the file of --html if it exists
     #[arg(long, requires = "html")]
     pub force: bool,
+    /// Print each hunk and finding as `PATH:LINE: TEXT`, for the error list of an editor
+    #[arg(long, value_enum, value_name = "FORMAT", group = "form")]
+    pub format: Option<DiffFormat>,
     /// Exit with status 3 if there are changes
     #[arg(long)]
     pub exit_code: bool,
+    /// Exit with status 3 if there are findings of this severity or above: note, medium, high or refused
+    ///
+    /// Other changes then do not count, even with --exit-code.
+    #[arg(long, value_enum, value_name = "SEVERITY", hide_possible_values = true)]
+    pub fail_on: Option<FailOn>,
     /// Do not use a pager
     #[arg(long)]
     pub no_pager: bool,
     /// Files to show: a path, a directory (DIR/) or a glob, as for `apply --accept`
     #[arg(last = true, value_name = "PATH", help_heading = "Arguments", add = ArgValueCompleter::new(complete_paths))]
     pub paths: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum DiffFormat {
+    Quickfix,
+}
+
+/// The least severity of a finding that lets `diff` fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum FailOn {
+    Note,
+    Medium,
+    High,
+    Refused,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! The engine's resources of one sandbox: its volumes and up to two containers, identified by its label.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -24,6 +24,8 @@ pub(super) const ROLE_LABEL: &str = "dev.airlock.role";
 pub(super) const ROLE_SIDECAR: &str = "sidecar";
 /// Maximum time that a command waits for the removal of volumes. The engine then continues by itself.
 const REMOVAL_TIMEOUT: Duration = Duration::from_millis(150);
+/// Number of times that a question to the engine takes, to wait for the requests in addition.
+const REMOVAL_ROUND_TRIPS: u32 = 4;
 
 /// Number of retries of a removal while the engine is still busy, and the pause between them.
 const REMOVAL_RETRIES: u32 = 50;
@@ -349,6 +351,10 @@ impl<'a> EngineResources<'a> {
 
     async fn remove_volumes(&self) -> Result<(), SandboxError> {
         let all = self.engine.list_volumes(SANDBOX_LABEL, Some(&self.id)).await?;
+        self.remove_listed(&all).await
+    }
+
+    async fn remove_listed(&self, all: &[VolumeInfo]) -> Result<(), SandboxError> {
         futures_util::future::try_join_all(all.iter().map(|v| self.engine.remove_volume(&v.name))).await?;
         // A layer that was not sealed goes with the sandbox that was to become it.
         match &self.output {
@@ -358,9 +364,13 @@ impl<'a> EngineResources<'a> {
     }
 
     /// Asks the engine to remove the volumes of a sandbox without containers. Waits only briefly, because the engine
-    /// continues by itself. Leftovers can be found by their label.
+    /// continues by itself as soon as it has the requests. Leftovers can be found by their label.
     pub(crate) async fn remove_detached(&self) -> Result<(), SandboxError> {
-        tokio::time::timeout(REMOVAL_TIMEOUT, self.remove_volumes()).await.unwrap_or(Ok(()))
+        let asked_at = Instant::now();
+        let all = self.engine.list_volumes(SANDBOX_LABEL, Some(&self.id)).await?;
+        // On a slow connection, the requests take as long as this one, and may need connections of their own.
+        let timeout = REMOVAL_TIMEOUT + asked_at.elapsed() * REMOVAL_ROUND_TRIPS;
+        tokio::time::timeout(timeout, self.remove_listed(&all)).await.unwrap_or(Ok(()))
     }
 }
 

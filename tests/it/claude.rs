@@ -11,7 +11,7 @@ use insta::assert_snapshot;
 use serde_json::json;
 
 use crate::support::model::{ScriptedModel, Step};
-use crate::support::{AIRLOCK, CommandOutput, TestRepo, is_podman};
+use crate::support::{AIRLOCK, CommandOutput, TestRepo, engine_socket, is_podman};
 
 /// The capabilities of a container that drops none.
 const PODMAN_CAPABILITIES: [&str; 11] = [
@@ -172,7 +172,9 @@ fn key_is_absent_from_containers() {
     let id = repository_id(&repo.path.join(".git")).expect("an identity");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let inspected = runtime.block_on(async {
-        let docker = bollard::Docker::connect_with_defaults().expect("an address");
+        let socket = engine_socket();
+        let socket = socket.to_str().expect("UTF-8");
+        let docker = bollard::Docker::connect_with_unix(socket, 60, bollard::API_DEFAULT_VERSION).expect("an address");
         let filters = HashMap::from([("label".to_owned(), vec![format!("{REPOSITORY_LABEL}={id}")])]);
         let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
         let mut all = Vec::new();

@@ -4,8 +4,8 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use crate::apply::EntryContent;
-use crate::changes::FileVersion;
-use crate::cli::args::DiffArgs;
+use crate::changes::{FileVersion, Severity, UnitKind};
+use crate::cli::args::{DiffArgs, DiffFormat, FailOn};
 use crate::cli::error::CliError;
 use crate::cli::json;
 use crate::cli::new_file::write_new_file;
@@ -119,6 +119,8 @@ pub(crate) fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> 
                 raw.write(&patch::git_patch(path, old, new)?)?;
             }
         }
+    } else if args.format == Some(DiffFormat::Quickfix) {
+        print_stdout(&format_quickfix(&model))?;
     } else if args.stat {
         print_stdout(&format_stat(&model))?;
     } else {
@@ -152,8 +154,42 @@ pub(crate) fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> 
             output.print_status(&format!("next: airlock review {name}"));
         }
     }
+    if let Some(least) = args.fail_on {
+        let is_found = model.files.iter().any(|file| file.change.max_severity() >= Some(severity_of(least)));
+        return Ok(if is_found { EXIT_CHANGES } else { 0 });
+    }
     let has_changes = if paths.is_empty() { !changes.is_empty() } else { !model.files.is_empty() };
     Ok(if args.exit_code && has_changes { EXIT_CHANGES } else { 0 })
+}
+
+fn severity_of(least: FailOn) -> Severity {
+    match least {
+        FailOn::Note => Severity::Note,
+        FailOn::Medium => Severity::Medium,
+        FailOn::High => Severity::High,
+        FailOn::Refused => Severity::Refused,
+    }
+}
+
+/// Formats hunks and findings by the lines of the new files, counted from 1. A path is as in `--name-only`.
+fn format_quickfix(model: &ReviewModel<'_>) -> String {
+    let mut text = String::new();
+    for file in &model.files {
+        let path = patch::quote_path("", &file.change.path);
+        for finding in &file.change.findings {
+            let severity = crate::review::severity_word(finding.severity);
+            let reason = Escaped::new(&finding.reason);
+            text += &format!("{path}:{}: {severity}: {reason}\n", finding.line.unwrap_or(1));
+        }
+        for unit in &file.units {
+            let line = match &unit.kind {
+                UnitKind::Hunk { new, .. } => new.start + 1,
+                _ => 1,
+            };
+            text += &format!("{path}:{line}: {}\n", crate::review::describe_unit(&unit.kind, file));
+        }
+    }
+    text
 }
 
 fn format_stat(model: &ReviewModel<'_>) -> String {
