@@ -382,7 +382,7 @@ pub(super) enum Command {
     },
     /// Print a script that completes commands, options, sandboxes and paths in a shell
     Completions {
-        /// The shell
+        /// Shell that reads the script
         #[arg(value_enum)]
         shell: Shell,
     },

@@ -5,6 +5,7 @@ mod apply;
 mod bad_input;
 mod bases;
 mod changeset;
+mod ci;
 mod claude;
 mod clients;
 mod collect;
