@@ -263,6 +263,17 @@ pub(super) enum Command {
     /// Show what changed, even while the agent runs
     #[command(override_usage = "airlock diff [OPTIONS] [NAME] [-- PATH…]")]
     Diff(DiffArgs),
+    /// Open the current files of a sandbox in your editor, to read them
+    ///
+    /// The editor gets copies that cannot be written. It is `$GIT_EDITOR`, git's `core.editor`, `$VISUAL` or `$EDITOR`.
+    Edit {
+        /// Name of the sandbox [default: the only one, or the only undecided one]
+        #[arg(add = ArgValueCompleter::new(complete_sandboxes))]
+        name: Option<String>,
+        /// Files to open: a path, a directory (DIR/) or a glob [default: all that changed]
+        #[arg(value_name = "PATH", add = ArgValueCompleter::new(complete_paths))]
+        paths: Vec<String>,
+    },
     /// Decide what to accept
     Review(ReviewArgs),
     /// Apply accepted changes, or a selection, to your working tree

@@ -1,8 +1,8 @@
-//! Opens a copy of a text in the user's editor. The repository's git configuration cannot choose the editor.
+//! Opens copies of texts in the user's editor. The repository's git configuration cannot choose the editor.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::core::path::RepoPath;
@@ -14,7 +14,7 @@ const MAX_TEXT_BYTES: u64 = 64 << 20;
 /// because an editor may still have the file open.
 pub(super) fn edit_text(path: &RepoPath, text: &[u8]) -> io::Result<(tempfile::TempDir, Vec<u8>)> {
     let (dir, file) = write_temp_file(path, text)?;
-    run_editor(&file)?;
+    open_files(std::slice::from_ref(&file))?;
     let mut edited = Vec::new();
     File::open(&file)?.take(MAX_TEXT_BYTES + 1).read_to_end(&mut edited)?;
     if edited.len() as u64 > MAX_TEXT_BYTES {
@@ -42,10 +42,11 @@ fn write_temp_file(path: &RepoPath, text: &[u8]) -> io::Result<(tempfile::TempDi
     Ok((dir, file))
 }
 
-fn run_editor(file: &Path) -> io::Result<()> {
+/// Opens files in the user's editor.
+pub(super) fn open_files(files: &[PathBuf]) -> io::Result<()> {
     let editor = find_editor();
     // As in git, the editor may be a command with options.
-    let status = Command::new("sh").arg("-c").arg(format!("{editor} \"$@\"")).arg(&editor).arg(file).status()?;
+    let status = Command::new("sh").arg("-c").arg(format!("{editor} \"$@\"")).arg(&editor).args(files).status()?;
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("{editor} ended with {status}"))) }
 }
 

@@ -50,6 +50,13 @@ const OF_COMMANDS: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "edit",
+        &[
+            ("All files that changed", "airlock edit calm-otter"),
+            ("One file, as the agent has it now", "airlock edit calm-otter src/greet.py"),
+        ],
+    ),
+    (
         "review",
         &[
             ("Without the full screen", "airlock review calm-otter --plain"),

@@ -28,8 +28,8 @@ use clap::{CommandFactory, FromArgMatches};
 use args::{Cli, Command, cli_definition};
 use claude_args::is_claude_option;
 use commands::{
-    apply, attach, bring, config, diff, doctor, gc, hosts, image, link, log, ls, man, port, recover, resume, review,
-    rm, run, setup, status, stop, undo, watch,
+    apply, attach, bring, config, diff, doctor, edit, gc, hosts, image, link, log, ls, man, port, recover, resume,
+    review, rm, run, setup, status, stop, undo, watch,
 };
 use error::{CliError, EXIT_INTERNAL, ErrorKind};
 use output::Output;
@@ -113,6 +113,7 @@ fn run_subcommand(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, CliError> 
         }
         Some(Command::Resume(args)) => resume::run_resume(args, cli.run.agent, output),
         Some(Command::Diff(args)) => diff::run_diff(&args, output),
+        Some(Command::Edit { name, paths }) => edit::run_edit(name.as_deref(), &paths, output),
         Some(Command::Review(args)) => review::run_review(&args, output),
         Some(Command::Apply(args)) => apply::run_apply(args, output),
         Some(Command::Undo(args)) => undo::run_undo(&args, output),

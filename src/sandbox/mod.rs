@@ -8,6 +8,7 @@ mod client_files;
 mod collect;
 mod collect_limits;
 mod conversation_store;
+mod file_copies;
 pub mod gc;
 mod holdings;
 mod home_copies;
@@ -50,7 +51,7 @@ pub(crate) use run_report::{NetworkUsage, RunReport};
 pub(crate) use start::NETWORK_LISTS;
 pub(crate) use store::NETWORK_LOG;
 pub(crate) use store::{AgentConfig, AppliedPath, AppliedState, NetworkConfig};
-pub use store::{ReviewProgress, Sandbox, SandboxRecord, SandboxState, SandboxStore};
+pub use store::{LiveView, ReviewProgress, Sandbox, SandboxRecord, SandboxState, SandboxStore};
 pub use workspace::WorkspaceKind;
 
 use crate::base::BaseError;

@@ -34,6 +34,7 @@ mod limits;
 mod link;
 mod long;
 mod network;
+mod open_files;
 mod page;
 mod placement;
 mod properties;

@@ -167,7 +167,7 @@ fn killed_run_leaves_collectable_sandbox() {
     ----- stdout -----
     a.txt
     ----- stderr -----
-    airlock: k is running; the diff may be incomplete or inconsistent
+    airlock: k is running; the changes may be incomplete or inconsistent
     ");
     assert_snapshot!(repo.airlock(&["apply", "k", "--accept-all"]), @"
     status: 1

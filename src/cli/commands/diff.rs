@@ -9,9 +9,9 @@ use crate::cli::args::{DiffArgs, DiffFormat, FailOn};
 use crate::cli::error::CliError;
 use crate::cli::json;
 use crate::cli::new_file::write_new_file;
-use crate::cli::ops::engine::connect_engine_of;
+use crate::cli::ops::current_changes::CurrentChanges;
 use crate::cli::ops::holdings::{describe_holdings, hidden_files_message};
-use crate::cli::ops::repo::{Repo, create_runtime};
+use crate::cli::ops::repo::Repo;
 use crate::cli::ops::target::{accepted_attributes, stored_side};
 use crate::cli::ops::{draft, patch};
 use crate::cli::output::{Output, RawOutput, format_count, print_stdout};
@@ -23,7 +23,6 @@ use crate::core::path::RepoPath;
 use crate::git::AttributeFiles;
 use crate::render::{TextRenderer, render_page};
 use crate::review::{ReviewFile, ReviewModel, restrict_to_paths};
-use crate::sandbox::{SandboxState, lifecycle};
 
 /// Exit status of `airlock diff --exit-code` if there are changes.
 const EXIT_CHANGES: u8 = 3;
@@ -42,25 +41,9 @@ pub(crate) fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> 
     let paths: Vec<String> = named_path.map(str::to_owned).into_iter().chain(args.paths.clone()).collect();
     let name = args.name.as_deref().filter(|_| named_path.is_none());
     let mut sandbox = repo.open_sandbox(name, "diff")?;
-    let live = sandbox.is_busy() && sandbox.record.state == SandboxState::Running;
-    let passing = live.then(|| sandbox.create_live_quarantine()).transpose()?;
-    let changes = if let Some((_, store)) = &passing {
-        output.print_status(&format!("{} is running; the diff may be incomplete or inconsistent", sandbox.record.name));
-        let policy = repo.load_policy(&sandbox, output)?;
-        create_runtime()?.block_on(async {
-            let engine = connect_engine_of(&sandbox.record).await?;
-            let changes = lifecycle::collect_live(&engine, &repo.host, &sandbox, &policy, store).await?;
-            Ok::<_, CliError>(if args.no_renames { changes } else { draft::join_renames(&sandbox, changes) })
-        })?
-    } else if args.no_renames {
-        repo.load_separate_changes(&mut sandbox, output)?
-    } else {
-        repo.load_changes(&mut sandbox, output)?
-    };
-    let (store, mut model) = match &passing {
-        Some((_, store)) => (store.clone(), ReviewModel::open(&changes, store)?),
-        None => (sandbox.open_quarantine()?, draft::open_model(&sandbox, &changes)?),
-    };
+    let current = CurrentChanges::load(&repo, &mut sandbox, !args.no_renames, output)?;
+    let (changes, store, live) = (&current.changes, &current.store, current.is_live());
+    let mut model = current.open_model(&sandbox)?;
     if !paths.is_empty() {
         restrict_to_paths(&mut model, &paths, &repo.host.subdir)
             .map_err(|e| CliError::from_selection(e, &sandbox.record.name))?;
@@ -70,14 +53,14 @@ pub(crate) fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> 
         let decisions = draft::load_draft(&sandbox, &model)?.decisions;
         json::write_diff(
             name,
-            &changes,
+            changes,
             &model,
             &decisions,
             (&sandbox.read_commits(&changes.id).commits, live),
             print_stdout,
         )?;
     } else if let Some(file) = &args.html {
-        let page = render_page(name, &changes, &model, &draft::load_draft(&sandbox, &model)?.decisions)?;
+        let page = render_page(name, changes, &model, &draft::load_draft(&sandbox, &model)?.decisions)?;
         if file.as_os_str() == "-" {
             print_stdout(&page)?;
         } else {
@@ -102,13 +85,13 @@ pub(crate) fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> 
             let new = file.change.new.as_ref().map(|new| EntryContent { kind: new.kind, hash: new.hash.clone() });
             (file.change.path.clone(), new)
         };
-        let attributes = accepted_attributes(model.files.iter().filter(|f| !f.is_refused()).map(accepted), &store)?;
+        let attributes = accepted_attributes(model.files.iter().filter(|f| !f.is_refused()).map(accepted), store)?;
         for file in model.files.iter().filter(|f| !f.is_refused()) {
             let path = &file.change.path;
             let old_path = file.change.old_path().unwrap_or(path);
             let part = |path: &RepoPath, side: &Option<FileVersion>, attributes: &AttributeFiles| {
                 let version = side.as_ref().map(|s| EntryContent { kind: s.kind, hash: s.hash.clone() });
-                stored_side(&repo.host, (&sandbox.record.base, attributes), path, version.as_ref(), &store)
+                stored_side(&repo.host, (&sandbox.record.base, attributes), path, version.as_ref(), store)
             };
             let old = part(old_path, &file.change.old, &AttributeFiles::new())?;
             let new = part(path, &file.change.new, &attributes)?;
@@ -143,7 +126,7 @@ pub(crate) fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> 
             ));
         }
         if !changes.ignored_by_agent_rules.is_empty() {
-            output.print_status(&hidden_files_message(&changes));
+            output.print_status(&hidden_files_message(changes));
         }
         if let Some(holds) = describe_holdings(&sandbox.record, &changes.ignored, false) {
             output.print_status(&format!("{name} also contains {holds}"));

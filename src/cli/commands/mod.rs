@@ -6,6 +6,7 @@ pub(super) mod bring;
 pub(super) mod config;
 pub(super) mod diff;
 pub(super) mod doctor;
+pub(super) mod edit;
 pub(super) mod gc;
 pub(super) mod hosts;
 pub(super) mod image;

@@ -18,6 +18,7 @@ mod commit_division;
 mod commit_message;
 pub(super) mod conflict;
 pub(super) mod conversation;
+pub(super) mod current_changes;
 pub(super) mod decided;
 pub(super) mod decisions;
 pub(super) mod draft;
