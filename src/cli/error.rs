@@ -172,6 +172,10 @@ impl From<SandboxError> for CliError {
                 );
                 (ErrorKind::Failed, Some(hint))
             }
+            SandboxError::Certificates(_) => (
+                ErrorKind::Failed,
+                Some("install them: `sudo apt-get install ca-certificates`, or set SSL_CERT_FILE or NODE_EXTRA_CA_CERTS".into()),
+            ),
             SandboxError::Guest(GuestError::DiskFull) => (
                 ErrorKind::Failed,
                 Some("`docker system df` shows what uses the disk, and `airlock ls` lists sandboxes that can be removed".into()),

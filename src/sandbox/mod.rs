@@ -71,6 +71,8 @@ pub enum SandboxError {
     Guest(#[from] GuestError),
     #[error("failed to access the sandbox's record: {0}")]
     Io(#[from] std::io::Error),
+    #[error("failed to read the certificates of this machine: {0}")]
+    Certificates(std::io::Error),
     #[error("failed to write the agent's output: {0}")]
     Output(std::io::Error),
     #[error("the sandbox `{0}` already exists")]

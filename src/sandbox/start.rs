@@ -82,7 +82,7 @@ impl HostNetwork {
             Some(network) => {
                 let (authority, lists) = (open_authority(sandbox)?, sandbox.file_path(NETWORK_LISTS));
                 let options = GatewayOptions { name: sandbox.record.name.to_string(), ..network.gateway.clone() };
-                Some(Gateway::new(options, log.clone(), authority, lists)?)
+                Some(Gateway::new(options, log.clone(), authority, lists).map_err(SandboxError::Certificates)?)
             }
             None => None,
         };

@@ -115,6 +115,22 @@ fn run_reports_missing_engine_or_image() {
 }
 
 #[test]
+fn run_reports_missing_certificates() {
+    let mut repo = TestRepo::new();
+    repo.set("SSL_CERT_FILE", "/nowhere/roots.pem");
+    assert_snapshot!(repo.airlock(&["run", "--name", "t", "--net", "packages", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    airlock: t · main at [COMMIT], 5 files · network: packages
+    error: failed to read the certificates of this machine: there are no root certificates: failed to read PEM from file: No such file or directory (os error 2) at '/nowhere/roots.pem'
+    hint: install them: `sudo apt-get install ca-certificates`, or set SSL_CERT_FILE or NODE_EXTRA_CA_CERTS
+    ");
+    assert_no_sandbox(&repo);
+    // Without a network, none are needed.
+    repo.airlock(&RUN_TRUE).ok();
+}
+
+#[test]
 fn usage_errors_leave_no_sandbox() {
     let repo = TestRepo::new();
     assert_snapshot!(repo.airlock(&["run", "npm", "--version"]), @"
