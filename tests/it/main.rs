@@ -4,6 +4,7 @@
 mod apply;
 mod bad_input;
 mod bases;
+mod book;
 mod changeset;
 mod ci;
 mod claude;

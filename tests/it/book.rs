@@ -1,0 +1,173 @@
+//! Runs the transcripts of the documentation: each `console` block of a page, in order, in one repository, with real Claude Code. The
+//! output must be what the page shows. With `AIRLOCK_UPDATE_BOOK=1`, the pages are changed instead.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::claude::model;
+use crate::support::model::Step;
+use crate::support::{AIRLOCK, TestRepo};
+
+/// The commit that pages show. Each run has another one.
+const COMMIT: &str = "fb28a4a";
+
+/// The repository of the pages: two committed files and an edit that is not committed.
+fn greeter() -> TestRepo {
+    let mut repo = TestRepo::empty();
+    for name in ["README.md", "src/greet.py"] {
+        repo.write(name, &read(&root().join("fixtures/greeter").join(name)));
+    }
+    repo.commit();
+    let readme = repo.read("README.md");
+    repo.write("README.md", &format!("{readme}\nThis line is not committed.\n"));
+    let programs = Path::new(AIRLOCK).parent().expect("a directory");
+    let path = std::env::var("PATH").expect("a PATH");
+    repo.set("PATH", format!("{}:{path}", programs.display()));
+    repo
+}
+
+fn root() -> PathBuf {
+    env!("CARGO_MANIFEST_DIR").into()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Runs a command as a person would at a prompt, and returns what appears, stdout and stderr in their order.
+fn run_line(repo: &TestRepo, line: &str) -> String {
+    let output = repo.command("bash", &["-c", &format!("exec 2>&1\n{line}")]).output().expect("bash runs");
+    normalize(repo, &String::from_utf8_lossy(&output.stdout))
+}
+
+/// Replaces what differs between runs by what a page shows.
+fn normalize(repo: &TestRepo, text: &str) -> String {
+    static COMMITS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\bat [0-9a-f]{7}\b").expect("a pattern"));
+    static AGES: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"(just now|\d+ (second|minute)s? ago)").expect("a pattern"));
+    let directory = repo.path.to_str().expect("UTF-8");
+    let text = text.replace(directory, "~/greeter");
+    let text = COMMITS.replace_all(&text, format!("at {COMMIT}"));
+    AGES.replace_all(&text, "just now").into_owned()
+}
+
+/// Runs the blocks of a page, and returns the page with the outputs.
+fn run_page(repo: &TestRepo, page: &str) -> String {
+    let mut result = String::new();
+    let mut lines = page.lines().peekable();
+    while let Some(line) = lines.next() {
+        result += &format!("{line}\n");
+        if line != "```console" {
+            continue;
+        }
+        while let Some(line) = lines.next_if(|line| *line != "```") {
+            // Lines without a prompt are the output of the last run.
+            let Some(first) = line.strip_prefix("$ ") else { continue };
+            let mut command = first.to_owned();
+            result += &format!("{line}\n");
+            while let Some(more) = lines.next_if(|line| line.starts_with("> ")) {
+                command += &format!("\n{}", &more[2..]);
+                result += &format!("{more}\n");
+            }
+            result += &run_line(repo, &command);
+        }
+    }
+    result
+}
+
+/// Checks a page, or changes it if that was asked for.
+fn check_page(name: &str) {
+    let mut repo = greeter();
+    let workspace = repo.path.to_str().expect("UTF-8").to_owned();
+    let script = read(&root().join("fixtures/greeter.json")).replace("$WORKSPACE", &workspace);
+    let steps: Vec<Step> = serde_json::from_str(&script).expect("a list of steps");
+    let (_runtime, _model) = model(&mut repo, steps);
+    let path = root().join("docs").join(name);
+    let page = read(&path);
+    let actual = run_page(&repo, &page);
+    if std::env::var_os("AIRLOCK_UPDATE_BOOK").is_some() {
+        fs::write(&path, &actual).expect("written");
+        return;
+    }
+    assert!(page.contains("\n```console\n"), "{name} has no transcript");
+    let differences: Vec<_> = page.lines().zip(actual.lines()).filter(|(page, actual)| page != actual).collect();
+    assert!(page == actual, "{name} shows and prints: {differences:#?}\nthe page would be:\n{actual}");
+}
+
+#[test]
+fn first_page_shows_what_happens() {
+    check_page("start.md");
+}
+
+#[test]
+fn page_of_experiments_shows_what_happens() {
+    check_page("experiments.md");
+}
+
+#[test]
+fn page_of_uncommitted_work_shows_what_happens() {
+    check_page("uncommitted.md");
+}
+
+/// Checks the links of all pages: to pages, to headings, and to the files that they name.
+#[test]
+fn links_lead_somewhere() {
+    let link = Regex::new(r"\]\(([^)\s]+)\)").expect("a pattern");
+    let named = Regex::new(r"`((?:docs|src|tests|scripts|fixtures|packaging)/[A-Za-z0-9_./-]+)`").expect("a pattern");
+    let pages = Command::new("git").current_dir(root()).args(["ls-files", "*.md"]).output().expect("git runs");
+    let pages = String::from_utf8(pages.stdout).expect("UTF-8");
+    let mut broken = Vec::new();
+    let mut checked = 0;
+    for page in pages.lines().filter(|page| !page.starts_with("fixtures/")) {
+        let text = read(&root().join(page));
+        let directory = Path::new(page).parent().expect("a directory");
+        for target in link.captures_iter(&text).map(|found| found.get(1).expect("a group").as_str().to_owned()) {
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            checked += 1;
+            let (file, heading) = target.split_once('#').unwrap_or((&target, ""));
+            let file = if file.is_empty() { root().join(page) } else { root().join(directory).join(file) };
+            let has_heading = || heading.is_empty() || headings(&read(&file)).contains(&heading.to_owned());
+            if !file.exists() || !has_heading() {
+                broken.push(format!("{page}: {target}"));
+            }
+        }
+        // The changelog also names files of the past.
+        for file in named.captures_iter(&text).filter(|_| page != "CHANGELOG.md") {
+            checked += 1;
+            let file = file.get(1).expect("a group").as_str();
+            let exists = root().join(file).exists() || root().join("src").join(file).exists();
+            if !exists && !file.contains("NAME") {
+                broken.push(format!("{page}: {file}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+    assert!(checked > 50, "{checked} links");
+}
+
+/// Returns the anchors of a page's headings.
+fn headings(page: &str) -> Vec<String> {
+    let titles = page.lines().filter_map(|line| line.strip_prefix('#')).map(|line| line.trim_start_matches('#').trim());
+    let keep = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | ' ');
+    titles
+        .map(|title| title.chars().filter(|c| keep(*c)).collect::<String>().to_lowercase().replace(' ', "-"))
+        .collect()
+}
+
+/// Every page is in the book's table of contents.
+#[test]
+fn table_of_contents_is_complete() {
+    let contents = read(&root().join("docs/SUMMARY.md"));
+    for entry in fs::read_dir(root().join("docs")).expect("listed") {
+        let name = entry.expect("an entry").file_name().into_string().expect("UTF-8");
+        if name.ends_with(".md") && name != "SUMMARY.md" {
+            assert!(contents.contains(&format!("({name})")), "{name} is not in docs/SUMMARY.md");
+        }
+    }
+}
