@@ -19,11 +19,11 @@ const COMMIT: &str = "fb28a4a";
 fn greeter() -> TestRepo {
     let mut repo = TestRepo::empty();
     for name in ["README.md", "src/greet.py"] {
-        repo.write(name, &read(&root().join("fixtures/greeter").join(name)));
+        repo.write(name, read(&root().join("fixtures/greeter").join(name)));
     }
     repo.commit();
     let readme = repo.read("README.md");
-    repo.write("README.md", &format!("{readme}\nThis line is not committed.\n"));
+    repo.write("README.md", format!("{readme}\nThis line is not committed.\n"));
     let programs = Path::new(AIRLOCK).parent().expect("a directory");
     let path = std::env::var("PATH").expect("a PATH");
     repo.set("PATH", format!("{}:{path}", programs.display()));
