@@ -3,7 +3,7 @@
 use std::io;
 
 use crossterm::event::{KeyCode, KeyEvent, MouseButton, MouseEvent, MouseEventKind};
-use ratatui::layout::Position;
+use ratatui::layout::{Position, Rect};
 
 use super::app::{App, Cursor, Granularity, Mode};
 use super::dialogs::{ApplyView, ResolveView};
@@ -58,14 +58,13 @@ impl App<'_> {
             }
             MouseEventKind::ScrollLeft => self.h_scroll = self.h_scroll.saturating_sub(H_SCROLL_STEP),
             MouseEventKind::ScrollRight => self.scroll_right(),
-            MouseEventKind::Down(MouseButton::Left) if let Mode::Menu { menu, .. } = self.mode => {
-                let area = self.hit_areas.menu;
-                let row = area.contains(position).then(|| usize::from(mouse.row - area.y));
-                return self.click_menu(menu, row, host);
-            }
-            MouseEventKind::Down(MouseButton::Left) if let Mode::Comments(selected) = self.mode => {
-                let line = rows.contains(position).then(|| usize::from(mouse.row - rows.y));
-                return self.click_comment(selected, line);
+            MouseEventKind::Down(MouseButton::Left) if matches!(self.mode, Mode::Menu { .. } | Mode::Comments(_)) => {
+                let row_in = |area: Rect| area.contains(position).then(|| usize::from(mouse.row - area.y));
+                return match self.mode {
+                    Mode::Menu { menu, .. } => self.click_menu(menu, row_in(self.hit_areas.menu), host),
+                    Mode::Comments(selected) => self.click_comment(selected, row_in(rows)),
+                    _ => Ok(Effect::Redraw),
+                };
             }
             MouseEventKind::Drag(MouseButton::Left) if matches!(self.mode, Mode::Browse) => self.drag_range(position),
             MouseEventKind::Down(MouseButton::Left) if matches!(self.mode, Mode::Browse) => {
