@@ -94,6 +94,11 @@ impl PackIndex {
         self.0.get(&hash.to_string())
     }
 
+    /// Forgets a content that turned out to be damaged.
+    pub(super) fn forget_content(&mut self, hash: &ContentHash) {
+        self.0.remove(&hash.to_string());
+    }
+
     pub(super) fn add_content(&mut self, hash: &ContentHash, content: PackedContent) {
         self.0.insert(hash.to_string(), content);
     }
@@ -107,7 +112,7 @@ impl PackIndex {
             let entry = entry?;
             if is_pack(&entry.file_name()) {
                 match File::open(entry.path()) {
-                    Ok(pack) => self.0.extend(read_records(pack)?),
+                    Ok(pack) => self.0.extend(read_records(pack)?.all),
                     // Another process has just rewritten it.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => return Err(error),
@@ -123,19 +128,30 @@ pub(super) fn is_pack(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
 }
 
-fn read_records(pack: File) -> io::Result<Vec<(String, PackedContent)>> {
+/// The records of a pack.
+struct Records {
+    all: Vec<(String, PackedContent)>,
+    /// Whether a head cannot be read. What follows it is unknown.
+    is_damaged: bool,
+}
+
+fn read_records(pack: File) -> io::Result<Records> {
     let (length, pack) = (pack.metadata()?.len(), Arc::new(pack));
-    let (mut records, mut at) = (Vec::new(), 0);
+    let mut records = Records { all: Vec::new(), is_damaged: false };
+    let mut at = 0;
     let mut head = [0; HEAD_SIZE];
     while at + HEAD_SIZE as u64 <= length {
         pack.read_exact_at(&mut head, at)?;
-        let Some((hash, size)) = parse_head(&head) else { break };
+        let Some((hash, size)) = parse_head(&head) else {
+            records.is_damaged = true;
+            break;
+        };
         let offset = at + HEAD_SIZE as u64;
         at = offset + size as u64;
         if at > length {
             break;
         }
-        records.push((hash, PackedContent { pack: Arc::clone(&pack), offset, size }));
+        records.all.push((hash, PackedContent { pack: Arc::clone(&pack), offset, size }));
     }
     Ok(records)
 }
@@ -150,7 +166,11 @@ fn parse_head(head: &[u8]) -> Option<(String, usize)> {
 pub(super) fn remove_unneeded(dir: &Path, pack: &Path, is_needed: impl Fn(&str) -> bool) -> io::Result<u64> {
     let file = File::open(pack)?;
     let length = file.metadata()?.len();
-    let mut needed = read_records(file)?;
+    let Records { all: mut needed, is_damaged } = read_records(file)?;
+    if is_damaged {
+        // Something that is needed may follow.
+        return Ok(0);
+    }
     needed.retain(|(hash, _)| is_needed(hash));
     let needed_length: u64 = needed.iter().map(|(_, content)| (HEAD_SIZE + content.size) as u64).sum();
     if length - needed_length <= length / MAX_WASTE && !needed.is_empty() {
@@ -162,6 +182,9 @@ pub(super) fn remove_unneeded(dir: &Path, pack: &Path, is_needed: impl Fn(&str) 
             let hash = ContentHash::try_from(hash).map_err(io::Error::other)?;
             writer.append_content(&hash, &content.read()?)?;
         }
+        // The old pack may have been on the disk for long.
+        writer.pack.sync_all()?;
+        File::open(dir)?.sync_all()?;
     }
     fs::remove_file(pack)?;
     Ok(length - needed_length)
@@ -216,6 +239,20 @@ mod tests {
                 "{length}"
             );
         }
+    }
+
+    #[test]
+    fn damaged_pack_is_kept() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut writer = PackWriter::create_pack(dir.path()).expect("created");
+        let (first, second) = ([b'a'; 100], [b'b'; 100]);
+        writer.append_content(&hash(&first), &first).expect("appended");
+        let end = writer.end;
+        writer.append_content(&hash(&second), &second).expect("appended");
+        writer.pack.write_all_at(&[0; HEAD_SIZE], end).expect("damaged");
+        let path = &pack_paths(dir.path())[0];
+        assert_eq!(remove_unneeded(dir.path(), path, |_| false).expect("ok"), 0);
+        assert!(load(dir.path()).find_content(&hash(&first)).is_some());
     }
 
     #[test]

@@ -331,6 +331,13 @@ impl Quarantine {
     /// # Errors
     /// Fails if the content is missing or differs from the one that was stored.
     pub fn get(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
+        if let Some(packed) = self.find_packed(hash, false)? {
+            match packed.read() {
+                Ok(bytes) if ContentHash::from_content(&bytes) == *hash => return Ok(bytes),
+                // Another place may have it, and it can be stored again.
+                _ => self.forget_packed(hash)?,
+            }
+        }
         let bytes = self.read_stored(hash)?;
         if ContentHash::from_content(&bytes) != *hash {
             return Err(io::Error::new(
@@ -341,11 +348,15 @@ impl Quarantine {
         Ok(bytes)
     }
 
-    /// Reads content from a pack, from its own file, or from the repository.
-    fn read_stored(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
-        if let Some(packed) = self.find_packed(hash, false)? {
-            return packed.read();
+    fn forget_packed(&self, hash: &ContentHash) -> io::Result<()> {
+        if let Some(index) = &mut self.lock_packs()?.index {
+            index.forget_content(hash);
         }
+        Ok(())
+    }
+
+    /// Reads content from its own file, from the repository, or from a pack that is new.
+    fn read_stored(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
         let stored = self.content_dirs().find_map(|dir| {
             let read = fs::read(dir.join(&hash.0));
             if matches!(&read, Err(error) if error.kind() == io::ErrorKind::NotFound) { None } else { Some(read) }
@@ -403,9 +414,17 @@ mod tests {
         let message = store.get(&other).expect_err("the object is gone").to_string();
         assert!(message.contains("no longer has the object gone"), "{message}");
         assert_eq!(open(b"new").get(&old).expect_err("another content").kind(), io::ErrorKind::InvalidData);
-        // A stored content comes first.
+        // A stored content comes first, unless it is damaged.
         store.store_blob(b"old").expect("stored");
         assert_eq!(open(b"new").get(&old).expect("read"), b"old");
+        let files =
+            fs::read_dir(dir.path().join("store")).expect("listed").map(|entry| entry.expect("an entry").path());
+        let pack = files.into_iter().find(|path| is_pack(path.file_name().expect("a name"))).expect("a pack");
+        let whole = fs::read(&pack).expect("read");
+        fs::write(&pack, [&whole[..whole.len() - 1], b"X"].concat()).expect("damaged");
+        assert_eq!(open(b"old").get(&old).expect("read from the repository"), b"old");
+        assert_eq!(open(b"new").get(&old).expect_err("nothing has it").kind(), io::ErrorKind::InvalidData);
+        fs::write(&pack, whole).expect("written");
         store.remove_unreferenced(|name| name == other.to_string()).expect("removed");
         assert!(store.get(&old).is_err());
         assert!(open(b"").get(&other).expect_err("still referenced").to_string().contains("gone"));

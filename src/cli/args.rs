@@ -1,9 +1,11 @@
 //! The command line, as data.
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use clap_complete::engine::{ArgValueCompleter, PathCompleter};
+use clap_complete::engine::ArgValueCompleter;
 
-use super::completion::{complete_hunks, complete_paths, complete_sandboxes, complete_sandboxes_anywhere};
+use super::completion::{
+    complete_files, complete_hunks, complete_paths, complete_sandboxes, complete_sandboxes_anywhere,
+};
 use super::examples::add_examples;
 use crate::config::{ReviewMode, Settings};
 use crate::core::on_conflict::OnConflict;
@@ -69,7 +71,7 @@ pub(super) struct RunOptions {
     ///
     /// GLOB is a path, a directory or a glob, from the root of the repository. The option can be repeated:
     /// `--include .env --include 'data/*.csv'`.
-    #[arg(long, value_name = "GLOB", add = ArgValueCompleter::new(PathCompleter::any()))]
+    #[arg(long, value_name = "GLOB", add = ArgValueCompleter::new(complete_files))]
     pub include: Vec<String>,
     /// Limit the history to include [default: full, or about 200 commits of a large history]
     #[arg(long, value_name = "full|N|none", hide_short_help = true)]
@@ -370,6 +372,7 @@ pub(super) enum Command {
     /// Put `claude` on the PATH as a link to Airlock, so that it runs in a sandbox
     Link {
         /// Directory for the link [default: ~/.local/bin]
+        #[arg(add = ArgValueCompleter::new(complete_files))]
         dir: Option<std::path::PathBuf>,
         /// Remove the link of Airlock instead
         #[arg(long)]
@@ -402,7 +405,7 @@ pub(super) enum Command {
         /// Command whose page to show [default: airlock]
         command: Option<String>,
         /// Write all pages to a directory
-        #[arg(long, value_name = "DIR", conflicts_with = "command")]
+        #[arg(long, value_name = "DIR", conflicts_with = "command", add = ArgValueCompleter::new(complete_files))]
         write: Option<std::path::PathBuf>,
     },
 }
@@ -517,7 +520,7 @@ pub(super) struct DiffArgs {
     #[arg(long, group = "form")]
     pub json: bool,
     /// Write an HTML page with findings, decisions and comments to a new file (- for stdout)
-    #[arg(long, value_name = "FILE", group = "form")]
+    #[arg(long, value_name = "FILE", group = "form", add = ArgValueCompleter::new(complete_files))]
     pub html: Option<std::path::PathBuf>,
     /// Replace the file of --html if it exists
     #[arg(long, requires = "html")]
@@ -564,13 +567,13 @@ pub(super) struct ReviewArgs {
     #[arg(long, group = "form")]
     pub plain: bool,
     /// Write all decisions and comments to a new file (- for stdout), without a review
-    #[arg(long, value_name = "FILE", group = "form")]
+    #[arg(long, value_name = "FILE", group = "form", add = ArgValueCompleter::new(complete_files))]
     pub export: Option<std::path::PathBuf>,
     /// Replace the file of --export if it exists
     #[arg(long, requires = "export")]
     pub force: bool,
     /// Read decisions and comments from such a file (- for stdin), without a review
-    #[arg(long, value_name = "FILE", group = "form")]
+    #[arg(long, value_name = "FILE", group = "form", add = ArgValueCompleter::new(complete_files))]
     pub import: Option<std::path::PathBuf>,
     /// Let the file accept high findings
     #[arg(long, requires = "import")]
@@ -595,7 +598,8 @@ pub(super) struct ApplyArgs {
     #[arg(long)]
     pub accept_all: bool,
     /// Apply only what a decision file accepts (see `airlock review --export`; - for stdin)
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["accept", "reject", "accept_id", "accept_all"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["accept", "reject", "accept_id", "accept_all"],
+          add = ArgValueCompleter::new(complete_files))]
     pub decisions: Option<std::path::PathBuf>,
     /// Treat a renamed file as an addition and a deletion
     #[arg(long)]

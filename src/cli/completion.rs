@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use clap::{Arg, ArgAction, CommandFactory};
-use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter};
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
 
 use super::args::{Cli, Shell};
@@ -63,7 +63,7 @@ fn completed_command(words: &[OsString]) -> clap::Command {
     command.mut_args(|arg| arg.global(false)).mut_subcommand("claude", |claude| {
         let options: BTreeSet<_> = claude_options().filter_map(|name| name.strip_prefix("--")).collect();
         let options = options.into_iter().map(|name| Arg::new(name).long(name).action(ArgAction::SetTrue));
-        let files = Arg::new("words").num_args(0..).add(ArgValueCompleter::new(PathCompleter::any()));
+        let files = Arg::new("words").num_args(0..).add(ArgValueCompleter::new(complete_files));
         claude.disable_help_flag(true).args(options).arg(files)
     })
 }
@@ -90,6 +90,25 @@ fn name_candidates(mut found: Vec<Sandbox>, current: &OsStr) -> Vec<CompletionCa
         CompletionCandidate::new(sandbox.record.name.as_str()).help(Some(status.into()))
     });
     candidates.collect()
+}
+
+/// Completes the path of a file of this machine. A directory ends with a slash.
+pub(super) fn complete_files(current: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(current) = current.to_str() else { return Vec::new() };
+    let (directory, start) =
+        current.rsplit_once('/').map_or(("", current), |(directory, _)| current.split_at(directory.len() + 1));
+    let listed = std::fs::read_dir(if directory.is_empty() { "." } else { directory });
+    let mut found: Vec<String> = (listed.into_iter().flatten().flatten())
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            // Hidden files only if they are asked for.
+            let is_wanted = name.starts_with(start) && (start.starts_with('.') || !name.starts_with('.'));
+            let slash = if entry.path().is_dir() { "/" } else { "" };
+            (is_wanted && is_plain(&name)).then(|| format!("{directory}{name}{slash}"))
+        })
+        .collect();
+    found.sort();
+    found.into_iter().map(CompletionCandidate::new).collect()
 }
 
 /// Completes a path that a sandbox changed.
@@ -142,8 +161,12 @@ fn with_chosen_sandbox<T>(choose: impl FnOnce(&Repo, &Sandbox) -> Option<T>) -> 
 fn path_from(subdir: &Path, path: &RepoPath) -> Option<String> {
     let text = std::str::from_utf8(path.as_bytes()).ok()?;
     let relative = Path::new(text).strip_prefix(subdir).ok().and_then(Path::to_str).unwrap_or(text);
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-/+@,%".contains(c);
-    (relative.chars().all(is_plain) && !relative.starts_with('-')).then(|| relative.to_owned())
+    is_plain(relative).then(|| relative.to_owned())
+}
+
+/// Returns whether no shell interprets any of a word, and it is no option.
+fn is_plain(word: &str) -> bool {
+    word.chars().all(|c| c.is_ascii_alphanumeric() || "._-/+@,%".contains(c)) && !word.starts_with('-')
 }
 
 #[cfg(test)]

@@ -409,6 +409,10 @@ impl Engine for Docker {
         self.info.get_or_try_init(|| self.request_info()).await
     }
 
+    fn is_behind_link(&self) -> bool {
+        !matches!(self.address, Address::Unix(_))
+    }
+
     async fn has_bridge(&self) -> bool {
         self.client.inspect_network("bridge", None).await.is_ok()
     }

@@ -20,6 +20,11 @@ pub trait Engine: Send + Sync {
     async fn engine_info(&self) -> Result<&EngineInfo, EngineError>;
     /// Returns whether the engine has a network named `bridge`, on which a build can reach the internet.
     async fn has_bridge(&self) -> bool;
+    /// Returns whether the engine is behind a network or another program, so that a request may not have reached it when this
+    /// process ends.
+    fn is_behind_link(&self) -> bool {
+        false
+    }
 
     /// Creates a volume of the `local` driver. Fails if a volume of that name with other labels or options exists.
     async fn create_volume(&self, spec: &VolumeSpec) -> Result<VolumeInfo, EngineError>;

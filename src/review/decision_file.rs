@@ -97,6 +97,12 @@ pub enum DecisionFileError {
     Io(#[from] std::io::Error),
 }
 
+/// The field that every version has.
+#[derive(Deserialize)]
+struct FormatVersion {
+    schema_version: u32,
+}
+
 impl DecisionFile {
     /// Creates a decision file from the decisions of a review.
     ///
@@ -152,8 +158,12 @@ impl DecisionFile {
     /// `DecisionFileError::Malformed`, `DecisionFileError::Version`.
     pub fn parse(bytes: &[u8]) -> Result<Self, DecisionFileError> {
         let malformed = |e: serde_json::Error| DecisionFileError::Malformed(Escaped::new(&e.to_string()).to_string());
-        let file: Self = serde_json::from_slice(bytes).map_err(malformed)?;
-        if file.schema_version == VERSION { Ok(file) } else { Err(DecisionFileError::Version(file.schema_version)) }
+        // First, because another version may have other fields.
+        let FormatVersion { schema_version } = serde_json::from_slice(bytes).map_err(malformed)?;
+        if schema_version != VERSION {
+            return Err(DecisionFileError::Version(schema_version));
+        }
+        serde_json::from_slice(bytes).map_err(malformed)
     }
 
     /// Returns the events that bring a review to the decisions of the file. Hunks that the file does not list are not

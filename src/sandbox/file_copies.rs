@@ -16,14 +16,15 @@ use crate::core::path::RepoPath;
 const COPIES: &str = "copies";
 /// Time after which copies are removed.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-/// Maximum length in bytes of an extension that is kept.
-const MAX_EXTENSION: usize = 12;
+/// Maximum length of the part of a name that comes from the path.
+const MAX_NAME: usize = 100;
 
 impl Sandbox {
     /// Writes copies that only the user can read, and no one can write. Returns their paths, in the same order.
     ///
-    /// A path is kept if all of its names are plain. Editors read settings from files beside the one that they open, and some of
-    /// their names begin with a dot, so a file with another path gets a new name.
+    /// *Invariant:* each copy is alone in a directory, and its name begins with `copy-`. Editors and the tools that they start
+    /// (git, language servers, linters) look for files with special names beside the open one, and some of these run commands: a
+    /// `Cargo.toml` with a `build.rs`, an `eslint.config.js`, or `HEAD`, `config`, `objects` and `refs`, which are a git repository.
     ///
     /// # Errors
     /// The directory cannot be written.
@@ -35,10 +36,9 @@ impl Sandbox {
         let dir = tempfile::Builder::new().prefix(self.record.name.as_str()).tempdir_in(&all)?.keep();
         let mut paths = Vec::new();
         for (number, (path, content)) in files.iter().enumerate() {
-            let copy = dir.join(copy_path(path, number + 1));
-            if let Some(parent) = copy.parent() {
-                fs::create_dir_all(parent)?;
-            }
+            let alone = dir.join((number + 1).to_string());
+            fs::create_dir(&alone)?;
+            let copy = alone.join(copy_name(path));
             File::create_new(&copy)?.write_all(content)?;
             fs::set_permissions(&copy, Permissions::from_mode(0o400))?;
             paths.push(copy);
@@ -57,23 +57,14 @@ fn remove_old(all: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the path of a copy, relative to its directory.
-fn copy_path(path: &RepoPath, number: usize) -> PathBuf {
-    let is_plain_byte = |b: &u8| b.is_ascii_alphanumeric() || b"._-+".contains(b);
-    let is_plain = |name: &[u8]| !matches!(name.first(), Some(b'.' | b'-')) && name.iter().all(is_plain_byte);
-    if let Ok(text) = std::str::from_utf8(path.as_bytes())
-        && path.components().all(is_plain)
-    {
-        return text.into();
-    }
-    let name = path.file_name();
-    let extension = name.iter().rposition(|b| *b == b'.').map_or(&[][..], |at| &name[at + 1..]);
-    let has_extension =
-        (1..=MAX_EXTENSION).contains(&extension.len()) && extension.iter().all(u8::is_ascii_alphanumeric);
-    // No plain path has a colon.
-    let dot = if has_extension { "." } else { "" };
-    let extension = if has_extension { String::from_utf8_lossy(extension) } else { "".into() };
-    format!("other:{number}{dot}{extension}").into()
+/// Returns the name of a copy, from which a person can tell the path, and an editor the language.
+fn copy_name(path: &RepoPath) -> String {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._-+".contains(&b);
+    let plain = path.as_bytes().iter().map(|b| if is_plain(*b) { char::from(*b) } else { '-' });
+    let name: Vec<char> = plain.collect();
+    // The end has the name of the file.
+    let end = &name[name.len().saturating_sub(MAX_NAME)..];
+    format!("copy-{}", end.iter().collect::<String>())
 }
 
 #[cfg(test)]
@@ -81,20 +72,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_paths_are_kept() {
-        let copy = |path: &[u8]| copy_path(&RepoPath::from_bytes(path).expect("a path"), 7);
-        assert_eq!(copy(b"src/a-b.rs"), Path::new("src/a-b.rs"));
+    fn names_of_copies_are_plain_and_not_special() {
+        let name = |path: &[u8]| copy_name(&RepoPath::from_bytes(path).expect("a path"));
         for (path, expected) in [
-            (&b".envrc"[..], "other:7.envrc"),
-            (b".vscode/settings.json", "other:7.json"),
-            (b"src/.dir-locals.el", "other:7.el"),
-            (b"-c", "other:7"),
-            (b"a b.txt", "other:7.txt"),
-            (b"a\x1b[31m", "other:7"),
-            (b"a.\xff", "other:7"),
-            (b"other:1", "other:7"),
+            (&b"src/a-b.rs"[..], "copy-src-a-b.rs"),
+            (b".envrc", "copy-.envrc"),
+            (b"HEAD", "copy-HEAD"),
+            (b"a b/$(x).txt", "copy-a-b---x-.txt"),
+            (b"a\x1b[31m", "copy-a--31m"),
+            (b"a.\xff", "copy-a.-"),
         ] {
-            assert_eq!(copy(path), Path::new(expected));
+            assert_eq!(name(path), expected);
         }
+        let long = format!("{}/end.rs", "d".repeat(200));
+        assert!(name(long.as_bytes()).len() <= 110 && name(long.as_bytes()).ends_with("d-end.rs"));
     }
 }

@@ -1,6 +1,6 @@
 //! The engine's resources of one sandbox: its volumes and up to two containers, identified by its label.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -24,8 +24,8 @@ pub(super) const ROLE_LABEL: &str = "dev.airlock.role";
 pub(super) const ROLE_SIDECAR: &str = "sidecar";
 /// Maximum time that a command waits for the removal of volumes. The engine then continues by itself.
 const REMOVAL_TIMEOUT: Duration = Duration::from_millis(150);
-/// Number of times that a question to the engine takes, to wait for the requests in addition.
-const REMOVAL_ROUND_TRIPS: u32 = 4;
+/// Maximum time for the whole removal, if the engine is behind a link or does not answer.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Number of retries of a removal while the engine is still busy, and the pause between them.
 const REMOVAL_RETRIES: u32 = 50;
@@ -366,11 +366,15 @@ impl<'a> EngineResources<'a> {
     /// Asks the engine to remove the volumes of a sandbox without containers. Waits only briefly, because the engine
     /// continues by itself as soon as it has the requests. Leftovers can be found by their label.
     pub(crate) async fn remove_detached(&self) -> Result<(), SandboxError> {
-        let asked_at = Instant::now();
-        let all = self.engine.list_volumes(SANDBOX_LABEL, Some(&self.id)).await?;
-        // On a slow connection, the requests take as long as this one, and may need connections of their own.
-        let timeout = REMOVAL_TIMEOUT + asked_at.elapsed() * REMOVAL_ROUND_TRIPS;
-        tokio::time::timeout(timeout, self.remove_listed(&all)).await.unwrap_or(Ok(()))
+        let removal = async {
+            let all = self.engine.list_volumes(SANDBOX_LABEL, Some(&self.id)).await?;
+            if self.engine.is_behind_link() {
+                return self.remove_listed(&all).await;
+            }
+            tokio::time::timeout(REMOVAL_TIMEOUT, self.remove_listed(&all)).await.unwrap_or(Ok(()))
+        };
+        // A request that ssh has not sent yet is lost when this process ends, so the answers are waited for.
+        tokio::time::timeout(REMOVAL_LIMIT, removal).await.unwrap_or(Ok(()))
     }
 }
 

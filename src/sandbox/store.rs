@@ -305,10 +305,12 @@ impl SandboxStore {
             let aside = format!("to continue without it, move {} away, then run `airlock gc`", dir.display());
             io::Error::new(io::ErrorKind::InvalidData, format!("the record of `{name}` {why}; {aside}"))
         };
-        let record: SandboxRecord = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("is damaged: {e}")))?;
-        if record.schema_version > RECORD_VERSION {
+        // First, because a newer record may have another form.
+        let version = serde_json::from_slice(&bytes).map(|FormatVersion { schema_version }| schema_version);
+        if version.as_ref().is_ok_and(|version| *version > RECORD_VERSION) {
             return Err(damaged("was written by a newer Airlock".into()));
         }
+        let record: SandboxRecord = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("is damaged: {e}")))?;
         Ok(Some(Sandbox { dir, record, lock: None }))
     }
 
@@ -677,6 +679,12 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 const LIVE_PREFIX: &str = "live-";
 /// Maximum age of such a directory without a lock whose process may still be running.
 const LIVE_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The part of a record that every version has.
+#[derive(Deserialize)]
+struct FormatVersion {
+    schema_version: u32,
+}
 
 /// The guard of a temporary quarantine. It removes the directory when dropped, and its lock shows that the directory is
 /// in use.

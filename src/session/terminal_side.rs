@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -128,10 +127,11 @@ pub(crate) async fn connect_to_owner(
 /// The connection fails.
 pub(crate) async fn request_stop(dir: &Path) -> io::Result<bool> {
     let Some(mut stream) = connect_to_owner(dir, Purpose::Stop, "none").await? else { return Ok(false) };
-    let mut rest = Vec::new();
-    // The owner closes the connection at its end, or is killed.
-    let _ = stream.read_to_end(&mut rest).await;
-    Ok(true)
+    // The owner says nothing, and closes the connection at its end, or is killed.
+    match read_frame::<OwnerMessage>(&mut stream).await {
+        Ok(Some(Frame::Control(OwnerMessage::Refused { reason }))) => Err(io::Error::other(reason)),
+        _ => Ok(true),
+    }
 }
 
 /// Asks the owner for the activity of its session; returns `None` if there is no owner.

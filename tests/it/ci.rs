@@ -46,6 +46,7 @@ fn pipeline_fails_on_findings_and_with_the_agent() {
     let repo = repo_with_airlock_on_path();
     let script = |command: &str, more: &[&str]| {
         let args = [more, &["--output", "../output", "--", "run", "--", "sh", "-c", command]].concat();
+        let _ = fs::remove_dir_all(repo.path.join("../output"));
         run_script(&repo, &args)
     };
     let risky = script("echo 'export A=1' > .envrc", &[]);
@@ -59,6 +60,54 @@ fn pipeline_fails_on_findings_and_with_the_agent() {
     let wrong = run_script(&repo, &["--", "run", "--no-such-option", "--", "true"]);
     assert_eq!(wrong.status, 125, "{wrong:?}");
     assert_eq!(run_script(&repo, &[]).status, 2);
+    let unknown = run_script(&repo, &["--fail-on", "hgih", "--output", "../new", "--", "run", "--", "true"]);
+    assert!(unknown.status == 2 && !repo.path.join("../new").exists(), "{unknown:?}");
+    // A link that is committed does not choose the place of the files.
+    std::os::unix::fs::symlink("../elsewhere", repo.path.join("airlock-output")).expect("linked");
+    let linked = run_script(&repo, &["--", "run", "--", "true"]);
+    assert!(linked.status == 2 && !repo.path.join("../elsewhere").exists(), "{linked:?}");
+}
+
+#[test]
+fn runner_takes_no_commands_from_the_agent() {
+    let mut repo = repo_with_airlock_on_path();
+    repo.set("GITHUB_ACTIONS", "true");
+    let ran = run_script(&repo, &["--", "run", "--", "sh", "-c", "echo '::add-mask::x'; echo y > '::error::y'"]).ok();
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    let token = lines[0].strip_prefix("::stop-commands::").expect("the first line");
+    assert!(token.len() == 32 && lines.last() == Some(&format!("::{token}::").as_str()), "{ran:?}");
+    assert!(
+        lines.contains(&"::add-mask::x") && lines.iter().filter(|line| line.contains(token)).count() == 2,
+        "{ran:?}"
+    );
+}
+
+/// The words of the action are those of a shell, without expansion, and an open quote is an error.
+#[test]
+fn action_splits_its_arguments() {
+    let action = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/action.yml")).expect("read");
+    let script = action.split("      run: |\n").nth(1).expect("a script").split("    - name:").next().expect("its end");
+    let repo = TestRepo::new();
+    let stand_in = repo.directory().join("scripts/ci-agent");
+    fs::create_dir_all(stand_in.parent().expect("a directory")).expect("made");
+    fs::write(&stand_in, "#!/bin/sh\nprintf '[%s]' \"$@\"\n").expect("written");
+    fs::set_permissions(&stand_in, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+    let run = |arguments: &str| {
+        let mut command = repo.command("bash", &["--noprofile", "--norc", "-eo", "pipefail", "-c", script]);
+        command.env("ARGUMENTS", arguments).env("FAIL_ON", "high").env("OUTPUT", "out");
+        CommandOutput::from_command({
+            command.env("ACTION_PATH", repo.directory());
+            command
+        })
+    };
+    let ran = run("--memory 4g claude -p 'a $(touch hacked) \"b\" *' --model \"it's\"").ok();
+    assert_eq!(
+        ran.stdout,
+        "[--output][out][--fail-on][high][--][--memory][4g][claude][-p][a $(touch hacked) \"b\" *][--model][it's]"
+    );
+    let failed = run("claude -p 'fix the author's name' --budget 1k");
+    assert!(failed.status != 0 && failed.stdout.is_empty(), "{failed:?}");
+    assert!(!repo.path.join("hacked").exists());
 }
 
 #[test]

@@ -57,3 +57,4 @@ mod support;
 mod terminal;
 mod upstream;
 mod user_config;
+mod versions;

@@ -29,9 +29,13 @@ fn editor_gets_copies_of_changed_text_files() {
     let names: Vec<&str> =
         shown.iter().map(|path| path.strip_prefix(copies.to_str().expect("UTF-8")).expect("below")).collect();
     let ends: Vec<&str> = names.iter().map(|name| name.splitn(3, '/').nth(2).expect("a path")).collect();
-    assert_eq!(ends, ["other:1.envrc", "a.txt", "other:3.md", "src/new.rs"], "{ran:?}");
+    assert_eq!(
+        ends,
+        ["1/copy-.envrc", "2/copy-a.txt", "3/copy-docs---touch-hacked-.md", "4/copy-src-new.rs"],
+        "{ran:?}"
+    );
     assert!(ran.stdout.contains("\nmore\n") && ran.stdout.ends_with("new\n"), "{ran:?}");
-    assert!(ran.stderr.contains("left out image.bin: it is not text, or larger than 16 MiB"), "{ran:?}");
+    assert!(ran.stderr.contains("left out image.bin: it is not text"), "{ran:?}");
     assert_eq!(fs::metadata(&copies).expect("made").permissions().mode() & 0o777, 0o700);
     assert!(!repo.path.join("hacked").exists());
     // They last while the editor may be open, and go with the sandbox.
@@ -50,9 +54,31 @@ fn editor_gets_one_file_changed_or_not() {
     };
     assert_eq!(content(&["src/new.rs"]), ["new"]);
     assert_eq!(content(&["kept.txt"]), ["as committed"]);
-    assert_eq!(content(&["kept.txt", "src/"]), ["as committed", "new"]);
+    assert_eq!(content(&["kept.txt", "src/", "kept.txt"]), ["as committed", "new"]);
     let wrong = repo.airlock(&["edit", "s", "no-such.txt"]);
     assert!(wrong.status != 0 && wrong.stderr.contains("no-such.txt"), "{wrong:?}");
+}
+
+/// Tools that an editor starts look for special files beside the open one. No copy has one, and the copies are no repository.
+#[test]
+fn copies_are_no_repository_and_no_project() {
+    let repo = repo_with_editor();
+    let script = "mkdir objects refs; echo x > objects/a; echo x > refs/a; echo 'ref: refs/heads/main' > HEAD; \
+                  printf '[core]\\n\\tbare = false\\n\\tworktree = .\\n\\tfsmonitor = touch hacked\\n' > config; echo x > Cargo.toml";
+    repo.changeset("planted", script);
+    let shown = repo.airlock(&["edit", "planted"]).ok().stdout;
+    let copies: Vec<&str> = shown.lines().filter_map(|line| line.strip_prefix("== 400 ")).collect();
+    assert!(copies.len() >= 5, "{shown}");
+    for copy in copies {
+        let directory = std::path::Path::new(copy).parent().expect("a directory");
+        assert_eq!(fs::read_dir(directory).expect("listed").count(), 1, "{copy}");
+        assert!(copy.rsplit('/').next().expect("a name").starts_with("copy-"), "{copy}");
+        for at in [directory, directory.parent().expect("a directory")] {
+            let git = std::process::Command::new("git").current_dir(at).args(["rev-parse", "--git-dir"]).output();
+            let found = String::from_utf8(git.expect("git runs").stdout).expect("UTF-8");
+            assert!(!found.contains("copies"), "{found}");
+        }
+    }
 }
 
 #[test]

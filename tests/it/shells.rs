@@ -50,6 +50,14 @@ fn bash_completes_what_this_repository_has() {
     // After the word `claude`, options are those of Claude Code.
     assert_eq!(offered("airlock claude --perm"), ["--permission-mode", "--permission-prompt-tool"]);
     assert_eq!(offered("airlock --memory 4g claude --colo"), Vec::<String>::new());
+    // The names of files here are not interpreted either.
+    for name in ["$(touch hacked).json", "notes.json", "no tes.json", ".hidden.json"] {
+        repo.write(name, "x");
+    }
+    assert_eq!(offered("airlock review --import "), ["a.txt", "c.txt", "dir/", "notes.json", "run.sh"]);
+    assert_eq!(offered("airlock review --import dir/"), ["dir/keep.txt"]);
+    assert_eq!(offered("airlock claude --mcp-config .h"), [".hidden.json"]);
+    assert_eq!(offered("airlock run --include no"), ["notes.json"]);
     assert!(!repo.path.join("hacked").exists());
 }
 

@@ -16,7 +16,7 @@ const EXIT_STATUS: &[(&str, &str)] = &[
     ("0", "success"),
     ("1", "failure; nothing was changed, unless the message says what was"),
     ("2", "wrong usage"),
-    ("3", "there are changes (diff --exit-code)"),
+    ("3", "there are changes (diff --exit-code), or findings (diff --fail-on)"),
     ("4", "conflicts; nothing was written"),
     ("5", "the selection or the working tree has changed since"),
     ("125", "claude, run, shell, resume, attach: a failure of Airlock; otherwise the status is that of the agent"),
