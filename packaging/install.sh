@@ -46,7 +46,7 @@ main() {
     case $(uname -m) in
     x86_64 | amd64) target=x86_64-unknown-linux-gnu ;;
     aarch64 | arm64) target=aarch64-unknown-linux-gnu ;;
-    *) fail "there is no release for $(uname -m)" 'with a Rust toolchain: cargo install --locked --git REPOSITORY' ;;
+    *) fail "there is no release for $(uname -m)" 'build it with a Rust toolchain: see docs/install.md of Airlock' ;;
     esac
     archive=airlock-$version-$target.tar.gz
     expected=$(checksum_of "$archive")
@@ -56,7 +56,7 @@ main() {
     case $glibc in
     2.3[1-9]* | 2.[4-9][0-9]* | [3-9].*) ;;
     *) fail "Airlock needs glibc 2.31 or later, and this system has ${glibc:-none}" \
-        'with a Rust toolchain: cargo install --locked --git REPOSITORY' ;;
+        'build it with a Rust toolchain: see docs/install.md of Airlock' ;;
     esac
 
     work=$(mktemp -d)
