@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 
-use super::completion::{
+use super::completers::{
     complete_files, complete_hunks, complete_paths, complete_sandboxes, complete_sandboxes_anywhere,
 };
 use super::examples::add_examples;

@@ -4,6 +4,7 @@ mod args;
 mod claude_args;
 mod claude_path;
 mod commands;
+mod completers;
 mod completion;
 mod confirm;
 mod editor;

@@ -173,7 +173,7 @@ fn usage_errors_leave_no_sandbox() {
     ----- stderr -----
     error: unrecognized subcommand 'dif'
 
-      tip: a similar subcommand exists: 'diff'
+      tip: some similar subcommands exist: 'edit', 'diff'
 
     Usage: airlock [OPTIONS] [claude ARGS…]
            airlock <COMMAND>
