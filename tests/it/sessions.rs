@@ -337,8 +337,9 @@ fn large_paste_does_not_hold_up_the_end() {
     let mut terminal = Terminal::start(&repo, &["run", "--name", "p", "--", "sh", "-c", script]);
     terminal.shows("ready");
     let mut writer = terminal.writer();
-    let pasting = std::thread::spawn(move || {
-        // The rest is discarded when Airlock has the terminal again, or fails when it has ended.
+    // Not joined: a write to a terminal that no process has open blocks for ever once the kernel's buffer is full.
+    std::thread::spawn(move || {
+        // The rest is discarded when Airlock has the terminal again.
         for _ in 0..4096 {
             if writer(&[b'x'; 1024]).is_err() {
                 break;
@@ -348,8 +349,6 @@ fn large_paste_does_not_hold_up_the_end() {
     // The line may scroll away at once: what is pasted after the end is echoed.
     assert_eq!(terminal.ends().exit_code(), 137);
     terminal.receives(b"p changed nothing, so it is removed");
-    drop(terminal);
-    pasting.join().expect("no panic");
 }
 
 /// Options of the start count for the terminal that sees the end, and a report of an earlier run is never used.
