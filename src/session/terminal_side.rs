@@ -127,10 +127,13 @@ pub(crate) async fn connect_to_owner(
 /// The connection fails.
 pub(crate) async fn request_stop(dir: &Path) -> io::Result<bool> {
     let Some(mut stream) = connect_to_owner(dir, Purpose::Stop, "none").await? else { return Ok(false) };
-    // The owner says nothing, and closes the connection at its end, or is killed.
-    match read_frame::<OwnerMessage>(&mut stream).await {
-        Ok(Some(Frame::Control(OwnerMessage::Refused { reason }))) => Err(io::Error::other(reason)),
-        _ => Ok(true),
+    loop {
+        match read_frame::<OwnerMessage>(&mut stream).await {
+            Ok(Some(Frame::Control(OwnerMessage::Refused { reason }))) => return Err(io::Error::other(reason)),
+            Ok(Some(_)) => {}
+            // The owner closes the connection at its end, or is killed.
+            Ok(None) | Err(_) => return Ok(true),
+        }
     }
 }
 
