@@ -575,6 +575,9 @@ pub(super) struct ReviewArgs {
     /// Read decisions and comments from such a file (- for stdin), without a review
     #[arg(long, value_name = "FILE", group = "form", add = ArgValueCompleter::new(complete_files))]
     pub import: Option<std::path::PathBuf>,
+    /// Answer requests of another program, such as an editor, on stdin and stdout
+    #[arg(long, group = "form")]
+    pub json_rpc: bool,
     /// Let the file accept high findings
     #[arg(long, requires = "import")]
     pub allow_risky: bool,

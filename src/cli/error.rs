@@ -111,6 +111,11 @@ impl CliError {
         &self.message
     }
 
+    /// Returns the lines below the message, which are not escaped.
+    pub(super) fn detail_lines(&self) -> &[String] {
+        &self.details
+    }
+
     /// Returns the hints, which are not escaped.
     pub(super) fn hints(&self) -> &[String] {
         &self.hints
@@ -249,7 +254,7 @@ impl CliError {
             SelectionError::StaleId { .. } | SelectionError::AmbiguousId { .. } => {
                 let kind =
                     if matches!(error, SelectionError::StaleId { .. }) { ErrorKind::Stale } else { ErrorKind::Failed };
-                (kind, Some(format!("to list the current ids, run `airlock diff {sandbox} --json`")))
+                (kind, Some(format!("to list the current IDs, run `airlock diff {sandbox} --json`")))
             }
             SelectionError::BadGlob { .. } | SelectionError::Refused { .. } => (ErrorKind::Failed, None),
         };

@@ -60,6 +60,7 @@ const OF_COMMANDS: &[(&str, &[Example])] = &[
         "review",
         &[
             ("Without the full screen", "airlock review calm-otter --plain"),
+            ("Answer an editor's requests", "airlock review calm-otter --json-rpc"),
             ("Take the decisions to another machine", "airlock review calm-otter --export decisions.json"),
         ],
     ),

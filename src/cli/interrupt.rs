@@ -4,31 +4,45 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::Notify;
+
 use crate::terminal::Signals;
 
-/// A flag that is set by a signal.
-pub(super) struct Interrupt(Arc<AtomicBool>);
+/// A flag that is set by a signal. After it is dropped, a signal ends the process.
+pub(super) struct Interrupt {
+    arrived: Arc<AtomicBool>,
+    write_ended: Arc<Notify>,
+}
 
 impl Interrupt {
-    /// Starts to handle signals, for the rest of the process. If this fails, a signal ends the process.
+    /// Starts to handle signals. If this fails, a signal ends the process.
     pub(super) fn watch_signals() -> Self {
         let arrived = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&arrived);
+        let write_ended = Arc::new(Notify::new());
+        let (flag, end) = (Arc::clone(&arrived), Arc::clone(&write_ended));
         std::thread::spawn(move || {
             let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
             runtime.block_on(async {
                 let Ok(mut signals) = Signals::take_over() else { return };
-                signals.next(0).await;
-                flag.store(true, Ordering::SeqCst);
+                tokio::select! {
+                    _ = signals.next(0) => flag.store(true, Ordering::SeqCst),
+                    () = end.notified() => {}
+                }
                 signals.end_at_once();
                 std::future::pending::<()>().await;
             });
         });
-        Self(arrived)
+        Self { arrived, write_ended }
     }
 
     /// Returns whether a signal has arrived.
     pub(super) fn is_set(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.arrived.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        self.write_ended.notify_one();
     }
 }

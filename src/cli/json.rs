@@ -17,17 +17,7 @@ pub(super) fn write_diff(
     (commits, live): (&[AgentCommit], bool),
     mut out: impl FnMut(&str) -> io::Result<()>,
 ) -> io::Result<()> {
-    let frame = json!({
-        "schema_version": 1,
-        "sandbox": name,
-        "changeset": changes.id,
-        "base": changes.base,
-        "live": live,
-        "commits": commits.iter().map(commit_json).collect::<Vec<_>>(),
-        "not_collected": changes.uncollected,
-        "ignored_by_agent_rules": changes.ignored_by_agent_rules.iter().map(path_text).collect::<Vec<_>>(),
-    });
-    let frame = render_json(&frame);
+    let frame = render_json(&diff_frame(name, changes, (commits, live)));
     out(frame.trim_end().trim_end_matches('}').trim_end())?;
     out(",\n  \"files\": [")?;
     for (at, changed) in model.files.iter().enumerate() {
@@ -38,6 +28,20 @@ pub(super) fn write_diff(
     out("\n  ]\n}\n")
 }
 
+/// Returns the fields of `airlock diff --json`, except the files.
+pub(super) fn diff_frame(name: &str, changes: &Changeset, (commits, live): (&[AgentCommit], bool)) -> Value {
+    json!({
+        "schema_version": 1,
+        "sandbox": name,
+        "changeset": changes.id,
+        "base": changes.base,
+        "live": live,
+        "commits": commits.iter().map(commit_json).collect::<Vec<_>>(),
+        "not_collected": changes.uncollected,
+        "ignored_by_agent_rules": changes.ignored_by_agent_rules.iter().map(path_text).collect::<Vec<_>>(),
+    })
+}
+
 fn commit_json(commit: &AgentCommit) -> Value {
     json!({
         "id": commit.id, "author": commit.author, "time": commit.time, "message": commit.message,
@@ -45,7 +49,8 @@ fn commit_json(commit: &AgentCommit) -> Value {
     })
 }
 
-fn file_to_json(file: &ReviewFile<'_>, decisions: &Decisions) -> Value {
+/// Returns a file as `airlock diff --json` lists it.
+pub(super) fn file_to_json(file: &ReviewFile<'_>, decisions: &Decisions) -> Value {
     let change = file.change;
     let side = |side: &Option<crate::changes::FileVersion>| {
         side.as_ref().map(|s| json!({"mode": s.kind.git_mode(), "size": s.size, "sha256": s.hash}))
@@ -97,8 +102,18 @@ pub(super) fn path_text(path: &RepoPath) -> String {
 
 /// Formats JSON that is safe to print on a terminal: all characters that are not plain are written as JSON escapes.
 pub(super) fn render_json(value: &Value) -> String {
-    let mut out = String::new();
-    for c in format!("{value:#}\n").chars() {
+    escape_hidden(&format!("{value:#}\n"))
+}
+
+/// Formats JSON as [`render_json`] does, on one line.
+pub(super) fn render_json_line(value: &Value) -> String {
+    escape_hidden(&format!("{value}\n"))
+}
+
+/// Writes the hidden characters of a JSON text as JSON escapes, except line breaks.
+fn escape_hidden(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
         if c != '\n' && crate::core::escape::is_hidden(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 out += &format!("\\u{unit:04x}");

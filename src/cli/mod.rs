@@ -12,12 +12,16 @@ mod error;
 mod examples;
 mod interrupt;
 mod json;
+mod json_rpc;
 mod new_file;
 mod ops;
 mod outcome;
 mod output;
+mod overview;
 mod pager;
 mod progress;
+#[cfg(test)]
+mod reference;
 mod shell_word;
 
 use std::ffi::OsString;
@@ -69,7 +73,7 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
 }
 
 fn parse_args(ours: &[OsString]) -> Result<Cli, clap::Error> {
-    let mut definition = cli_definition();
+    let mut definition = if ours[1..] == ["-h"] { overview::short_definition() } else { cli_definition() };
     let matches = definition.try_get_matches_from_mut(ours)?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))
 }

@@ -106,15 +106,21 @@ impl Outcome {
         }
     }
 
+    /// Returns the outcomes as JSON, with the fields of `more`.
+    pub(super) fn to_json(&self, more: Value) -> Value {
+        let files: Vec<_> = self.lines.values().map(OutcomeLine::to_json).collect();
+        let mut all = json!({ "schema_version": 1, "files": files });
+        if let Value::Object(fields) = more {
+            fields.into_iter().for_each(|(key, value)| all[key] = value);
+        }
+        all["plan"] = self.plan.clone();
+        all
+    }
+
     /// Prints the outcomes as lines, or as JSON with the fields of `more`.
     pub(super) fn print_outcome(&self, json: bool, more: Value) -> Result<(), CliError> {
         if json {
-            let mut all = json!({ "schema_version": 1, "files": self.lines.values().map(OutcomeLine::to_json).collect::<Vec<_>>() });
-            if let Value::Object(fields) = more {
-                fields.into_iter().for_each(|(key, value)| all[key] = value);
-            }
-            all["plan"] = self.plan.clone();
-            return Ok(print_stdout(&shapes::render_json(&all))?);
+            return Ok(print_stdout(&shapes::render_json(&self.to_json(more)))?);
         }
         let width = self.lines.values().map(|line| line.path_text().chars().count()).max();
         let width = width.unwrap_or(0).min(40);

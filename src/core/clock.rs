@@ -1,11 +1,17 @@
 //! The current time, as records have it, and times for people.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Returns the time since the epoch.
+#[must_use]
+pub(crate) fn time_since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
 
 /// Returns the seconds since the epoch.
 #[must_use]
 pub(crate) fn seconds_since_epoch() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+    time_since_epoch().as_secs()
 }
 
 /// Formats a time in seconds since the epoch as `YYYY-MM-DD HH:MM:SSZ`, in UTC.

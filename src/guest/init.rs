@@ -190,7 +190,14 @@ pub fn run(
                 "airlock: failed to run {:?} in the sandbox: {error}",
                 program.to_string_lossy()
             );
-            return ExitCode::from(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 });
+            let is_missing = error.kind() == io::ErrorKind::NotFound;
+            if is_missing && !program.to_string_lossy().contains('/') {
+                let _ = writeln!(
+                    io::stderr(),
+                    "hint: to add it to the image, run `airlock image build --with PACKAGE`, or `--project` for what this repository calls for"
+                );
+            }
+            return ExitCode::from(if is_missing { 127 } else { 126 });
         }
     };
     if let Some(time) = options.time_limit {

@@ -137,19 +137,26 @@ impl DecisionFile {
                     }
                     _ => None,
                 };
-                let comments = decisions.comments_on(&unit.id);
-                let comments = comments
-                    .map(|(at, text)| HunkComment {
-                        line: at.scope_line(),
-                        part: at.scope_part(),
-                        text: text.to_owned(),
-                    })
-                    .collect();
+                let comments = hunk_comments(decisions, &unit.id);
                 hunks.push(HunkDecision { id: unit.id.clone(), at, decision, text, comments });
             }
             files.push(FileDecisions { path: escape_lossy(file.change.path.as_bytes()), hunks });
         }
         Ok(Self { schema_version: VERSION, sandbox: sandbox.into(), changeset: changeset.into(), files })
+    }
+
+    /// Creates a decision file from decisions on hunks, with the paths of these changes. An unknown hunk has no path.
+    #[must_use]
+    pub fn from_hunks(model: &ReviewModel<'_>, hunks: impl IntoIterator<Item = HunkDecision>) -> Self {
+        let units = model.files.iter().flat_map(|file| file.units.iter().map(move |unit| (unit.id.as_str(), file)));
+        let paths: HashMap<&str, _> = units.collect();
+        let files = hunks.into_iter().map(|hunk| {
+            let file = paths.get(hunk.id.as_str());
+            let path = file.map(|file| escape_lossy(file.change.path.as_bytes())).unwrap_or_default();
+            FileDecisions { path, hunks: vec![hunk] }
+        });
+        let files = files.collect();
+        Self { schema_version: VERSION, sandbox: String::new(), changeset: model.changeset.to_owned(), files }
     }
 
     /// Parses a decision file.
@@ -231,7 +238,10 @@ impl DecisionFile {
                     return Err(DecisionFileError::Risky(path));
                 }
             }
-            events.push(Event::Decision { unit: hunk.id.clone(), is: unit_decision });
+            events.push(Event::Decision {
+                unit: hunk.id.clone(),
+                is: unit_decision.and_then(UnitDecision::simplify_lines),
+            });
             events.extend(decisions.comments_on(&hunk.id).map(|(anchor, _)| Event::comment_event(anchor, None)));
             for comment in &hunk.comments {
                 let is_part_missing = |[from, to]: [usize; 2]| from >= to || to > unit.line_count();
@@ -246,6 +256,14 @@ impl DecisionFile {
         }
         Ok(events)
     }
+}
+
+/// Returns the comments on a hunk, for a decision file.
+pub(crate) fn hunk_comments(decisions: &Decisions, id: &str) -> Vec<HunkComment> {
+    let comments = decisions.comments_on(id);
+    comments
+        .map(|(at, text)| HunkComment { line: at.scope_line(), part: at.scope_part(), text: text.to_owned() })
+        .collect()
 }
 
 fn has_acceptance(unit_decision: &UnitDecision) -> bool {

@@ -286,13 +286,23 @@ impl UnitDecision {
     #[must_use]
     pub fn from_lines(lines: &[Option<Decision>]) -> Option<Self> {
         let runs = lines.chunk_by(|a, b| a == b).map(|run| (run.len(), run[0])).collect::<Vec<_>>();
-        if let [] | [(_, None)] = runs[..] {
+        if runs.is_empty() {
             return None;
         }
-        Some(match runs[..] {
-            [(_, Some(decision))] => Self::All(decision),
-            _ => Self::Lines(runs),
-        })
+        Self::Lines(runs).simplify_lines()
+    }
+
+    /// Returns the decision on the whole unit if that is the decision on each line, and `None` if all lines are undecided. To be
+    /// called after [`UnitDecision::is_valid_for`], because the number of lines is lost.
+    #[must_use]
+    pub fn simplify_lines(self) -> Option<Self> {
+        match &self {
+            Self::Lines(runs) => match runs[..] {
+                [(_, decision)] => decision.map(Self::All),
+                _ => Some(self),
+            },
+            _ => Some(self),
+        }
     }
 
     /// Returns the lines with a matching decision. Only [`UnitDecision::Lines`] has any.
@@ -374,10 +384,7 @@ impl FromStr for UnitDecision {
                         _ => runs.push((n, decision)),
                     }
                 }
-                Ok(match runs[..] {
-                    [(_, Some(decision))] => Self::All(decision),
-                    _ => Self::Lines(runs),
-                })
+                Ok(Self::Lines(runs))
             }
             _ => Err(wrong()),
         }
@@ -388,7 +395,8 @@ impl TryFrom<String> for UnitDecision {
     type Error = ParseDecisionError;
 
     fn try_from(text: String) -> Result<Self, ParseDecisionError> {
-        text.parse()
+        let parsed: Self = text.parse()?;
+        Ok(parsed.clone().simplify_lines().unwrap_or(parsed))
     }
 }
 
@@ -429,6 +437,9 @@ mod tests {
         assert_eq!(all, Some(UnitDecision::All(Decision::Accepted)));
         let is_valid = |text: &str| text.parse::<UnitDecision>().expect("valid unit decision").is_valid_for(&unit);
         assert!(is_valid("lines yn.") && is_valid("lines 2yn") && !is_valid("lines yn") && is_valid("accepted"));
-        assert_eq!("lines 2yy".parse::<UnitDecision>(), Ok(UnitDecision::All(Decision::Accepted)));
+        assert!(is_valid("lines 2yy") && !is_valid("lines 2y") && !is_valid("lines 2."), "the number of lines counts");
+        let simple = |text: &str| text.parse::<UnitDecision>().expect("valid unit decision").simplify_lines();
+        assert_eq!(simple("lines 2yy"), Some(UnitDecision::All(Decision::Accepted)));
+        assert_eq!(simple("lines 3."), None);
     }
 }

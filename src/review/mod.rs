@@ -18,7 +18,7 @@ mod state;
 mod unit_cache;
 
 pub use decision_file::DecisionFile;
-pub(crate) use decision_file::DecisionFileError;
+pub(crate) use decision_file::{DecisionFileError, HunkDecision, hunk_comments};
 pub use decision_log::read_draft;
 pub(crate) use decision_log::{DecisionLog, DecisionLogError};
 pub use decisions::{CommentAnchor, CommentScope};

@@ -114,7 +114,7 @@ pub enum Event {
 impl Event {
     /// Returns the event of a comment, or of its removal.
     #[must_use]
-    pub(super) fn comment_event(anchor: &CommentAnchor, text: Option<String>) -> Self {
+    pub fn comment_event(anchor: &CommentAnchor, text: Option<String>) -> Self {
         Self::Comment { unit: anchor.unit.clone(), line: anchor.scope_line(), part: anchor.scope_part(), text }
     }
 }

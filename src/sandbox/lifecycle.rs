@@ -21,7 +21,7 @@ use crate::base;
 use crate::base::RunContext;
 use crate::base::{Manifest, PreparedBase, repository_id};
 use crate::changes::{Changeset, Quarantine};
-use crate::core::clock::seconds_since_epoch;
+use crate::core::clock::{seconds_since_epoch, time_since_epoch};
 use crate::core::escape::Escaped;
 use crate::core::name::SandboxName;
 use crate::core::progress::ProgressCounter;
@@ -66,11 +66,13 @@ pub fn create_sandbox(
         setup: request.layer.as_ref().map(|layer| layer.command.clone()),
         ..prepared_base.manifest.clone()
     };
+    let created = time_since_epoch();
     let record = |name: SandboxName| SandboxRecord {
         schema_version: RECORD_VERSION,
         name,
         id: id.clone(),
-        created: seconds_since_epoch(),
+        created: created.as_secs(),
+        created_nanos: created.subsec_nanos(),
         verb: request.verb.into(),
         base: snapshot.commit.clone(),
         branch: snapshot.branch.clone(),

@@ -38,6 +38,9 @@ pub struct SandboxRecord {
     pub id: String,
     /// Creation time in seconds since the epoch.
     pub created: u64,
+    /// The nanoseconds of the creation time, for the order of sandboxes that were created within a second.
+    #[serde(default)]
+    pub created_nanos: u32,
     /// `claude`, `run` or `shell`.
     pub verb: String,
     /// The commit that it was seeded with.
@@ -363,7 +366,8 @@ impl SandboxStore {
                 found.push((name, opened));
             }
         }
-        let created = |s: &io::Result<Sandbox>| s.as_ref().map_or(0, |s| s.record.created);
+        let created =
+            |s: &io::Result<Sandbox>| s.as_ref().map_or((0, 0), |s| (s.record.created, s.record.created_nanos));
         found.sort_by_key(|(name, s)| (std::cmp::Reverse(created(s)), name.clone()));
         Ok(found)
     }

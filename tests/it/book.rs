@@ -22,11 +22,14 @@ fn greeter() -> TestRepo {
         repo.write(name, read(&root().join("fixtures/greeter").join(name)));
     }
     repo.commit();
+    repo.git(&["config", "user.name", "Ann"]);
+    repo.git(&["config", "user.email", "ann@example.org"]);
     let readme = repo.read("README.md");
     repo.write("README.md", format!("{readme}\nThis line is not committed.\n"));
     let programs = Path::new(AIRLOCK).parent().expect("a directory");
     let path = std::env::var("PATH").expect("a PATH");
-    repo.set("PATH", format!("{}:{path}", programs.display()));
+    let scripts = root().join("scripts");
+    repo.set("PATH", format!("{}:{}:{path}", programs.display(), scripts.display()));
     repo
 }
 
@@ -49,9 +52,20 @@ fn normalize(repo: &TestRepo, text: &str) -> String {
     static COMMITS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\bat [0-9a-f]{7}\b").expect("a pattern"));
     static AGES: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"(just now|\d+ (second|minute)s? ago)").expect("a pattern"));
+    static BRANCHES: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\bat [0-9a-f]{12}\b").expect("a pattern"));
+    static TIMES: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d").expect("a pattern"));
+    static CI_NAMES: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\bci-[0-9a-f]{12}\b").expect("a pattern"));
+    static SIZES: LazyLock<Regex> = LazyLock::new(|| Regex::new(r" +\d+\.\d+ KiB").expect("a pattern"));
     let directory = repo.path.to_str().expect("UTF-8");
-    let text = text.replace(directory, "~/greeter");
+    let home = format!("{}/home", repo.directory().display());
+    let text = text.replace(directory, "~/greeter").replace(&home, "~").replace(AIRLOCK, "/usr/local/bin/airlock");
+    let text = text.replace(repo.git(&["rev-parse", "--short=7", "HEAD"]).trim(), COMMIT);
+    let text = SIZES.replace_all(&text, |size: &regex::Captures<'_>| format!("{:>1$}", "28.00 KiB", size[0].len()));
     let text = COMMITS.replace_all(&text, format!("at {COMMIT}"));
+    let text = BRANCHES.replace_all(&text, "at 8d2c7d1f9a04");
+    let text = TIMES.replace_all(&text, "2026-12-01 09:30:00");
+    let text = CI_NAMES.replace_all(&text, "ci-5d1f6c0be7a2");
     AGES.replace_all(&text, "just now").into_owned()
 }
 
@@ -86,7 +100,7 @@ fn check_page(name: &str) {
     let script = read(&root().join("fixtures/greeter.json")).replace("$WORKSPACE", &workspace);
     let steps: Vec<Step> = serde_json::from_str(&script).expect("a list of steps");
     let (_runtime, _model) = model(&mut repo, steps);
-    let path = root().join("docs").join(name);
+    let path = root().join(name);
     let page = read(&path);
     let actual = run_page(&repo, &page);
     if std::env::var_os("AIRLOCK_UPDATE_BOOK").is_some() {
@@ -98,19 +112,63 @@ fn check_page(name: &str) {
     assert!(page == actual, "{name} shows and prints: {differences:#?}\nthe page would be:\n{actual}");
 }
 
-#[test]
-fn first_page_shows_what_happens() {
-    check_page("start.md");
+/// Declares a test for each page with transcripts.
+macro_rules! pages {
+    ($($test:ident: $page:literal,)*) => {
+        const PAGES: &[&str] = &[$($page),*];
+
+        $(#[test]
+        fn $test() {
+            check_page($page);
+        })*
+    };
 }
 
-#[test]
-fn page_of_experiments_shows_what_happens() {
-    check_page("experiments.md");
+pages! {
+    page_apply: "docs/apply.md",
+    page_ci: "docs/ci.md",
+    page_claude: "docs/claude.md",
+    page_editors: "docs/editors.md",
+    page_environment: "docs/environment.md",
+    page_experiments: "docs/experiments.md",
+    page_network: "docs/network.md",
+    page_parallel: "docs/parallel.md",
+    page_review: "docs/review.md",
+    page_security: "docs/security.md",
+    page_start: "docs/start.md",
+    page_troubleshooting: "docs/troubleshooting.md",
+    page_uncommitted: "docs/uncommitted.md",
+    readme: "README.md",
 }
 
+/// Each prompt in the documentation is in a transcript that is run.
 #[test]
-fn page_of_uncommitted_work_shows_what_happens() {
-    check_page("uncommitted.md");
+fn every_transcript_is_run() {
+    let mut wrong = Vec::new();
+    let mut found = Vec::new();
+    for page in listed_pages() {
+        let mut block = None;
+        for line in read(&root().join(&page)).lines() {
+            match (line.strip_prefix("```"), block) {
+                (Some(kind), None) => block = Some(kind == "console"),
+                (Some(_), Some(_)) => block = None,
+                (None, Some(false) | None) if line.starts_with("$ ") => wrong.push(format!("{page}: {line}")),
+                (None, Some(true)) if !found.contains(&page) => found.push(page.clone()),
+                _ => {}
+            }
+        }
+    }
+    found.sort_by_key(|page| (page.as_str() == "README.md", page.clone()));
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(found, PAGES);
+}
+
+/// Returns the pages of the documentation, relative to the root.
+fn listed_pages() -> Vec<String> {
+    let args = ["ls-files", "--cached", "--others", "--exclude-standard", "*.md"];
+    let pages = Command::new("git").current_dir(root()).args(args).output().expect("git runs");
+    let pages = String::from_utf8(pages.stdout).expect("UTF-8");
+    pages.lines().filter(|page| !page.starts_with("fixtures/")).map(str::to_owned).collect()
 }
 
 /// Checks the links of all pages: to pages, to headings, and to the files that they name.
@@ -118,20 +176,18 @@ fn page_of_uncommitted_work_shows_what_happens() {
 fn links_lead_somewhere() {
     let link = Regex::new(r"\]\(([^)\s]+)\)").expect("a pattern");
     let named = Regex::new(r"`((?:docs|src|tests|scripts|fixtures|packaging)/[A-Za-z0-9_./-]+)`").expect("a pattern");
-    let pages = Command::new("git").current_dir(root()).args(["ls-files", "*.md"]).output().expect("git runs");
-    let pages = String::from_utf8(pages.stdout).expect("UTF-8");
     let mut broken = Vec::new();
     let mut checked = 0;
-    for page in pages.lines().filter(|page| !page.starts_with("fixtures/")) {
-        let text = read(&root().join(page));
-        let directory = Path::new(page).parent().expect("a directory");
+    for page in listed_pages() {
+        let text = read(&root().join(&page));
+        let directory = Path::new(&page).parent().expect("a directory");
         for target in link.captures_iter(&text).map(|found| found.get(1).expect("a group").as_str().to_owned()) {
             if target.contains("://") || target.starts_with("mailto:") {
                 continue;
             }
             checked += 1;
             let (file, heading) = target.split_once('#').unwrap_or((&target, ""));
-            let file = if file.is_empty() { root().join(page) } else { root().join(directory).join(file) };
+            let file = if file.is_empty() { root().join(&page) } else { root().join(directory).join(file) };
             let has_heading = || heading.is_empty() || headings(&read(&file)).contains(&heading.to_owned());
             if !file.exists() || !has_heading() {
                 broken.push(format!("{page}: {target}"));

@@ -40,6 +40,7 @@ impl TestRepo {
                     name,
                     id: read_random_bytes::<8>().expect("a number").iter().map(|b| format!("{b:02x}")).collect(),
                     created: 1_700_000_000,
+                    created_nanos: 0,
                     verb: "run".into(),
                     base: snapshot.commit,
                     branch: snapshot.branch,

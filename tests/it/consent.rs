@@ -82,13 +82,13 @@ fn accept_id_takes_unique_prefix() {
     status: 5
     ----- stderr -----
     error: this changeset has no hunk `1246`
-    hint: to list the current ids, run `airlock diff p --json`
+    hint: to list the current IDs, run `airlock diff p --json`
     ");
     assert_snapshot!(repo.airlock(&["apply", "p", "--accept-id", ""]), @"
     status: 5
     ----- stderr -----
     error: this changeset has no hunk ``
-    hint: to list the current ids, run `airlock diff p --json`
+    hint: to list the current IDs, run `airlock diff p --json`
     ");
 }
 

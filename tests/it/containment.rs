@@ -252,6 +252,7 @@ fn exit_status_and_signal_match_command() {
     ----- stderr -----
     airlock: p · main at [COMMIT], 5 files · network: none
     airlock: failed to run "no-such-program" in the sandbox: No such file or directory (os error 2)
+    hint: to add it to the image, run `airlock image build --with PACKAGE`, or `--project` for what this repository calls for
     airlock: p changed nothing, so it is removed
     "#);
     assert_snapshot!(repo.airlock(&["run", "--name", "p", "--", "/etc/passwd"]), @r#"

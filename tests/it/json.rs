@@ -10,7 +10,7 @@ use crate::support::TestRepo;
 
 /// Returns the fields of a table in the documentation, such as `files[].path`. If a cell has several names, those after
 /// the first are siblings of the first.
-fn read_documented_fields(title: &str) -> BTreeSet<String> {
+pub fn read_documented_fields(title: &str) -> BTreeSet<String> {
     let text = std::fs::read_to_string("docs/json.md").expect("the file exists");
     let table = text.split("\n## ").find(|part| part.starts_with(title)).expect("the section exists");
     let cells = table.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('|').nth(1));
@@ -28,7 +28,7 @@ fn read_documented_fields(title: &str) -> BTreeSet<String> {
 }
 
 /// Adds the fields of a value. The fields of list items have the prefix `[]`.
-fn collect_fields(value: &Value, prefix: &str, found: &mut BTreeSet<String>) {
+pub fn collect_fields(value: &Value, prefix: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(map) => {
             for (name, inner) in map {

@@ -29,6 +29,7 @@ mod hostile;
 mod images;
 mod interactive;
 mod json;
+mod json_rpc;
 mod layering;
 mod lifecycle;
 mod limits;

@@ -52,7 +52,7 @@ fn apply_by_hunk_id_adds_up_over_rounds() {
     status: 5
     ----- stderr -----
     error: this changeset has no hunk `0123456789abcdef`
-    hint: to list the current ids, run `airlock diff b --json`
+    hint: to list the current IDs, run `airlock diff b --json`
     ");
 }
 

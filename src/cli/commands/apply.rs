@@ -2,7 +2,7 @@
 
 use crate::cli::args::ApplyArgs;
 use crate::cli::error::CliError;
-use crate::cli::ops::apply_options::ApplyOptions;
+use crate::cli::ops::apply_options::{ApplyOptions, ReportForm};
 use crate::cli::ops::apply_to_worktree::apply_to_worktree;
 use crate::cli::ops::decisions::read_decision_file;
 use crate::cli::ops::repo::Repo;
@@ -52,7 +52,8 @@ pub(crate) fn run_apply(args: ApplyArgs, output: Output) -> Result<u8, CliError>
         ApplyOptions::from_selection(selector.select_units(&model, &decisions, &refused).map_err(wrong)?)
     };
     options.is_named = selected && !args_only_reject;
-    (options.dry_run, options.json, options.allow_risky) = (args.dry_run, args.json, args.allow_risky);
+    (options.dry_run, options.allow_risky) = (args.dry_run, args.allow_risky);
+    options.report = if args.json { ReportForm::Json } else { ReportForm::Text };
     (options.message, options.per_commit) = (args.message, args.per_commit);
     (options.on_conflict, options.force) = (args.on_conflict, args.force);
     if selected && options.selection.is_empty() {
@@ -65,7 +66,7 @@ pub(crate) fn run_apply(args: ApplyArgs, output: Output) -> Result<u8, CliError>
     }
     match to {
         Target::Worktree if options.message.is_some() || options.per_commit => Err(target::message_needs_branch()),
-        Target::Worktree => apply_to_worktree(&repo.host, &mut sandbox, &model, &options, output),
+        Target::Worktree => Ok(apply_to_worktree(&repo.host, &mut sandbox, &model, &options, output)?.status),
         to => target::export_selection(&repo.host, &sandbox, &model, &options, &to, output),
     }
 }

@@ -12,7 +12,7 @@ use crate::cli::error::CliError;
 use crate::cli::output::{Output, format_count, print_stdout};
 use crate::config::closest_name;
 
-const EXIT_STATUS: &[(&str, &str)] = &[
+pub(crate) const EXIT_STATUS: &[(&str, &str)] = &[
     ("0", "success"),
     ("1", "failure; nothing was changed, unless the message says what was"),
     ("2", "wrong usage"),
@@ -24,7 +24,7 @@ const EXIT_STATUS: &[(&str, &str)] = &[
     ("130", "interrupted"),
 ];
 
-const FILES: &[(&str, &str)] = &[
+pub(crate) const FILES: &[(&str, &str)] = &[
     ("~/.config/airlock/config.toml", "settings of this user; `airlock config init` creates the file"),
     (".airlock.toml", "requests and risk rules of a repository, as committed"),
     (".git/airlock/", "sandboxes, their changes and backups; removed by `airlock rm` and `airlock gc`"),

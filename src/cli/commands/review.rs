@@ -1,9 +1,10 @@
-//! `airlock review`: runs a review, or exports or imports its decisions.
+//! `airlock review`: runs a review, exports or imports its decisions, or serves it to another program.
 
 use crate::cli::args::ReviewArgs;
 use crate::cli::error::CliError;
 use crate::cli::ops::decisions::{export_decisions, import_decisions};
 use crate::cli::ops::repo::Repo;
+use crate::cli::ops::review_server::serve_review;
 use crate::cli::ops::round::Round;
 use crate::cli::ops::rounds::run_rounds;
 use crate::cli::output::Output;
@@ -18,6 +19,9 @@ pub(crate) fn run_review(args: &ReviewArgs, output: Output) -> Result<u8, CliErr
     }
     if let Some(file) = &args.import {
         return import_decisions(&repo.host, &mut sandbox, &changes, (file, args.allow_risky), output);
+    }
+    if args.json_rpc {
+        return serve_review(&repo.host, sandbox, &changes, output);
     }
     run_rounds(&repo.host, Round::Review { sandbox, plain: args.plain }, output)
 }

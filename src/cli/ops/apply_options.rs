@@ -2,16 +2,35 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use crate::changes::ConflictChoice;
 use crate::core::on_conflict::OnConflict;
 use crate::review::{Decisions, ReviewModel, ReviewSelection};
+
+/// The form in which an apply reports the outcome of each path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum ReportForm {
+    #[default]
+    Text,
+    Json,
+    /// Nothing is printed, and the caller gets JSON.
+    Returned,
+}
+
+/// The end of an apply that did not fail.
+pub(crate) struct ApplyEnd {
+    pub status: u8,
+    /// The outcome of each path as JSON. It is null unless it was asked for with [`ReportForm::Returned`].
+    pub outcome: Value,
+}
 
 /// The selection to apply, and how to apply and report it.
 #[derive(Default)]
 pub(crate) struct ApplyOptions {
     pub selection: ReviewSelection,
     pub dry_run: bool,
-    pub json: bool,
+    pub report: ReportForm,
     pub allow_risky: bool,
     /// The message of an exported commit.
     pub message: Option<String>,

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::apply_context::{ApplyContext, print_report, report_apply_error, warn_interrupted};
-use super::apply_options::ApplyOptions;
+use super::apply_options::{ApplyEnd, ApplyOptions, ReportForm};
 use super::decided::save_progress;
 use super::head_change::describe_head_change;
 use super::holdings::{bring_hints, describe_holdings};
@@ -35,14 +35,14 @@ use crate::git::{AttributeFiles, HostRepo, MergeAttribute};
 use crate::review::ReviewModel;
 use crate::sandbox::{AppliedPath, AppliedState, Sandbox};
 
-/// Plans and executes an apply. Returns the exit status.
+/// Plans and executes an apply.
 pub(crate) fn apply_to_worktree(
     repo: &HostRepo,
     sandbox: &mut Sandbox,
     model: &ReviewModel<'_>,
     options: &ApplyOptions,
     output: Output,
-) -> Result<u8, CliError> {
+) -> Result<ApplyEnd, CliError> {
     let name = sandbox.record.name.clone();
     // If the recorded path no longer exists, or resolves to this tree, then the working tree was moved.
     let is_moved = sandbox.record.worktree_place.as_ref() == Some(&repo.worktree_place())
@@ -103,10 +103,18 @@ pub(crate) fn apply_to_worktree(
     options.selection.refused.iter().for_each(|path| outcome.add_path(path, "refused", "cannot be accepted"));
     let total = model.files.len();
     let more = |applied: usize| json!({"sandbox": name, "dry_run": options.dry_run, "applied": applied, "of": total});
+    let report_outcome = |outcome: &Outcome, applied: usize| -> Result<Value, CliError> {
+        match options.report {
+            ReportForm::Returned => return Ok(outcome.to_json(more(applied))),
+            form => outcome.print_outcome(form == ReportForm::Json, more(applied))?,
+        }
+        Ok(Value::Null)
+    };
+    let is_text = options.report == ReportForm::Text;
     if !plan.conflicts.is_empty() {
         outcome.mark_skipped(&plan, "because of the conflicts");
-        outcome.print_outcome(options.json, more(0))?;
-        if !options.json {
+        let outcome = report_outcome(&outcome, 0)?;
+        if is_text {
             print_stdout(&conflict::format_conflicts(&plan.conflicts, conflict::APPLY_LABELS, &store))?;
             output.print_status(&format!("{}; nothing was written", format_count(plan.conflicts.len(), "conflict")));
             let top = repo.path_to_root();
@@ -119,15 +127,15 @@ pub(crate) fn apply_to_worktree(
                 output.print_status(&hint);
             }
         }
-        return Ok(CONFLICT);
+        return Ok(ApplyEnd { status: CONFLICT, outcome });
     }
     if options.dry_run {
-        outcome.print_outcome(options.json, more(0))?;
-        if !options.json {
+        let outcome = report_outcome(&outcome, 0)?;
+        if is_text {
             print_directories(&plan, output);
             output.print_status("this was a dry run; nothing was written");
         }
-        return Ok(0);
+        return Ok(ApplyEnd { status: 0, outcome });
     }
     let path_selections = selection_changes(&plan, &before, model);
     let done = if plan.is_noop() {
@@ -151,7 +159,7 @@ pub(crate) fn apply_to_worktree(
         Ok(report) => report,
         Err(problem) => {
             outcome.mark_failed(&plan, &problem);
-            outcome.print_outcome(options.json, more(0))?;
+            report_outcome(&outcome, 0)?;
             return Err(report_apply_error(problem, output));
         }
     };
@@ -166,18 +174,18 @@ pub(crate) fn apply_to_worktree(
         output.print_status(&format!("failed to update the record of {name}: {}", Escaped::new(&error.to_string())));
     }
     let written = plan.count_written_files();
-    if let Err(failure) = outcome.print_outcome(options.json, more(written)) {
+    let outcome = report_outcome(&outcome, written).map_err(|failure| {
         let were = if written == 1 { "was" } else { "were" };
         let done = format!("{} {were} applied, but the outcome could not be printed", format_count(written, "file"));
-        return Err(CliError::failed(format!("{done}: {}", failure.message()))
-            .with_hint(format!("to undo the apply, run `airlock undo {name}`")));
-    }
+        CliError::failed(format!("{done}: {}", failure.message()))
+            .with_hint(format!("to undo the apply, run `airlock undo {name}`"))
+    })?;
     if let Some(report) = &report {
         print_report(report, output);
     }
     let state = draft::load_draft(sandbox, model)?;
     let is_decided = save_progress(sandbox, model, &state, &after)?;
-    if !options.json {
+    if is_text {
         let send = send_hint(&sandbox.record, model, &state);
         print_result(&plan, sandbox, total, (written, plan.count_files()), (!is_decided).then_some(send), output);
         let ignored = sandbox.read_changeset()?.map(|changes| changes.ignored).unwrap_or_default();
@@ -188,7 +196,7 @@ pub(crate) fn apply_to_worktree(
             }
         }
     }
-    Ok(0)
+    Ok(ApplyEnd { status: 0, outcome })
 }
 
 /// The inputs of a plan.

@@ -59,21 +59,26 @@ pub(crate) fn read_decision_file(
     }
     let parsed = DecisionFile::parse(&bytes).and_then(|all| all.to_events(model, so_far, allow_risky));
     parsed.map_err(|error| {
-        let message = format!("{shown}: {error}; no decisions were read");
-        let is_stale = matches!(error, DecisionFileError::Stale { .. });
-        let failure = if is_stale { CliError::stale(message) } else { CliError::failed(message) };
-        match error {
-            DecisionFileError::Stale { current, .. } => {
-                let more = current.len().saturating_sub(MAX_LISTED_IDS);
-                let rest = (more > 0).then(|| format!("and {more} more"));
-                failure.with_details(current.into_iter().take(MAX_LISTED_IDS).chain(rest)).with_hint(
-                    "the current IDs are listed above; to print all of them, run `airlock review --export -`",
-                )
-            }
-            DecisionFileError::Risky(_) => failure.with_hint("review it, then add `--allow-risky`"),
-            _ => failure,
-        }
+        let message = format!("{shown}: {error}");
+        decision_error(error, &message, "no decisions were read", "review it, then add `--allow-risky`")
     })
+}
+
+/// Returns the error of decisions that were refused. `consequence` follows the message, and `remedy` is the hint for a change of
+/// high risk.
+pub(crate) fn decision_error(error: DecisionFileError, message: &str, consequence: &str, remedy: &str) -> CliError {
+    let message = format!("{message}; {consequence}");
+    match error {
+        DecisionFileError::Stale { current, .. } => {
+            let more = current.len().saturating_sub(MAX_LISTED_IDS);
+            let rest = (more > 0).then(|| format!("and {more} more"));
+            CliError::stale(message)
+                .with_details(current.into_iter().take(MAX_LISTED_IDS).chain(rest))
+                .with_hint("the current IDs are listed above; to print all of them, run `airlock review --export -`")
+        }
+        DecisionFileError::Risky(_) => CliError::failed(message).with_hint(remedy),
+        _ => CliError::failed(message),
+    }
 }
 
 /// Maximum size of a decision file, in bytes.

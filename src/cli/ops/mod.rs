@@ -39,6 +39,7 @@ pub(super) mod repo;
 pub(super) mod repository_requests;
 pub(super) mod resume_session;
 pub(super) mod review_progress;
+pub(super) mod review_server;
 pub(super) mod review_session;
 pub(super) mod risk_check;
 pub(super) mod round;

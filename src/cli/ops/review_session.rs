@@ -222,7 +222,7 @@ pub(crate) fn review_sandbox(
     };
     if let Some(on_conflict) = on_conflict {
         let options = ApplyOptions { on_conflict, ..ApplyOptions::from_decisions(&model, decisions) };
-        let status = apply_to_worktree(host, &mut sandbox, &model, &options, output)?;
+        let status = apply_to_worktree(host, &mut sandbox, &model, &options, output)?.status;
         if status == 0 && outcome == ReviewOutcome::ApplyAndStay {
             let notice = format!("applied; to undo it, run airlock undo {name}");
             return review_sandbox(host, sandbox, plain, (reopen_at, Some(notice)), output);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::apply_options::ApplyOptions;
+use super::apply_options::{ApplyOptions, ReportForm};
 use super::commit_division::{AcceptedChange, divide_changes};
 use super::commit_message::{agent_message, joined_message};
 use super::patch::{PatchSide, git_patch};
@@ -74,7 +74,7 @@ pub(crate) fn export_selection(
         return Err(message_needs_branch());
     }
     let raw = match to {
-        Target::Patch(None) if !options.dry_run && !options.json => {
+        Target::Patch(None) if !options.dry_run && options.report != ReportForm::Json => {
             let example = format!("airlock apply {} --to patch:changes.patch", sandbox.record.name);
             Some(RawOutput::open("--to patch:-", &example)?)
         }
@@ -157,7 +157,7 @@ pub(crate) fn export_selection(
         Target::Branch(name) => {
             let commit =
                 export_to_branch(repo, sandbox, (&accepted, &choices), &attributes, BranchExport { name, options })?;
-            if options.json {
+            if options.report == ReportForm::Json {
                 print_stdout(&to_json(json!({"branch": name, "commit": commit})))?;
             } else if let Some(commit) = commit {
                 let name = Escaped::new(name);
@@ -198,7 +198,7 @@ pub(crate) fn export_selection(
                     if !options.dry_run {
                         write_new_file(file, &patch, options.force)?;
                     }
-                    if options.json {
+                    if options.report == ReportForm::Json {
                         print_stdout(&to_json(json!({"patch": file.to_string_lossy(), "bytes": patch.len()})))?;
                     } else if options.dry_run {
                         let shown = Escaped::new(file.as_os_str().as_encoded_bytes());
