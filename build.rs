@@ -44,7 +44,9 @@ fn compile_guest() {
     let target = env::var("TARGET").expect("cargo sets TARGET");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("airlock-guest");
     let rustc = env::var_os("RUSTC").expect("cargo sets RUSTC");
-    let musl = target.replace("-gnu", "-musl");
+    // The guest runs in containers, whatever system Airlock runs on.
+    let machine = target.split('-').next().expect("a target begins with a machine");
+    let musl = format!("{machine}-unknown-linux-musl");
     let sysroot = Command::new(&rustc).args(["--print", "target-libdir", "--target", &musl]).output();
     let has_musl =
         sysroot.is_ok_and(|o| o.status.success() && PathBuf::from(String::from_utf8_lossy(&o.stdout).trim()).is_dir());

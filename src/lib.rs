@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod git;
 pub mod guest_client;
 pub mod images;
+mod platform;
 pub mod protocol;
 pub mod registries;
 pub mod render;

@@ -12,6 +12,7 @@ use super::capabilities::FsCapabilities;
 use super::host_error::{HostError, system_error};
 use super::host_fs::{DirEntryRef, HostFs};
 use crate::core::path::EntryKind;
+use crate::platform::permission_bits;
 
 /// The ACL that a directory passes on to new entries.
 const DEFAULT_ACL: &str = "system.posix_acl_default";
@@ -36,7 +37,7 @@ pub(crate) fn copy_metadata(
             .map_err(system_error("failed to preserve the owner and group"))?;
     }
     copy_attributes(fs, old, new)?;
-    let mode = old_stat.st_mode & 0o7777;
+    let mode = permission_bits(&old_stat);
     let mode = match (kind, mode & 0o100 != 0) {
         // The mode is copied as it is if git does not track the executable bit.
         _ if !capabilities.file_mode => mode,
@@ -46,7 +47,7 @@ pub(crate) fn copy_metadata(
         _ => mode,
     };
     // The mode is set last, because setting the owner and the ACL changes it.
-    if rustix::fs::fstat(new).map_err(stat_error)?.st_mode & 0o7777 == mode {
+    if permission_bits(&rustix::fs::fstat(new).map_err(stat_error)?) == mode {
         return Ok(());
     }
     match fs.set_mode(new, mode) {
@@ -120,7 +121,7 @@ pub(crate) fn remove_default_acl(fs: &HostFs, directory: &OwnedFd) -> Result<(),
     if rustix::fs::fgetxattr_query(directory, DEFAULT_ACL).is_ok() {
         fs.remove_attribute(directory, OsStr::new(DEFAULT_ACL))?;
     }
-    if rustix::fs::fstat(directory)?.st_mode & 0o7777 == 0o700 { Ok(()) } else { fs.set_mode(directory, 0o700) }
+    if permission_bits(&rustix::fs::fstat(directory)?) == 0o700 { Ok(()) } else { fs.set_mode(directory, 0o700) }
 }
 
 /// Returns the group that new entries of a directory inherit, if any.

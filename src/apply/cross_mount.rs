@@ -11,12 +11,13 @@ use super::host_fs::{DirEntryRef, HostFs};
 use super::journal::InTreeDir;
 use super::names::IN_TREE_DIR;
 use super::transaction_log::TransactionDir;
-use super::working_tree::{DIR_FLAGS, Mount, Parent, WorkingTree};
+use super::working_tree::{DIR_FLAGS, Parent, WorkingTree};
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use crate::core::path::RepoPath;
+use crate::platform::Mount;
 
 /// The prefix of the files that record these directories.
 const RECORD_PREFIX: &str = "inside-";

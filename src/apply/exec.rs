@@ -16,6 +16,7 @@ use super::journal::{FileIdentity, Op, StagedFile};
 use super::staging::Staging;
 use super::working_tree::{Inode, Parent, PathState, WorkingTree, observe_in};
 use crate::core::path::RepoPath;
+use crate::platform::permission_bits;
 
 /// Maximum number of lost races before an operation fails.
 const MAX_RETRIES: usize = 1000;
@@ -77,7 +78,7 @@ impl OpExecutor<'_> {
         };
         let same =
             !self.staging.has_stable_inodes(staged) || self.is_same_inode(Inode::from_stat(&stat), identity.inode);
-        if !same || stat.st_mode & 0o7777 != identity.mode {
+        if !same || permission_bits(&stat) != identity.mode {
             return Ok(false);
         }
         match observe_in(at.directory, at.name) {

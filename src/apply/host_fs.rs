@@ -12,9 +12,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid, XattrFlags,
+    AtFlags, CWD, Gid, OFlags, RenameFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid, XattrFlags,
 };
 use rustix::io::Errno;
+
+use crate::platform;
 
 /// A disk operation, for fault injection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,28 +100,29 @@ impl HostFs {
     /// The system's error, as for all functions of this type.
     pub fn create_dir(&self, at: DirEntryRef<'_>, mode: u32) -> Result<(), Errno> {
         self.check_fault(FsOp::CreateDirectory)?;
-        rustix::fs::mkdirat(at.directory, at.name, Mode::from_raw_mode(mode))
+        rustix::fs::mkdirat(at.directory, at.name, platform::mode_from_bits(mode))
     }
 
     /// Creates an empty file that must not exist. The umask applies.
     pub fn create_file(&self, at: DirEntryRef<'_>, mode: u32) -> Result<File, Errno> {
         self.check_fault(FsOp::CreateFile)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(at.directory, at.name, flags, Mode::from_raw_mode(mode)).map(File::from)
+        rustix::fs::openat(at.directory, at.name, flags, platform::mode_from_bits(mode)).map(File::from)
     }
 
     /// Creates an empty file as if it were created in the directory `parent`, so that it inherits that directory's group and
     /// default ACL.
     ///
     /// # Errors
-    /// As above; `OPNOTSUPP` if the file system does not support unnamed files (`O_TMPFILE`).
+    /// As above; `OPNOTSUPP` if the file system does not support files without a name.
     pub fn create_file_in(&self, parent: BorrowedFd<'_>, at: DirEntryRef<'_>, mode: u32) -> Result<File, Errno> {
         self.check_fault(FsOp::CreateFile)?;
-        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat(parent, ".", flags, Mode::from_raw_mode(mode))?);
+        let unnamed = platform::UNNAMED_FILE.ok_or(Errno::OPNOTSUPP)?;
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | unnamed;
+        let file = File::from(rustix::fs::openat(parent, ".", flags, platform::mode_from_bits(mode))?);
         self.check_fault(FsOp::HardLink)?;
-        let fd_path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
-        rustix::fs::linkat(CWD, fd_path.as_str(), at.directory, at.name, AtFlags::SYMLINK_FOLLOW)?;
+        let fd_path = platform::open_file_path(&file).ok_or(Errno::OPNOTSUPP)?;
+        rustix::fs::linkat(CWD, &fd_path, at.directory, at.name, AtFlags::SYMLINK_FOLLOW)?;
         Ok(file)
     }
 
@@ -180,7 +183,7 @@ impl HostFs {
     /// Sets the permissions of an open file or directory.
     pub fn set_mode(&self, fd: impl AsFd, mode: u32) -> Result<(), Errno> {
         self.check_fault(FsOp::SetMode)?;
-        rustix::fs::fchmod(fd, Mode::from_raw_mode(mode))
+        rustix::fs::fchmod(fd, platform::mode_from_bits(mode))
     }
 
     /// Sets an extended attribute of an open file or directory.
@@ -206,6 +209,6 @@ impl HostFs {
     /// Syncs a file or directory to disk.
     pub fn sync_fd(&self, fd: impl AsFd) -> Result<(), Errno> {
         self.check_fault(FsOp::Sync)?;
-        rustix::fs::fsync(fd)
+        platform::sync_to_disk(fd)
     }
 }

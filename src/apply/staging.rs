@@ -18,8 +18,9 @@ use super::host_fs::{DirEntryRef, HostFs, Rename};
 use super::journal::{FileIdentity, StagedFile, StagingArea};
 use super::names::IN_TREE_DIR;
 use super::transaction_log::TransactionDir;
-use super::working_tree::{DIR_FLAGS, Inode, Mount, ObservedFile, Parent, WorkingTree};
+use super::working_tree::{DIR_FLAGS, Inode, ObservedFile, Parent, WorkingTree};
 use crate::core::path::{EntryKind, RepoPath};
+use crate::platform::{Mount, has_stable_inodes, permission_bits};
 
 /// Number of files above which several threads sync them.
 const MAX_SEQUENTIAL: usize = 32;
@@ -240,7 +241,7 @@ impl Staging {
             _ if executable => EntryContent { kind: EntryKind::Executable, ..version },
             _ => EntryContent { kind: EntryKind::Regular, ..version },
         };
-        Ok(FileIdentity { version, mode: stat.st_mode & 0o7777, inode: Inode::from_stat(&stat) })
+        Ok(FileIdentity { version, mode: permission_bits(&stat), inode: Inode::from_stat(&stat) })
     }
 
     /// Stages a directory with the permissions of another directory.
@@ -342,9 +343,6 @@ fn copy_owner(fs: &HostFs, replaced: DirEntryRef<'_>, at: DirEntryRef<'_>) -> Re
     fs.set_owner(at, old_stat.st_uid, old_stat.st_gid).map_err(system_error("failed to preserve the owner and group"))
 }
 
-/// File system types of FAT and exFAT (statfs(2)).
-const FAT: [u64; 2] = [0x4d44, 0x2011_bab0];
-
 /// Probes whether the file system can exchange two names, and whether files keep their inode numbers on rename.
 fn probe_fs(fs: &HostFs, dir: &OwnedFd) -> Result<(bool, bool), Errno> {
     let (one, other) = (DirEntryRef::new(dir, b"try-1"), DirEntryRef::new(dir, b"try-2"));
@@ -353,7 +351,7 @@ fn probe_fs(fs: &HostFs, dir: &OwnedFd) -> Result<(bool, bool), Errno> {
     fs.create_file(one, 0o600)?;
     fs.create_file(other, 0o600)?;
     // FAT can exchange files, but assigns inode numbers as it reads them.
-    let keeps_numbers = !FAT.contains(&rustix::fs::fstatfs(dir).map_or(0, |fs| fs.f_type as u64));
+    let keeps_numbers = has_stable_inodes(dir);
     let first = number(one)?;
     let support = match fs.rename_entry(one, other, Rename::Exchange) {
         Ok(()) if number(other)? == first => {

@@ -15,15 +15,14 @@ use super::entry_content::EntryContent;
 use super::host_error::{HostError, system_error};
 use super::host_fs::DirEntryRef;
 
-use rustix::fs::{
-    Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, Statx, StatxAttributes, StatxFlags,
-};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::changes::ContentHash;
 use crate::changes::name_collisions::EntryClass;
 use crate::core::path::{EntryKind, RepoPath};
+use crate::platform::{Mount, find_entry_facts, open_below, permission_bits};
 
 /// An open working tree.
 #[derive(Debug)]
@@ -105,7 +104,7 @@ impl ObservedFile {
     fn from_stat(version: EntryContent, stat: &Stat) -> Self {
         Self {
             version,
-            mode: stat.st_mode & 0o7777,
+            mode: permission_bits(stat),
             inode: Inode::from_stat(stat),
             uid: stat.st_uid,
             fingerprint: StatFingerprint::from_stat(stat),
@@ -186,31 +185,6 @@ impl Parent {
     }
 }
 
-/// A mount. Files cannot be renamed between mounts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Mount(u64, u64);
-
-impl Mount {
-    /// Returns the mount of an open directory.
-    pub(crate) fn from_fd(directory: impl AsFd) -> Result<Self, Errno> {
-        let mask = StatxFlags::MNT_ID | StatxFlags::INO;
-        let statx = rustix::fs::statx(&directory, "", AtFlags::EMPTY_PATH, mask)?;
-        Ok(Self::from(&statx))
-    }
-}
-
-impl From<&Statx> for Mount {
-    fn from(found: &Statx) -> Self {
-        let device = u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor);
-        // Linux before 5.8 has no mount IDs, so only devices are distinguished.
-        let mount = if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 { 0 } else { found.stx_mnt_id };
-        Self(device, mount)
-    }
-}
-
-/// Flags of `chattr` that prevent replacing a file.
-const REPLACE_BLOCKING_FLAGS: StatxAttributes = StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND);
-
 impl WorkingTree {
     /// Opens a working tree. Nested repositories are only entered if they are in `modules`: the submodules that the snapshot
     /// includes.
@@ -283,13 +257,9 @@ impl WorkingTree {
     pub fn immutability_reason(&self, path: &RepoPath) -> Result<Option<&'static str>, HostError> {
         let stat_error = system_error("failed to read the metadata");
         let Parent::Open(directory) = self.open_parent(path)? else { return Ok(None) };
-        let mask = StatxFlags::TYPE | StatxFlags::MNT_ID;
-        let name = OsStr::from_bytes(path.file_name());
-        match rustix::fs::statx(&directory, name, AtFlags::SYMLINK_NOFOLLOW, mask) {
-            Ok(found) if found.stx_attributes.intersects(REPLACE_BLOCKING_FLAGS) => {
-                Ok(Some("it is immutable or append-only (see `lsattr`)"))
-            }
-            Ok(found) if Mount::from(&found) != Mount::from_fd(&directory).map_err(stat_error)? => {
+        match find_entry_facts(&directory, OsStr::from_bytes(path.file_name())) {
+            Ok(found) if found.is_immutable => Ok(Some("it is immutable or append-only (see `lsattr`)")),
+            Ok(found) if found.mount != Mount::from_fd(&directory).map_err(stat_error)? => {
                 Ok(Some("it is a mount point"))
             }
             Ok(_) | Err(Errno::NOENT | Errno::NOSYS) => Ok(None),
@@ -301,8 +271,8 @@ impl WorkingTree {
     pub fn unwritable_reason(&self, path: &RepoPath) -> Result<Option<&'static str>, HostError> {
         let stat_error = system_error("failed to inspect the parent directory");
         let directory = self.open_nearest_existing_dir(path)?;
-        match rustix::fs::statx(&directory, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE) {
-            Ok(found) if found.stx_attributes.intersects(REPLACE_BLOCKING_FLAGS) => {
+        match find_entry_facts(&directory, OsStr::new("")) {
+            Ok(found) if found.is_immutable => {
                 return Ok(Some("its directory is immutable or append-only (see `lsattr`)"));
             }
             Ok(_) | Err(Errno::NOSYS) => {}
@@ -439,13 +409,7 @@ impl WorkingTree {
         };
         let entered = || self.entered.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if entered().contains(&above)
-            && let Ok(directory) = rustix::fs::openat2(
-                &self.root,
-                OsStr::from_bytes(above.as_bytes()),
-                DIR_FLAGS,
-                Mode::empty(),
-                ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
-            )
+            && let Ok(directory) = open_below(&self.root, OsStr::from_bytes(above.as_bytes()), DIR_FLAGS)
         {
             return Ok(Parent::Open(directory));
         }

@@ -33,6 +33,7 @@ use super::traits::{
     TarStream, VolumeInfo, VolumeSpec,
 };
 use super::{ContainerSpec, EngineError, Network};
+use crate::platform::{kernel_release, kernel_setting_exists};
 
 /// The timeout of a request in seconds; building and seeding can be silent for a long time.
 const TIMEOUT_SECS: u64 = 3600;
@@ -131,10 +132,9 @@ impl Docker {
     /// Returns whether the engine's kernel is known to have IPv6. A container that sets a missing sysctl does not
     /// start.
     fn has_ipv6(&self) -> bool {
-        let ours = || std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         matches!(self.address, Address::Unix(_))
-            && std::path::Path::new("/proc/sys").join(LOOPBACK_IPV6.replace('.', "/")).exists()
-            && self.info.get().is_none_or(|info| info.kernel == ours().trim_end())
+            && kernel_setting_exists(LOOPBACK_IPV6)
+            && self.info.get().is_none_or(|info| info.kernel == kernel_release())
     }
 
     /// Returns whether the engine is known to be Podman.

@@ -19,6 +19,7 @@ use super::repo::{HostRepo, is_sparse_excluded};
 use super::scope::UncommittedScope;
 use super::source::Snapshot;
 use crate::core::path::{EntryKind, RepoPath};
+use crate::platform::NO_ACCESS_TIME;
 
 /// The maximum number of attempts to read a file that keeps changing.
 const MAX_READ_ATTEMPTS: usize = 5;
@@ -181,7 +182,7 @@ fn read_entry(root: &OwnedFd, path: &RepoPath, budget: &mut ByteBudget) -> Resul
                 }
                 // Do not update the access time, which is possible if the file is ours.
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                let open = rustix::fs::openat(&directory, name, flags | OFlags::NOATIME, Mode::empty());
+                let open = rustix::fs::openat(&directory, name, flags | NO_ACCESS_TIME, Mode::empty());
                 let open = open.or_else(|_| rustix::fs::openat(&directory, name, flags, Mode::empty()));
                 let file = match open {
                     Ok(file) => File::from(file),

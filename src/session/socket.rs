@@ -3,11 +3,12 @@
 
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
+
+use crate::platform::open_file_path;
 
 /// The name of the socket in a sandbox's directory.
 const SOCKET: &str = "session.sock";
@@ -28,8 +29,11 @@ impl SocketPath {
             return Ok(Self { path, _dir: None });
         }
         let open = File::open(dir)?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", open.as_raw_fd()));
-        Ok(Self { path, _dir: Some(open) })
+        let short = open_file_path(&open).ok_or_else(|| {
+            let longest = MAX_PATH - SOCKET.len() - 1;
+            io::Error::new(io::ErrorKind::InvalidFilename, format!("the path is longer than {longest} bytes"))
+        })?;
+        Ok(Self { path: short.join(SOCKET), _dir: Some(open) })
     }
 }
 

@@ -4,10 +4,10 @@ use std::io::{self, IsTerminal, Read};
 use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::mpsc;
 
 use super::raw_mode::{TerminalAnswers, stdin_unbuffered};
+use crate::platform::close_on_exec_pipe;
 
 /// A thread that reads typed or piped input.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl InputReader {
     /// No file descriptor or thread is available.
     pub fn start_thread(tty: bool) -> io::Result<(mpsc::Receiver<Vec<u8>>, Self)> {
         let (sender, input) = mpsc::channel(8);
-        let (wait, wake) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (wait, wake) = close_on_exec_pipe()?;
         let mut stdin = stdin_unbuffered()?;
         let read = move || {
             let mut answers = TerminalAnswers::default();

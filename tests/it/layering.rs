@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that every layer may use.
-const CORE: [&str; 2] = ["core", "protocol"];
+const CORE: [&str; 3] = ["core", "platform", "protocol"];
 /// Each layer with the layers that it may use besides.
-const LAYERS: [(&str, &[&str]); 22] = [
+const LAYERS: [(&str, &[&str]); 23] = [
     ("core", &[]),
+    ("platform", &[]),
     ("terminal", &[]),
     ("git", &[]),
     ("engine", &[]),
@@ -155,4 +156,35 @@ fn no_files_of_a_folder_import_each_other_in_a_circle() {
         }
     }
     assert!(edges_found > 200, "only {edges_found} imports were found: has the layout changed?");
+}
+
+/// What only one system has is in `src/platform/`, or in the guest, which always runs on Linux.
+#[test]
+fn system_dependent_calls_are_in_one_folder() {
+    let words = [
+        "target_os",
+        "statx",
+        "Statx",
+        "openat2",
+        "TMPFILE",
+        "NOATIME",
+        "EMPTY_PATH",
+        "pipe_with",
+        "f_type",
+        "/proc/self",
+        "/proc/sys",
+        "fs::fsync",
+        "memfd",
+        "inotify",
+        "from_raw_mode(mode",
+    ];
+    let mut found = 0;
+    for path in list_sources(Path::new("src")) {
+        let text = fs::read_to_string(&path).expect("it is text");
+        let used: Vec<_> = words.iter().filter(|word| text.contains(**word)).collect();
+        let is_allowed = path.starts_with("src/platform") || path.starts_with("src/guest");
+        assert!(is_allowed || used.is_empty(), "{}: {used:?} belongs in src/platform/", path.display());
+        found += used.len();
+    }
+    assert!(found > 10, "only {found} uses were found: has the layout changed?");
 }

@@ -17,11 +17,9 @@ use crate::core::known::Known;
 use crate::core::name::SandboxName;
 use crate::core::path::RepoPath;
 use crate::git::HostRepo;
+use crate::platform;
 use crate::sandbox::{AppliedPath, AppliedState, Sandbox, SandboxStore};
 use crate::terminal;
-
-/// The file with the kernel's boot ID.
-const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A working tree to write to.
 pub(crate) struct ApplyContext<'a> {
@@ -40,7 +38,7 @@ impl<'a> ApplyContext<'a> {
             repository: read_or_create_identity(&repo.common_dir)?,
             worktree: repo.worktree_id(),
             root,
-            boot_id: std::fs::read_to_string(BOOT_ID_FILE).map(|id| id.trim().to_owned()).unwrap_or_default(),
+            boot_id: platform::boot_id(),
             head: repo.describe_head()?,
             index: repo.index_fingerprint()?,
         };

@@ -25,6 +25,7 @@ use crate::config::{NotifyMode, Settings};
 use crate::core::escape::Escaped;
 use crate::core::name::SandboxName;
 use crate::core::progress::ProgressStep;
+use crate::platform::running_program;
 use crate::sandbox::{RunReport, RunResult, SandboxState, lifecycle};
 use crate::session::{Connection, Notifier, SessionOptions, SessionOwner, SessionView, TerminalEnd, show_session};
 use crate::terminal::{self, DetachKeys, Signals};
@@ -163,11 +164,8 @@ fn start_session(args: Vec<OsString>, worktree: Option<&Path>, output: Output) -
 
 /// Starts this program again, in the current directory or in `worktree`.
 fn start_owner(args: Vec<OsString>, worktree: Option<&Path>, socket: &Path) -> Result<Child, CliError> {
-    // The program may have been replaced since it was started.
-    let running = Path::new("/proc/self/exe");
-    let program = if running.exists() { running.to_owned() } else { std::env::current_exe()? };
     let mut args = args.into_iter();
-    let mut command = Command::new(program);
+    let mut command = Command::new(running_program()?);
     command.arg0(args.next().unwrap_or_else(|| "airlock".into()));
     let variable = format!("{}:{}", std::process::id(), socket.display());
     command.args(args).env(SOCKET_VARIABLE, variable);
