@@ -13,6 +13,7 @@ use crate::claude::model;
 use crate::support::model::Step;
 use crate::support::{AIRLOCK, TestRepo, wait_until};
 use crate::terminal::{Terminal, children_of};
+use crate::versions::stop_as_another_version;
 
 /// Keys that detach.
 const DETACH: &str = "\x1d\x1d\x1d";
@@ -180,6 +181,9 @@ fn stop_collects_changes_of_any_run() {
     let mut refused = Terminal::start(&repo, &["attach", "piped"]);
     refused.shows("error: failed to attach: its agent has no terminal");
     assert_eq!(refused.child.wait().expect("it ends").exit_code(), 1);
+    let refused = stop_as_another_version(&socket);
+    assert_eq!(refused["reason"], "it was started by another version of Airlock");
+    assert_eq!(session_state(&repo, "piped").0, "running");
     repo.airlock(&["stop", "nosuch"]).expect_failure(1, &["no repository has a sandbox named `nosuch`"]);
     let stopped = repo.airlock(&["stop", "shell", "piped"]).ok();
     for name in ["shell", "piped"] {
