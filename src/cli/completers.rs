@@ -35,7 +35,7 @@ pub(super) fn complete_sandboxes_anywhere(current: &OsStr) -> Vec<CompletionCand
 fn name_candidates(mut found: Vec<Sandbox>, current: &OsStr) -> Vec<CompletionCandidate> {
     let current = current.to_string_lossy();
     found.retain(|sandbox| sandbox.record.name.as_str().starts_with(&*current));
-    found.sort_by_key(|sandbox| std::cmp::Reverse(sandbox.record.created));
+    found.sort_by_key(|sandbox| std::cmp::Reverse(sandbox.record.creation_time()));
     let candidates = found.iter().map(|sandbox| {
         let status = sandbox_status(sandbox).1;
         CompletionCandidate::new(sandbox.record.name.as_str()).help(Some(status.into()))

@@ -24,25 +24,39 @@ fn table_cell(text: &str) -> String {
 /// Returns the forms of an option, or the name of an argument.
 fn arg_label(arg: &Arg) -> String {
     let value = arg.get_value_names().filter(|_| arg.get_action().takes_values()).map(|names| names[0].to_string());
-    let Some(long) = arg.get_long() else {
-        return format!("`{}`", value.unwrap_or_else(|| arg.get_id().to_string()));
-    };
-    let short = arg.get_short().map(|short| format!("`-{short}`, ")).unwrap_or_default();
+    if arg.is_positional() {
+        return format!("`{}`", table_cell(&value.unwrap_or_else(|| arg.get_id().to_string())));
+    }
     let is_optional = arg.get_num_args().is_some_and(|range| range.min_values() == 0);
     let value = match value {
         Some(value) if is_optional => format!("[={value}]"),
         Some(value) => format!(" {value}"),
         None => String::new(),
     };
-    format!("{short}`--{long}{}`", value.replace('|', "\\|"))
+    let short = arg.get_short().map(|short| format!("-{short}"));
+    let long = arg.get_long().map(|long| format!("--{long}"));
+    let forms: Vec<String> = short.into_iter().chain(long).collect();
+    let (last, others) = forms.split_last().expect("an option has a form");
+    let others: String = others.iter().map(|form| format!("`{form}`, ")).collect();
+    format!("{others}`{}`", table_cell(&format!("{last}{value}")))
+}
+
+/// Returns the description of an argument, with the values that it can have.
+fn arg_help(arg: &Arg) -> String {
+    let help = arg.get_long_help().or_else(|| arg.get_help()).map(ToString::to_string).unwrap_or_default();
+    let values = arg.get_possible_values();
+    let names: Vec<String> = values.iter().map(|value| format!("`{}`", value.get_name())).collect();
+    if arg.is_hide_possible_values_set() || names.is_empty() || !arg.get_action().takes_values() {
+        return table_cell(&help);
+    }
+    format!("{}: {}", table_cell(&help), names.join(", "))
 }
 
 /// Appends a table of arguments.
 fn add_args<'a>(page: &mut String, args: impl Iterator<Item = &'a Arg>) {
     let mut rows = String::new();
     for arg in args {
-        let help = arg.get_long_help().or_else(|| arg.get_help()).map(ToString::to_string).unwrap_or_default();
-        let _ = writeln!(rows, "| {} | {} |", arg_label(arg), table_cell(&help));
+        let _ = writeln!(rows, "| {} | {} |", arg_label(arg), arg_help(arg));
     }
     if !rows.is_empty() {
         *page += &format!("| | |\n|---|---|\n{rows}\n");
@@ -54,8 +68,12 @@ fn add_command(page: &mut String, command: &Command, name: &str, root: &Command)
     let about = command.get_long_about().or_else(|| command.get_about()).map(ToString::to_string).unwrap_or_default();
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage:").lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    let about = about.trim_end_matches('.');
     let _ = write!(page, "## {name}\n\n{about}.\n\n```\n{usage}\n```\n\n");
-    let is_shared = |arg: &&Arg| root.get_arguments().any(|other| other.get_id() == arg.get_id());
+    // `resume` has the options without some of their defaults.
+    let head = |arg: &Arg| arg_help(arg).split(['[', '<']).next().map(|text| text.trim().to_owned());
+    let is_same = |arg: &Arg, other: &Arg| arg.get_long() == other.get_long() && head(arg) == head(other);
+    let is_shared = |arg: &&Arg| !arg.is_positional() && root.get_arguments().any(|other| is_same(arg, other));
     let own = |arg: &&Arg| !arg.is_hide_set() && !is_shared(arg);
     add_args(page, command.get_arguments().filter(own).filter(|arg| arg.is_positional()));
     add_args(page, command.get_arguments().filter(own).filter(|arg| !arg.is_positional()));
@@ -100,15 +118,17 @@ fn render_reference() -> String {
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
         let _ = writeln!(page, "| [`{name}`](#{}) | {} |", name.replace(' ', "-"), table_cell(&about));
     }
-    page += "\n## Options of a sandbox\n\nThey come before the word `claude`, or after `run` and `shell`.\n\n";
+    page += "\n## Examples\n\n";
+    add_notes(&mut page, &root);
+    page += "## Options of a sandbox\n\nThey come before the word `claude`, or after `run` and `shell`.\n\n";
     let (general, sandbox): (Vec<_>, Vec<_>) = root
         .get_arguments()
-        .filter(|arg| !arg.is_hide_set())
-        .partition(|arg| arg.is_global_set() || arg.get_id() == "help" || arg.get_id() == "version");
+        .filter(|arg| !arg.is_hide_set() && arg.get_id() != "version")
+        .partition(|arg| arg.is_global_set() || arg.get_id() == "help");
     add_args(&mut page, sandbox.into_iter());
     page += "## Options of every command\n\n";
     add_args(&mut page, general.into_iter());
-    add_notes(&mut page, &root);
+    page += "`airlock --version` prints the version.\n\n";
     for command in visible {
         add_command(&mut page, command, &format!("airlock {}", command.get_name()), &root);
     }

@@ -366,10 +366,17 @@ impl SandboxStore {
                 found.push((name, opened));
             }
         }
-        let created =
-            |s: &io::Result<Sandbox>| s.as_ref().map_or((0, 0), |s| (s.record.created, s.record.created_nanos));
+        let created = |s: &io::Result<Sandbox>| s.as_ref().map_or((0, 0), |s| s.record.creation_time());
         found.sort_by_key(|(name, s)| (std::cmp::Reverse(created(s)), name.clone()));
         Ok(found)
+    }
+}
+
+impl SandboxRecord {
+    /// Returns the creation time for an order: seconds, and the nanoseconds of the last one.
+    #[must_use]
+    pub fn creation_time(&self) -> (u64, u32) {
+        (self.created, self.created_nanos)
     }
 }
 

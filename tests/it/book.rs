@@ -56,11 +56,18 @@ fn normalize(repo: &TestRepo, text: &str) -> String {
     static TIMES: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d").expect("a pattern"));
     static CI_NAMES: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\bci-[0-9a-f]{12}\b").expect("a pattern"));
+    static BASES: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\bbase [0-9a-f]{16}\b").expect("a pattern"));
     static SIZES: LazyLock<Regex> = LazyLock::new(|| Regex::new(r" +\d+\.\d+ KiB").expect("a pattern"));
     let directory = repo.path.to_str().expect("UTF-8");
     let home = format!("{}/home", repo.directory().display());
-    let text = text.replace(directory, "~/greeter").replace(&home, "~").replace(AIRLOCK, "/usr/local/bin/airlock");
-    let text = text.replace(repo.git(&["rev-parse", "--short=7", "HEAD"]).trim(), COMMIT);
+    let text = text
+        .replace(directory, "~/greeter")
+        .replace(&format!("PATH=\"{home}"), "PATH=\"$HOME")
+        .replace(&home, "~")
+        .replace(AIRLOCK, "/usr/local/bin/airlock");
+    let commit = repo.git(&["rev-parse", "HEAD"]);
+    let text = text.replace(&commit[..12], "fb28a4aec261").replace(&commit[..7], COMMIT);
+    let text = BASES.replace_all(&text, "base 0ef8675ab80b6850");
     let text = SIZES.replace_all(&text, |size: &regex::Captures<'_>| format!("{:>1$}", "28.00 KiB", size[0].len()));
     let text = COMMITS.replace_all(&text, format!("at {COMMIT}"));
     let text = BRANCHES.replace_all(&text, "at 8d2c7d1f9a04");
@@ -128,6 +135,7 @@ pages! {
     page_apply: "docs/apply.md",
     page_ci: "docs/ci.md",
     page_claude: "docs/claude.md",
+    page_daily: "docs/daily.md",
     page_editors: "docs/editors.md",
     page_environment: "docs/environment.md",
     page_experiments: "docs/experiments.md",

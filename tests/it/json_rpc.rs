@@ -277,7 +277,7 @@ fn neovim_example_reviews_and_applies() {
         press("a", find("+layout x"))
         wait_for("refusal", function() return said[#said] and said[#said]:find("high risk") end)
         press("w", 1)
-        wait_for("apply", function() return said[#said] == "airlock: applied 1 files" end)
+        wait_for("apply", function() return said[#said] == "airlock: applied: 1 of 4 files" end)
         for _, line in ipairs(lines()) do io.stdout:write(line .. "\n") end
         vim.api.nvim_feedkeys("q", "xt", false)
         vim.cmd("AirlockQuickfix s")

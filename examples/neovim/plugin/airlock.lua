@@ -7,48 +7,51 @@
 -- It speaks JSON-RPC with `airlock review --json-rpc`. All that an agent wrote is shown as text, and is never a command.
 local marks = { accepted = "[+]", rejected = "[x]", undecided = "[ ]", edited = "[e]" }
 local namespace = vim.api.nvim_create_namespace("airlock")
-local review -- The current one: job, buffer, rows, waiting, next_id, rest, changeset.
 
 local function say(text, level)
   vim.notify("airlock: " .. text, level or vim.log.levels.INFO)
 end
 
--- Sends a request. Calls `done` with the result. An error of Airlock is shown with its details and hints.
-local function request(method, params, done)
-  review.next_id = review.next_id + 1
-  review.waiting[review.next_id] = done or function() end
-  local message = { jsonrpc = "2.0", id = review.next_id, method = method, params = params or vim.empty_dict() }
-  vim.fn.chansend(review.job, vim.json.encode(message) .. "\n")
+-- A buffer has no line breaks in a line, and no NUL. A very long line would make the editor slow.
+local function plain(text)
+  text = text:gsub("\n", ""):gsub("%z", "^@")
+  return #text > 2000 and text:sub(1, 2000) .. " …" or text
 end
 
-local function receive(message)
-  local done = review.waiting[message.id]
-  review.waiting[message.id] = nil
+-- The review of a sandbox in a buffer: job, buffer, root, rows, waiting, next_id, rest.
+local Review = {}
+Review.__index = Review
+
+-- Sends a request. Calls `done` with the result. An error of Airlock is shown with its details and hints.
+function Review:request(method, params, done)
+  self.next_id = self.next_id + 1
+  self.waiting[self.next_id] = done or function() end
+  local message = { jsonrpc = "2.0", id = self.next_id, method = method, params = params or vim.empty_dict() }
+  vim.fn.chansend(self.job, vim.json.encode(message) .. "\n")
+end
+
+function Review:receive(message)
+  local done = self.waiting[message.id]
+  self.waiting[message.id] = nil
   if message.error then
     local more = message.error.data or {}
     local lines = { message.error.message }
     vim.list_extend(lines, more.details or {})
     vim.list_extend(lines, more.hints or {})
-    return say(table.concat(lines, "\n"), vim.log.levels.ERROR)
-  end
-  if done then
+    say(table.concat(lines, "\n"), vim.log.levels.ERROR)
+  elseif done and vim.api.nvim_buf_is_valid(self.buffer) then
     done(message.result)
   end
 end
 
 -- Lines arrive in pieces: the first continues the last one.
-local function on_stdout(_, pieces)
-  review.rest = review.rest .. pieces[1]
+function Review:read(pieces)
+  table.insert(self.rest, pieces[1])
   for at = 2, #pieces do
-    local line = review.rest
-    review.rest = pieces[at]
-    receive(vim.json.decode(line, { luanil = { object = true, array = true } }))
+    local line = table.concat(self.rest)
+    self.rest = { pieces[at] }
+    self:receive(vim.json.decode(line, { luanil = { object = true, array = true } }))
   end
-end
-
--- A buffer has no line breaks in a line, and no NUL.
-local function plain(text)
-  return (text:gsub("\n", ""):gsub("%z", "^@"))
 end
 
 local function add_row(rows, text, hunk, line, group)
@@ -61,7 +64,7 @@ local function hunk_rows(rows, file, hunk)
   if hunk.new_start then
     title = ("  %s @@ -%d,%d +%d,%d @@"):format(mark, hunk.old_start, hunk.old_lines, hunk.new_start, hunk.new_lines)
   end
-  local target = { id = hunk.id, path = file.path, decision = hunk.decision }
+  local target = { id = hunk.id, path = file.path }
   add_row(rows, title, target, hunk.new_start, "Comment")
   for _, line in ipairs(hunk.lines or {}) do
     local sign = line.kind == "added" and "+" or "-"
@@ -73,11 +76,12 @@ local function hunk_rows(rows, file, hunk)
   end
 end
 
-local function show(listing)
+function Review:show(listing)
   local rows = {}
   for _, file in ipairs(listing.files) do
     local risk = file.severity and ("  " .. file.severity) or ""
-    add_row(rows, ("%s  %s%s"):format(file.change, file.path, risk), nil, nil, "Title")
+    local name = file.renamed_from and (file.renamed_from .. " -> " .. file.path) or file.path
+    add_row(rows, ("%s  %s%s"):format(file.change, name, risk), nil, nil, "Title")
     for _, finding in ipairs(file.findings) do
       add_row(rows, ("  %s: %s"):format(finding.severity, finding.reason), nil, nil, "WarningMsg")
     end
@@ -85,100 +89,97 @@ local function show(listing)
       hunk_rows(rows, file, hunk)
     end
   end
-  review.rows = rows
-  local buffer = review.buffer
-  vim.bo[buffer].modifiable = true
-  vim.api.nvim_buf_set_lines(buffer, 0, -1, false, vim.tbl_map(function(row) return row.text end, rows))
-  vim.bo[buffer].modifiable = false
-  vim.api.nvim_buf_clear_namespace(buffer, namespace, 0, -1)
+  self.rows = rows
+  vim.bo[self.buffer].modifiable = true
+  vim.api.nvim_buf_set_lines(self.buffer, 0, -1, false, vim.tbl_map(function(row) return row.text end, rows))
+  vim.bo[self.buffer].modifiable = false
+  vim.api.nvim_buf_clear_namespace(self.buffer, namespace, 0, -1)
   for at, row in ipairs(rows) do
-    vim.api.nvim_buf_add_highlight(buffer, namespace, row.group, at - 1, 0, -1)
+    vim.api.nvim_buf_add_highlight(self.buffer, namespace, row.group, at - 1, 0, -1)
   end
 end
 
-local function refresh()
-  request("list", { lines = true }, show)
+function Review:refresh()
+  self:request("list", { lines = true }, function(listing) self:show(listing) end)
 end
 
-local function current_row()
-  return review.rows[vim.api.nvim_win_get_cursor(0)[1]]
+-- Calls `done` with the row at the cursor, if it belongs to a hunk.
+function Review:with_hunk(done)
+  local row = self.rows[vim.api.nvim_win_get_cursor(0)[1]]
+  if row and row.hunk then done(row) else say("there is no hunk on this line") end
 end
 
-local function decide(decision, allow_risky)
-  local row = current_row()
-  if not (row and row.hunk) then
-    return say("there is no hunk on this line")
-  end
-  request("decide", { hunks = { { id = row.hunk.id, decision = decision } }, allow_risky = allow_risky }, refresh)
-end
-
-local function comment()
-  local row = current_row()
-  if not (row and row.hunk) then
-    return say("there is no hunk on this line")
-  end
-  vim.ui.input({ prompt = "Comment: " }, function(text)
-    if text and text ~= "" then
-      request("comment", { id = row.hunk.id, text = text }, refresh)
-    end
+function Review:decide(decision, allow_risky)
+  self:with_hunk(function(row)
+    local hunks = { { id = row.hunk.id, decision = decision } }
+    self:request("decide", { hunks = hunks, allow_risky = allow_risky or false }, function() self:refresh() end)
   end)
 end
 
-local function open_file()
-  local row = current_row()
-  if row and row.hunk then
-    vim.cmd("aboveleft split")
-    vim.api.nvim_win_set_buf(0, vim.fn.bufadd(review.root .. "/" .. row.hunk.path))
-    vim.fn.cursor(math.max(row.line or 1, 1), 1)
-  end
+function Review:comment()
+  self:with_hunk(function(row)
+    vim.ui.input({ prompt = "Comment: " }, function(text)
+      if text and text ~= "" then
+        self:request("comment", { id = row.hunk.id, text = text }, function() self:refresh() end)
+      end
+    end)
+  end)
 end
 
-local function apply()
-  request("apply", { dry_run = true }, function(plan)
+-- Opens the user's file, without the command line, which would interpret its name.
+function Review:open_file()
+  self:with_hunk(function(row)
+    vim.cmd("aboveleft split")
+    vim.api.nvim_win_set_buf(0, vim.fn.bufadd(self.root .. "/" .. row.hunk.path))
+    vim.fn.cursor(math.max(row.line or 1, 1), 1)
+  end)
+end
+
+function Review:apply()
+  self:request("apply", { dry_run = true }, function(plan)
     local lines = vim.tbl_map(function(file) return plain(file.outcome .. "  " .. file.path) end, plan.files)
     if vim.fn.confirm(table.concat(lines, "\n") .. "\nApply?", "&Yes\n&No", 2) == 1 then
-      request("apply", nil, function(outcome)
-        say(outcome.status == 0 and ("applied " .. outcome.applied .. " files") or "conflicts; nothing was written")
+      self:request("apply", nil, function(outcome)
+        local applied = ("applied: %d of %d files"):format(outcome.applied, outcome.of)
+        say(outcome.status == 0 and applied or "conflicts; nothing was written")
         vim.cmd("checktime")
-        refresh()
+        self:refresh()
       end)
     end
   end)
 end
 
 local function start(command)
-  local root = vim.fn.systemlist({ "git", "rev-parse", "--show-toplevel" })[1]
-  local argv = vim.list_extend({ "airlock", "review", "--json-rpc" }, command.fargs)
+  local self = setmetatable({ rows = {}, waiting = {}, next_id = 0, rest = {} }, Review)
   local errors = {}
-  local job = vim.fn.jobstart(argv, {
-    on_stdout = on_stdout,
+  self.job = vim.fn.jobstart(vim.list_extend({ "airlock", "review", "--json-rpc" }, command.fargs), {
+    on_stdout = function(_, pieces) self:read(pieces) end,
     on_stderr = function(_, pieces) vim.list_extend(errors, pieces) end,
     on_exit = function(_, status)
-      if status ~= 0 then
-        say(table.concat(errors, "\n"), vim.log.levels.ERROR)
-      end
+      if status ~= 0 then say(table.concat(errors, "\n"), vim.log.levels.ERROR) end
     end,
   })
-  if job <= 0 then
-    return say("`airlock` is not on the PATH", vim.log.levels.ERROR)
-  end
+  self.root = vim.fn.systemlist({ "git", "rev-parse", "--show-toplevel" })[1]
   vim.cmd("botright new")
-  local buffer = vim.api.nvim_get_current_buf()
-  vim.bo[buffer].buftype, vim.bo[buffer].bufhidden, vim.bo[buffer].swapfile = "nofile", "wipe", false
-  review = { job = job, buffer = buffer, root = root, rows = {}, waiting = {}, next_id = 0, rest = "" }
+  self.buffer = vim.api.nvim_get_current_buf()
+  vim.bo.buftype, vim.bo.bufhidden, vim.bo.swapfile = "nofile", "wipe", false
   local keys = {
-    a = function() decide("accepted") end,
-    A = function() decide("accepted", true) end,
-    x = function() decide("rejected") end,
-    u = function() decide("undecided") end,
-    c = comment, w = apply, R = refresh, ["<CR>"] = open_file,
+    a = function() self:decide("accepted") end,
+    A = function() self:decide("accepted", true) end,
+    x = function() self:decide("rejected") end,
+    u = function() self:decide("undecided") end,
+    c = function() self:comment() end,
+    w = function() self:apply() end,
+    R = function() self:refresh() end,
+    ["<CR>"] = function() self:open_file() end,
     q = function() vim.cmd("bwipeout") end,
   }
   for key, action in pairs(keys) do
-    vim.keymap.set("n", key, action, { buffer = buffer, nowait = true })
+    vim.keymap.set("n", key, action, { buffer = self.buffer, nowait = true })
   end
-  vim.api.nvim_create_autocmd("BufWipeout", { buffer = buffer, callback = function() vim.fn.chanclose(job, "stdin") end })
-  refresh()
+  local close = function() vim.fn.chanclose(self.job, "stdin") end
+  vim.api.nvim_create_autocmd("BufWipeout", { buffer = self.buffer, callback = close })
+  self:refresh()
 end
 
 local function quickfix(command)

@@ -31,7 +31,7 @@ impl Listing {
                 }
             }
         }
-        listing.sandboxes.sort_by_key(|s| (Reverse(s.record.created), s.record.name.clone()));
+        listing.sandboxes.sort_by_key(|s| (Reverse(s.record.creation_time()), s.record.name.clone()));
         Ok(listing)
     }
 }

@@ -134,7 +134,7 @@ impl Repo {
 
 /// Lets the user choose one of several sandboxes, newest first.
 pub(crate) fn pick_sandbox(mut all: Vec<Sandbox>, verb: &str) -> Result<Sandbox, CliError> {
-    all.sort_by_key(|sandbox| std::cmp::Reverse(sandbox.record.created));
+    all.sort_by_key(|sandbox| std::cmp::Reverse(sandbox.record.creation_time()));
     let width = all.iter().map(|sandbox| sandbox.record.name.as_str().len()).max().unwrap_or_default();
     let lines: Vec<String> = all.iter().map(|sandbox| describe_sandbox(sandbox, width)).collect();
     match pick_one(&format!("Which sandbox? (airlock {verb})"), &lines)? {

@@ -206,7 +206,7 @@ impl ReviewServer<'_> {
     fn add_comment(&mut self, params: CommentParams) -> Result<Value, RpcError> {
         let unit = self.model.files.iter().flat_map(|file| &file.units).find(|unit| unit.id == params.id);
         let Some(unit) = unit else {
-            return Err(CliError::stale(format!("these changes have no hunk `{}`", params.id)).into());
+            return Err(CliError::stale(format!("this changeset has no hunk `{}`", params.id)).into());
         };
         if params.line.is_some_and(|line| line >= unit.line_count()) {
             return Err(RpcError::InvalidParams(format!("the hunk has {} lines", unit.line_count())));
