@@ -51,7 +51,8 @@ fn compile_guest() {
     let has_musl =
         sysroot.is_ok_and(|o| o.status.success() && PathBuf::from(String::from_utf8_lossy(&o.stdout).trim()).is_dir());
     let target = if has_musl { &musl } else { &target };
-    let is_native = env::var("HOST").is_ok_and(|host| host.split('-').next() == target.split('-').next());
+    let host = env::var("HOST").unwrap_or_default();
+    let is_native = host.split('-').next() == target.split('-').next() && host.contains("linux");
     // The C compiler of this machine links only programs for it. Rust's own linker links the others, with musl.
     let linker: &[&str] = if is_native { &[] } else { &["-C", "linker=rust-lld"] };
     let status = Command::new(&rustc)

@@ -330,7 +330,8 @@ pub(super) enum Command {
     },
     /// Remove sandboxes with their changes
     ///
-    /// On a terminal, it asks first if decisions or other contents would be lost.
+    /// On a terminal, it asks first if undecided changes, decisions or other contents would be lost. An agent that runs has to be
+    /// stopped before.
     Rm {
         /// Do not ask
         #[arg(short, long)]

@@ -3,10 +3,10 @@
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
 use super::error::CliError;
-use super::output::format_count;
+use super::output::{format_count, print_stderr};
 use crate::core::escape::Escaped;
 use crate::review::{Decisions, ReviewFile, ReviewModel};
-use crate::terminal;
+use crate::terminal::{self, Signals};
 
 /// Runs a prompt. Signals without a meaning for it are held back until it ends: the prompt takes an interrupted read for Ctrl-C.
 fn run_prompt<T>(prompt: impl FnOnce() -> T) -> T {
@@ -61,6 +61,10 @@ pub(super) fn ask_yes_no(question: &str, default: bool) -> Result<bool, CliError
         .allow_empty(true)
         .validate_with(|text: &String| answer(text).map(drop).ok_or("answer y or n"));
     let asked = run_prompt(|| prompt.interact_text());
-    // Ctrl-C means no.
+    if asked.is_err() {
+        // Ctrl-C means no. The cursor is still in the line of the question.
+        let message = Signals::take_exit_message();
+        print_stderr(if message.is_empty() { "\n" } else { &message });
+    }
     Ok(asked.ok().and_then(|text| answer(&text)).unwrap_or(false))
 }

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::error::CliError;
+use super::interrupt::Interrupt;
 use super::json::render_json_line;
 use super::output::print_stdout;
 
@@ -58,7 +59,7 @@ pub(super) fn parse_params<T: DeserializeOwned>(params: Value) -> Result<T, RpcE
 /// Answers the requests of `input`, one after the other, until it ends.
 ///
 /// # Errors
-/// A message is too large, or an I/O error. Wrong messages are answered with an error.
+/// A message is too large, a signal arrived while a request was carried out, or an I/O error. Wrong messages are answered with an error.
 pub(super) fn serve_requests(
     mut input: impl BufRead,
     mut answer: impl FnMut(&str, Value) -> Result<Value, RpcError>,
@@ -68,15 +69,19 @@ pub(super) fn serve_requests(
         let reply = match parse_message(&line) {
             Ok(message) => {
                 let result = answer(&message.method, message.params);
-                let Some(id) = message.id else { continue };
-                match result {
+                message.id.map(|id| match result {
                     Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
                     Err(error) => error_reply(&id, error_object(error, &message.method)),
-                }
+                })
             }
-            Err(error) => error_reply(&Value::Null, error),
+            Err(error) => Some(error_reply(&Value::Null, error)),
         };
-        print_stdout(&render_json_line(&reply))?;
+        if let Some(reply) = reply {
+            print_stdout(&render_json_line(&reply))?;
+        }
+        if Interrupt::has_arrived() {
+            return Err(CliError::interrupted("interrupted; the decisions are saved"));
+        }
     }
     Ok(())
 }

@@ -181,6 +181,11 @@ impl ReviewState {
         }
     }
 
+    /// Applies events that were saved after the state was read.
+    pub fn record_events(&mut self, events: impl IntoIterator<Item = Event>) {
+        events.into_iter().for_each(|event| self.apply_event(event));
+    }
+
     /// Returns the events that turn an empty state into this one.
     #[must_use]
     pub fn to_events(&self) -> Vec<Event> {

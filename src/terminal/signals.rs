@@ -1,14 +1,17 @@
 //! Signals that end Airlock; while an agent runs, they are passed on to it.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// The number of the current owner of the signals. Earlier owners no longer end the process.
 static OWNER: AtomicU32 = AtomicU32::new(0);
+
+/// The text that is printed when a signal ends the process at once.
+static EXIT_MESSAGE: Mutex<String> = Mutex::new(String::new());
 
 /// The signals received so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,7 +49,8 @@ impl Signals {
                 while stream.recv().await.is_some() {
                     if ends_at_once.load(Ordering::Relaxed) && OWNER.load(Ordering::SeqCst) == turn {
                         // A prompt may have hidden the cursor.
-                        let _ = io::stderr().write_all(b"\x1b[?25h");
+                        let message = Self::take_exit_message();
+                        let _ = io::stderr().write_all(format!("\x1b[?25h{message}").as_bytes());
                         std::process::exit(130);
                     }
                     sender.send_modify(|asked| *asked = StopRequest { count: asked.count + 1, last: name });
@@ -54,6 +58,19 @@ impl Signals {
             });
         }
         Ok(Self { requests, ends_at_once })
+    }
+
+    /// Sets the text that is printed when a signal ends the process at once, such as during a question.
+    pub fn set_exit_message(text: String) {
+        if let Ok(mut message) = EXIT_MESSAGE.lock() {
+            *message = text;
+        }
+    }
+
+    /// Takes that text, so that it is printed once.
+    #[must_use]
+    pub fn take_exit_message() -> String {
+        EXIT_MESSAGE.lock().map(|mut message| std::mem::take(&mut *message)).unwrap_or_default()
     }
 
     /// Leaves the signals to another handler, which has registered for them. No earlier owner ends the process from now on.

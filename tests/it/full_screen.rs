@@ -126,6 +126,9 @@ fn conflict_is_marked_when_the_tree_changes_and_resolved_in_the_review() {
     assert_eq!(repo.read("a.txt"), merged);
     repo.airlock(&["undo"]).ok();
     assert_eq!(repo.read("a.txt"), mine);
+    // A selection of the command line uses it as well.
+    repo.airlock(&["apply", "s", "--accept", "a.txt"]).ok();
+    assert_eq!(repo.read("a.txt"), merged);
 }
 
 #[test]

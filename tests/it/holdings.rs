@@ -215,6 +215,31 @@ fn rm_asks_before_removing_held_work() {
 }
 
 #[test]
+fn rm_asks_before_removing_undecided_changes() {
+    let repo = TestRepo::new();
+    let has_sandbox = || repo.airlock(&["ls"]).ok().stdout.contains("open");
+    repo.changeset("open", "echo x >> a.txt; echo y > new.txt");
+    let mut terminal = Terminal::start(&repo, &["rm", "open"]);
+    terminal.shows("open has 2 undecided files. Remove it anyway?");
+    terminal.types("\r");
+    terminal.shows("nothing was removed");
+    assert!(has_sandbox());
+    // One of the files is decided.
+    repo.airlock(&["apply", "open", "--accept", "a.txt"]).ok();
+    let input = "y\nq\n";
+    repo.airlock_with_input(&["review", "open", "--plain"], input).ok();
+    let mut terminal = Terminal::start(&repo, &["rm", "open"]);
+    terminal.shows("open has 1 undecided hunk. Remove it anyway?");
+    terminal.types("n\r");
+    terminal.shows("nothing was removed");
+    // All are: nothing would be lost.
+    repo.airlock_with_input(&["review", "open", "--plain"], "n\nq\n").ok();
+    let terminal = Terminal::start(&repo, &["rm", "open"]);
+    terminal.shows("removed open");
+    assert!(!has_sandbox());
+}
+
+#[test]
 fn conversation_without_changes_is_resumed() {
     let mut repo = TestRepo::new();
     let (_runtime, _model) = model(&mut repo, vec![Step::Text("a plan".into())]);

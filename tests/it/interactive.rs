@@ -304,4 +304,10 @@ fn question_survives_a_resize_of_the_terminal() {
     terminal.types("n\r");
     terminal.shows("kept. Next: airlock review z");
     assert!(terminal.child.wait().expect("it ends").success());
+    // Ctrl-C is an answer as well: the sandbox is named.
+    let mut terminal = Terminal::start(&repo, &["run", "--name", "y", "--", "sh", "-c", "echo x >> a.txt"]);
+    terminal.shows("Review now?");
+    terminal.types("\u{3}");
+    let text = terminal.shows("\nairlock: kept. Next: airlock review y");
+    assert_eq!(terminal.child.wait().expect("it ends").exit_code(), 130, "{text}");
 }

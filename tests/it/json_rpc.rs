@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use serde_json::{Value, json};
 
 use crate::json::{collect_fields, read_documented_fields};
-use crate::support::{AIRLOCK, CommandOutput, TestRepo};
+use crate::support::{AIRLOCK, CommandOutput, TestRepo, wait_until};
 
 /// A client of a review.
 struct Client {
@@ -83,8 +83,8 @@ fn hunk_id(listing: &Value, path: &str, at: usize) -> String {
 fn client_decides_and_applies() {
     let repo = sample_repo();
     let mut client = Client::start_review(&repo, "s");
-    let listing = client.expect_result("list", json!({"lines": true}));
-    let a = &listing["files"].as_array().expect("files")[1];
+    let listing = client.expect_result("list", json!({}));
+    let a = client.expect_result("hunks", json!({"path": "a.txt"}));
     assert_eq!(a["path"], "a.txt");
     assert_eq!(
         a["hunks"][1]["lines"],
@@ -101,8 +101,7 @@ fn client_decides_and_applies() {
     client.expect_result("comment", json!({"id": first, "line": 2, "text": "not this"}));
     // A decision keeps the comments.
     client.expect_result("decide", json!({"hunks": [{"id": first, "decision": "lines nyny"}]}));
-    let listing = client.expect_result("list", json!({"path": "a.txt", "lines": true}));
-    let hunks = &listing["files"][0]["hunks"];
+    let hunks = client.expect_result("hunks", json!({"path": "a.txt"}))["hunks"].take();
     assert_eq!((&hunks[0]["decision"], &hunks[1]["text"]), (&json!("lines nyny"), &json!("TEN\n")));
     assert_eq!(hunks[0]["comments"], json!([{"line": 2, "text": "not this"}]));
     assert_eq!(hunks[1]["comments"], json!([{"text": "why?"}]));
@@ -141,7 +140,8 @@ fn refused_requests_change_nothing() {
         ("decide", json!([]), -32602, "hunks"),
         ("comment", json!({"id": "0123", "text": "x"}), 5, "0123"),
         ("comment", json!({"id": first, "line": 4, "text": "x"}), -32602, "4 lines"),
-        ("list", json!({"path": "../../etc/passwd"}), 1, "did not change"),
+        ("hunks", json!({"path": "../../etc/passwd"}), 1, "did not change"),
+        ("list", json!({"path": "a.txt"}), -32602, "path"),
         ("contents", json!({"path": "/etc/passwd"}), 1, "did not change"),
         ("contents", json!({"path": "missing"}), 1, "did not change"),
         ("apply", json!({}), 1, "nothing is accepted"),
@@ -159,8 +159,8 @@ fn refused_requests_change_nothing() {
     // A request without an ID is carried out, and not answered.
     let silent = json!({"jsonrpc": "2.0", "method": "decide", "params": decide(json!([accepted(&first)]))});
     client.send_line(&silent.to_string());
-    let listing = client.expect_result("list", json!({"path": "a.txt"}));
-    assert_eq!(listing["files"][0]["hunks"][0]["decision"], "accepted");
+    let file = client.expect_result("hunks", json!({"path": "a.txt"}));
+    assert_eq!(file["hunks"][0]["decision"], "accepted");
     client.expect_result("decide", json!({"hunks": [accepted(&risky)], "allow_risky": true}));
     // No other command decides at the same time.
     repo.airlock(&["review", "s", "--export", "-"]).expect_failure(1, &["s", "use"]);
@@ -172,8 +172,8 @@ fn contents_are_texts_or_null() {
     let repo = sample_repo();
     let mut client = Client::start_review(&repo, "s");
     let contents = |client: &mut Client, path: &str| client.expect_result("contents", json!({ "path": path }));
-    assert_eq!(contents(&mut client, "new.txt"), json!({"path": "new.txt", "old": null, "new": "new\u{1b}[31m\n"}));
-    assert_eq!(contents(&mut client, "old.bin"), json!({"path": "old.bin", "old": null, "new": null}));
+    assert_eq!(contents(&mut client, "new.txt"), json!({"old": null, "new": "new\u{1b}[31m\n"}));
+    assert_eq!(contents(&mut client, "old.bin"), json!({"old": null, "new": null}));
     assert!(contents(&mut client, "a.txt")["new"].as_str().is_some_and(|text| text.starts_with("one\n2\n3\n")));
     assert_eq!(client.close_input(), Some(0));
 }
@@ -202,16 +202,23 @@ fn signal_after_an_apply_ends_the_review() {
     client.expect_result("decide", json!({"hunks": [{"id": id, "decision": "accepted"}]}));
     client.expect_result("apply", json!({}));
     rustix::process::kill_process(crate::support::pid(&client.process), rustix::process::Signal::TERM).expect("sent");
-    assert_eq!(client.process.wait().expect("it ends").code(), Some(130));
+    let mut status = None;
+    wait_until("the review ends", || {
+        status = client.process.try_wait().expect("known");
+        status.is_some()
+    });
+    assert_eq!(status.and_then(|status| status.code()), Some(130));
     assert_eq!(repo.diff("s")["files"][1]["hunks"][0]["decision"], "accepted");
 }
 
 #[test]
 fn fields_match_documentation() {
-    let repo = sample_repo();
+    let repo = TestRepo::new();
+    repo.write("link", "x");
+    repo.commit();
+    repo.changeset("s", "printf 'one' > a.txt; ln -sf a.txt link");
     let mut client = Client::start_review(&repo, "s");
-    let listing = client.expect_result("list", json!({"lines": true}));
-    let id = hunk_id(&listing, "a.txt", 0);
+    let id = hunk_id(&client.expect_result("list", json!({})), "a.txt", 0);
     let mut found = BTreeSet::new();
     let mut collect = |method: &str, result: &Value| {
         let mut fields = BTreeSet::new();
@@ -221,30 +228,76 @@ fn fields_match_documentation() {
     let edited = json!({"hunks": [{"id": id, "decision": "edited", "text": "x\n"}]});
     collect("decide", &client.expect_result("decide", edited));
     collect("comment", &client.expect_result("comment", json!({"id": id, "line": 0, "text": "x"})));
-    let hunk = client.expect_result("list", json!({"path": "a.txt", "lines": true}))["files"][0]["hunks"][0].take();
-    let plain = client.expect_result("list", json!({"path": "a.txt"}))["files"][0]["hunks"][0].take();
-    let is_added = |name: &&String| plain.get(name.as_str()).is_none();
-    let added = hunk.as_object().expect("an object").iter().filter(|(name, _)| is_added(name));
-    collect(
-        "list",
-        &json!({"files": [{"hunks": [added.map(|(name, value)| (name.clone(), value.clone())).collect::<serde_json::Map<_, _>>()]}]}),
-    );
+    client.expect_result("comment", json!({"id": id, "part": [0, 1], "text": "y"}));
+    collect("hunks", &client.expect_result("hunks", json!({"path": "a.txt"})));
+    collect("hunks", &client.expect_result("hunks", json!({"path": "link"})));
     collect("contents", &client.expect_result("contents", json!({"path": "a.txt"})));
     let outcome = client.expect_result("apply", json!({"dry_run": true}));
     collect("apply", &json!({"status": outcome["status"]}));
+    // What `diff --json` lists of a file as well.
+    let mut listed = BTreeSet::new();
+    collect_fields(&client.expect_result("list", json!({}))["files"], "", &mut listed);
+    let listed: BTreeSet<String> = listed.iter().map(|field| field.replacen("[].", "hunks: ", 1)).collect();
+    found.retain(|field| !listed.contains(field));
     assert_eq!(client.close_input(), Some(0));
     // The first table is of methods.
     let documented = read_documented_fields("`airlock review --json-rpc`");
     let documented: BTreeSet<String> = documented.into_iter().filter(|field| field.contains(": ")).collect();
-    let containers = ["list: files", "list: files[].hunks"];
-    found.retain(|field| !containers.contains(&field.as_str()));
     assert_eq!(found, documented);
+}
+
+/// A hunk that is too large for a reply says so.
+#[test]
+fn large_hunk_is_truncated() {
+    let repo = TestRepo::new();
+    repo.changeset("s", "yes '' | head -n 30000 > many; head -c 5000000 /dev/zero | tr '\\0' x > long; echo >> long");
+    let mut client = Client::start_review(&repo, "s");
+    let hunk = client.expect_result("hunks", json!({"path": "many"}))["hunks"][0].take();
+    assert_eq!((&hunk["is_truncated"], hunk["lines"].as_array().map(Vec::len)), (&json!(true), Some(20_000)));
+    let file = client.expect_result("hunks", json!({"path": "long"}));
+    assert!(file["hunks"][0]["lines"].as_array().is_none_or(Vec::is_empty), "{}", file.to_string().len());
+    assert_eq!(client.close_input(), Some(0));
+}
+
+/// A path that stands for two files, because one of them is not UTF-8, is not guessed.
+#[test]
+fn path_of_two_files_needs_bytes() {
+    let repo = TestRepo::new();
+    repo.changeset("s", "printf evil > \"$(printf 'x\\377y')\"; printf benign > \"$(printf 'x\\357\\277\\275y')\"");
+    let mut client = Client::start_review(&repo, "s");
+    let error = client.send_request("contents", json!({"path": "x\u{fffd}y"})).expect_err("it is ambiguous");
+    assert!(error.to_string().contains("path_bytes"), "{error}");
+    for (bytes, text) in [(&b"x\xffy"[..], "evil"), ("x\u{fffd}y".as_bytes(), "benign")] {
+        let contents = client.expect_result("contents", json!({"path": "x\u{fffd}y", "path_bytes": bytes}));
+        assert_eq!(contents["new"], text);
+    }
+    assert_eq!(client.close_input(), Some(0));
+}
+
+/// Many applies keep nothing open.
+#[test]
+fn dry_runs_keep_no_descriptors() {
+    let repo = sample_repo();
+    let mut client = Client::start_review(&repo, "s");
+    let id = hunk_id(&client.expect_result("list", json!({})), "a.txt", 0);
+    client.expect_result("decide", json!({"hunks": [{"id": id, "decision": "accepted"}]}));
+    client.expect_result("apply", json!({}));
+    let open =
+        |client: &Client| std::fs::read_dir(format!("/proc/{}/fd", client.process.id())).expect("listed").count();
+    let before = open(&client);
+    for _ in 0..10 {
+        client.expect_result("apply", json!({"dry_run": true}));
+        client.expect_result("apply", json!({}));
+    }
+    assert_eq!(open(&client), before);
+    assert_eq!(client.close_input(), Some(0));
 }
 
 /// Runs the example for Neovim without a screen: a hunk is accepted with a key, one is rejected, and the accepted one applied.
 #[test]
 fn neovim_example_reviews_and_applies() {
     let mut repo = sample_repo();
+    repo.changeset("other", "echo other > other.txt");
     let programs = Path::new(AIRLOCK).parent().expect("a directory");
     let path = std::env::var("PATH").expect("a PATH");
     repo.set("PATH", format!("{}:{path}", programs.display()));
@@ -279,9 +332,19 @@ fn neovim_example_reviews_and_applies() {
         press("w", 1)
         wait_for("apply", function() return said[#said] == "airlock: applied: 1 of 4 files" end)
         for _, line in ipairs(lines()) do io.stdout:write(line .. "\n") end
+        -- A second review has its own window; the keys of each decide there.
+        local first = vim.api.nvim_get_current_win()
+        vim.cmd("AirlockReview other")
+        wait_for("list of the other sandbox", function() return find("+other") end)
+        vim.api.nvim_set_current_win(first)
+        press("u", find("-two"))
+        wait_for("decision in the first", function() return find("[ ] @@ -2,2 +2,2 @@") end)
+        vim.api.nvim_set_current_win(vim.fn.win_getid(vim.fn.winnr("$")))
+        press("R", 1)
+        wait_for("undecided hunk", function() return find("[ ] @@ -1,0 +1,1 @@") and not find("[+]") end)
+        vim.cmd("bwipeout")
+        vim.api.nvim_set_current_win(first)
         vim.api.nvim_feedkeys("q", "xt", false)
-        vim.cmd("AirlockQuickfix s")
-        io.stdout:write(#vim.fn.getqflist() .. " entries, " .. vim.fn.bufname(vim.fn.getqflist()[2].bufnr) .. "\n")
         vim.cmd("qall!")
     "#;
     let file = repo.directory().join("test.lua");
@@ -325,7 +388,6 @@ fn neovim_example_reviews_and_applies() {
         +new<ESC>[31m
     deleted  old.bin
       [ ] delete
-    8 entries, .envrc
     "#);
     assert_eq!(repo.read("a.txt"), "one\n2\n3\nfour\nfive\nsix\nseven\neight\nnine\nten\neleven\n");
 }

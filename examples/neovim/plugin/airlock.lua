@@ -2,30 +2,28 @@
 --
 --   :AirlockReview [NAME]   review a sandbox: in the list of hunks, a accepts, x rejects, u decides nothing, c comments,
 --                           A accepts a hunk of high risk, <CR> opens your file there, w applies, R reads the list again, q leaves
---   :AirlockQuickfix [NAME] put hunks and findings into the quickfix list
 --
 -- It speaks JSON-RPC with `airlock review --json-rpc`. All that an agent wrote is shown as text, and is never a command.
-local marks = { accepted = "[+]", rejected = "[x]", undecided = "[ ]", edited = "[e]" }
 local namespace = vim.api.nvim_create_namespace("airlock")
+local marks = { accepted = "[+]", rejected = "[x]", undecided = "[ ]", edited = "[e]" }
 
 local function say(text, level)
   vim.notify("airlock: " .. text, level or vim.log.levels.INFO)
 end
 
--- A buffer has no line breaks in a line, and no NUL. A very long line would make the editor slow.
+-- A buffer has no line breaks in a line, and no NUL. The editor shows the other control characters itself.
 local function plain(text)
-  text = text:gsub("\n", ""):gsub("%z", "^@")
-  return #text > 2000 and text:sub(1, 2000) .. " …" or text
+  return (text:gsub("\n", "^J"):gsub("%z", "^@"))
 end
 
--- The review of a sandbox in a buffer: job, buffer, root, rows, waiting, next_id, rest.
-local Review = {}
+local Review = {} -- The review of a sandbox in a buffer.
 Review.__index = Review
 
 -- Sends a request. Calls `done` with the result. An error of Airlock is shown with its details and hints.
 function Review:request(method, params, done)
   self.next_id = self.next_id + 1
-  self.waiting[self.next_id] = done or function() end
+  if not self.job then return say("the review has ended", vim.log.levels.ERROR) end
+  self.waiting[self.next_id] = done
   local message = { jsonrpc = "2.0", id = self.next_id, method = method, params = params or vim.empty_dict() }
   vim.fn.chansend(self.job, vim.json.encode(message) .. "\n")
 end
@@ -34,11 +32,9 @@ function Review:receive(message)
   local done = self.waiting[message.id]
   self.waiting[message.id] = nil
   if message.error then
-    local more = message.error.data or {}
-    local lines = { message.error.message }
-    vim.list_extend(lines, more.details or {})
-    vim.list_extend(lines, more.hints or {})
-    say(table.concat(lines, "\n"), vim.log.levels.ERROR)
+    local data, text = message.error.data or {}, message.error.message
+    local more = text:find("requires confirmation", 1, true) and { "A accepts it" } or { data.details or {}, data.hints or {} }
+    say(table.concat(vim.tbl_flatten({ text, more }), "\n"), vim.log.levels.ERROR)
   elseif done and vim.api.nvim_buf_is_valid(self.buffer) then
     done(message.result)
   end
@@ -54,41 +50,50 @@ function Review:read(pieces)
   end
 end
 
+-- A long line would make the editor slow, so it has several rows. Nothing is left out: what is accepted can be read.
 local function add_row(rows, text, hunk, line, group)
-  table.insert(rows, { text = plain(text), hunk = hunk, line = line, group = group })
+  text = plain(text)
+  for from = 1, math.max(#text, 1), 1000 do
+    local piece = (from > 1 and "    ~" or "") .. text:sub(from, from + 999)
+    table.insert(rows, { text = piece, hunk = hunk, line = line, group = group })
+  end
 end
 
-local function hunk_rows(rows, file, hunk)
+local function add_hunk(rows, file, hunk)
   local mark = marks[hunk.decision] or "[~]"
   local title = ("  %s %s"):format(mark, hunk.kind)
   if hunk.new_start then
     title = ("  %s @@ -%d,%d +%d,%d @@"):format(mark, hunk.old_start, hunk.old_lines, hunk.new_start, hunk.new_lines)
   end
-  local target = { id = hunk.id, path = file.path }
+  local target = { id = hunk.id, path = file.path, is_truncated = hunk.is_truncated }
   add_row(rows, title, target, hunk.new_start, "Comment")
   for _, line in ipairs(hunk.lines or {}) do
-    local sign = line.kind == "added" and "+" or "-"
-    local group = line.kind == "added" and "DiffAdd" or "DiffDelete"
-    add_row(rows, "    " .. sign .. line.text, target, line.number, group)
+    local text = (line.kind == "added" and "    +" or "    -") .. line.text .. (line.no_newline and "  (no line break)" or "")
+    add_row(rows, text, target, line.number, line.kind == "added" and "DiffAdd" or "DiffDelete")
   end
-  for _, comment in ipairs(hunk.comments or {}) do
+  if hunk.is_truncated then
+    add_row(rows, "    (more lines: decide with `airlock review`)", target, hunk.new_start, "WarningMsg")
+  end
+  for _, comment in ipairs(hunk.comments) do
     add_row(rows, "    > " .. comment.text:gsub("\n", " "), target, hunk.new_start, "Comment")
   end
 end
 
-function Review:show(listing)
-  local rows = {}
-  for _, file in ipairs(listing.files) do
-    local risk = file.severity and ("  " .. file.severity) or ""
-    local name = file.renamed_from and (file.renamed_from .. " -> " .. file.path) or file.path
-    add_row(rows, ("%s  %s%s"):format(file.change, name, risk), nil, nil, "Title")
-    for _, finding in ipairs(file.findings) do
-      add_row(rows, ("  %s: %s"):format(finding.severity, finding.reason), nil, nil, "WarningMsg")
-    end
-    for _, hunk in ipairs(file.hunks) do
-      hunk_rows(rows, file, hunk)
-    end
+local function add_file(rows, file)
+  local name = file.renamed_from and (file.renamed_from .. " -> " .. file.path) or file.path
+  local title = file.change .. "  " .. name .. (file.severity and "  " .. file.severity or "")
+  if file.target then title = title .. "  symlink to " .. file.target end
+  if file.old and file.new and file.old.mode ~= file.new.mode then title = title .. "  " .. file.old.mode .. " -> " .. file.new.mode end
+  add_row(rows, title, nil, nil, "Title")
+  for _, finding in ipairs(file.findings) do
+    add_row(rows, ("  %s: %s"):format(finding.severity, finding.reason), nil, nil, "WarningMsg")
   end
+  for _, hunk in ipairs(file.hunks) do add_hunk(rows, file, hunk) end
+end
+
+function Review:show(files)
+  local rows = {}
+  for _, file in ipairs(files) do add_file(rows, file) end
   self.rows = rows
   vim.bo[self.buffer].modifiable = true
   vim.api.nvim_buf_set_lines(self.buffer, 0, -1, false, vim.tbl_map(function(row) return row.text end, rows))
@@ -99,11 +104,22 @@ function Review:show(listing)
   end
 end
 
+-- Lists the files, then the hunks of each. The last reply shows all.
 function Review:refresh()
-  self:request("list", { lines = true }, function(listing) self:show(listing) end)
+  self:request("list", nil, function(listing)
+    self.name = listing.sandbox
+    vim.wo[vim.fn.bufwinid(self.buffer)].statusline = "airlock " .. listing.sandbox .. "  a x u c A w R q"
+    local files = {}
+    for _, file in ipairs(listing.files) do
+      self:request("hunks", { path = file.path, path_bytes = file.path_bytes }, function(hunks)
+        table.insert(files, hunks)
+        if #files == #listing.files then self:show(files) end
+      end)
+    end
+  end)
 end
 
--- Calls `done` with the row at the cursor, if it belongs to a hunk.
+-- Calls `done` with the row at the cursor if it belongs to a hunk.
 function Review:with_hunk(done)
   local row = self.rows[vim.api.nvim_win_get_cursor(0)[1]]
   if row and row.hunk then done(row) else say("there is no hunk on this line") end
@@ -111,6 +127,9 @@ end
 
 function Review:decide(decision, allow_risky)
   self:with_hunk(function(row)
+    if decision == "accepted" and row.hunk.is_truncated then
+      return say("not all of its lines are shown: decide with `airlock review`")
+    end
     local hunks = { { id = row.hunk.id, decision = decision } }
     self:request("decide", { hunks = hunks, allow_risky = allow_risky or false }, function() self:refresh() end)
   end)
@@ -119,18 +138,19 @@ end
 function Review:comment()
   self:with_hunk(function(row)
     vim.ui.input({ prompt = "Comment: " }, function(text)
-      if text and text ~= "" then
-        self:request("comment", { id = row.hunk.id, text = text }, function() self:refresh() end)
-      end
+      if text then self:request("comment", { id = row.hunk.id, text = text }, function() self:refresh() end) end
     end)
   end)
 end
 
--- Opens the user's file, without the command line, which would interpret its name.
+-- Opens the user's file if there is one, without the command line, which would interpret its name.
 function Review:open_file()
   self:with_hunk(function(row)
+    local path = self.root .. "/" .. row.hunk.path
+    local found = vim.loop.fs_lstat(path)
+    if not (found and found.type == "file") then return say("you have no such file: " .. plain(row.hunk.path)) end
     vim.cmd("aboveleft split")
-    vim.api.nvim_win_set_buf(0, vim.fn.bufadd(self.root .. "/" .. row.hunk.path))
+    vim.api.nvim_win_set_buf(0, vim.fn.bufadd(path))
     vim.fn.cursor(math.max(row.line or 1, 1), 1)
   end)
 end
@@ -151,42 +171,29 @@ end
 
 local function start(command)
   local self = setmetatable({ rows = {}, waiting = {}, next_id = 0, rest = {} }, Review)
-  local errors = {}
   self.job = vim.fn.jobstart(vim.list_extend({ "airlock", "review", "--json-rpc" }, command.fargs), {
     on_stdout = function(_, pieces) self:read(pieces) end,
-    on_stderr = function(_, pieces) vim.list_extend(errors, pieces) end,
-    on_exit = function(_, status)
-      if status ~= 0 then say(table.concat(errors, "\n"), vim.log.levels.ERROR) end
+    on_stderr = function(_, pieces)
+      if pieces[1] ~= "" then say(plain(table.concat(pieces, " ")), vim.log.levels.WARN) end
     end,
+    on_exit = function() self.job = nil end,
   })
   self.root = vim.fn.systemlist({ "git", "rev-parse", "--show-toplevel" })[1]
   vim.cmd("botright new")
   self.buffer = vim.api.nvim_get_current_buf()
   vim.bo.buftype, vim.bo.bufhidden, vim.bo.swapfile = "nofile", "wipe", false
-  local keys = {
-    a = function() self:decide("accepted") end,
-    A = function() self:decide("accepted", true) end,
-    x = function() self:decide("rejected") end,
-    u = function() self:decide("undecided") end,
-    c = function() self:comment() end,
-    w = function() self:apply() end,
-    R = function() self:refresh() end,
-    ["<CR>"] = function() self:open_file() end,
-    q = function() vim.cmd("bwipeout") end,
-  }
-  for key, action in pairs(keys) do
-    vim.keymap.set("n", key, action, { buffer = self.buffer, nowait = true })
-  end
-  local close = function() vim.fn.chanclose(self.job, "stdin") end
+  local function map(key, action) vim.keymap.set("n", key, action, { buffer = self.buffer, nowait = true }) end
+  map("a", function() self:decide("accepted") end)
+  map("A", function() self:decide("accepted", true) end)
+  map("x", function() self:decide("rejected") end)
+  map("u", function() self:decide("undecided") end)
+  map("c", function() self:comment() end)
+  map("w", function() self:apply() end)
+  map("R", function() self:refresh() end)
+  map("<CR>", function() self:open_file() end)
+  map("q", function() vim.cmd("bwipeout") end)
+  local close = function() return self.job and vim.fn.chanclose(self.job, "stdin") end
   vim.api.nvim_create_autocmd("BufWipeout", { buffer = self.buffer, callback = close })
   self:refresh()
 end
-
-local function quickfix(command)
-  local argv = vim.list_extend({ "airlock", "diff", "--format", "quickfix" }, command.fargs)
-  vim.fn.setqflist({}, " ", { title = "airlock", lines = vim.fn.systemlist(argv), efm = "%f:%l: %m" })
-  vim.cmd("copen")
-end
-
 vim.api.nvim_create_user_command("AirlockReview", start, { nargs = "?" })
-vim.api.nvim_create_user_command("AirlockQuickfix", quickfix, { nargs = "?" })

@@ -49,7 +49,9 @@ pub(crate) fn run_apply(args: ApplyArgs, output: Output) -> Result<u8, CliError>
     } else {
         let refused: Vec<_> = changes.uncollected.iter().map(|r| (r.path.clone(), r.reason.clone())).collect();
         let decisions = draft::load_draft(&sandbox, &model)?.decisions;
-        ApplyOptions::from_selection(selector.select_units(&model, &decisions, &refused).map_err(wrong)?)
+        let selection = selector.select_units(&model, &decisions, &refused).map_err(wrong)?;
+        // A choice holds for a conflict of exactly these contents, also if the command line selected them.
+        ApplyOptions { choices: decisions.conflict_choices().clone(), ..ApplyOptions::from_selection(selection) }
     };
     options.is_named = selected && !args_only_reject;
     (options.dry_run, options.allow_risky) = (args.dry_run, args.allow_risky);

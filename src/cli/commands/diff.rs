@@ -103,7 +103,7 @@ pub(crate) fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> 
             }
         }
     } else if args.format == Some(DiffFormat::Quickfix) {
-        print_stdout(&format_quickfix(&model))?;
+        print_stdout(&format_quickfix(&model, &repo.host.path_to_root()))?;
     } else if args.stat {
         print_stdout(&format_stat(&model))?;
     } else {
@@ -154,11 +154,18 @@ fn severity_of(least: FailOn) -> Severity {
     }
 }
 
-/// Formats hunks and findings by the lines of the new files, counted from 1. A path is as in `--name-only`.
-fn format_quickfix(model: &ReviewModel<'_>) -> String {
+/// Formats hunks and findings by the lines of the new files, counted from 1. A path is relative to the current directory, which is
+/// `top` below the root.
+fn format_quickfix(model: &ReviewModel<'_>, top: &str) -> String {
     let mut text = String::new();
     for file in &model.files {
-        let path = patch::quote_path("", &file.change.path);
+        let path = &file.change.path;
+        // Editors expand variables and patterns, and end a name at a colon. A quoted name is of no file.
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+@%=, ".contains(byte);
+        let path = match path.as_bytes().iter().all(is_plain) {
+            true => format!("{top}{}", String::from_utf8_lossy(path.as_bytes())),
+            false => format!("\"{}\"", patch::quote_path(top, path).trim_matches('"')),
+        };
         for finding in &file.change.findings {
             let severity = crate::review::severity_word(finding.severity);
             let reason = Escaped::new(&finding.reason);

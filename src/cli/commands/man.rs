@@ -15,7 +15,7 @@ use crate::config::closest_name;
 pub(crate) const EXIT_STATUS: &[(&str, &str)] = &[
     ("0", "success"),
     ("1", "failure; nothing was changed, unless the message says what was"),
-    ("2", "wrong usage"),
+    ("2", "wrong usage (125 for claude, run, shell, resume, attach)"),
     ("3", "there are changes (diff --exit-code), or findings (diff --fail-on)"),
     ("4", "conflicts; nothing was written"),
     ("5", "the selection or the working tree has changed since"),

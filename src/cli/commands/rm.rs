@@ -7,11 +7,11 @@ use std::collections::btree_map::Entry;
 use crate::changes::UnitSelection;
 use crate::cli::confirm::ask_yes_no;
 use crate::cli::error::CliError;
-use crate::cli::ops::draft::DRAFT_FILE;
+use crate::cli::ops::draft::{DRAFT_FILE, join_renames};
 use crate::cli::ops::engine::connect_engine_of;
 use crate::cli::ops::holdings::describe_holdings;
 use crate::cli::ops::repo::{Repo, create_runtime};
-use crate::cli::output::Output;
+use crate::cli::output::{Output, format_count};
 use crate::review::{Decision, UnitDecision, read_draft};
 use crate::sandbox::{Sandbox, SandboxState, lifecycle};
 use crate::terminal;
@@ -52,6 +52,22 @@ fn describe_losses(sandbox: &Sandbox) -> Option<String> {
     describe_holdings(&sandbox.record, &ignored, false).map(|holds| format!("{name} contains {holds}"))
 }
 
+/// Returns a warning about changes that no review has decided.
+fn describe_undecided(sandbox: &Sandbox) -> Option<String> {
+    let record = &sandbox.record;
+    let changes = sandbox.read_changeset().ok().flatten()?;
+    if sandbox.is_busy() || record.decided_at.is_some() || changes.is_empty() {
+        return None;
+    }
+    let progress = record.progress.as_ref().filter(|progress| progress.changeset == changes.id);
+    let what = match progress {
+        Some(progress) if progress.decided == progress.hunks => return None,
+        Some(progress) => format_count(progress.hunks - progress.decided, "undecided hunk"),
+        None => format_count(join_renames(sandbox, changes).files.len(), "undecided file"),
+    };
+    Some(format!("{} has {what}", record.name))
+}
+
 pub(crate) fn run_rm(names: &[String], force: bool, output: Output) -> Result<u8, CliError> {
     let repo = Repo::open(output)?;
     // All names are looked up before the first sandbox is removed.
@@ -63,7 +79,8 @@ pub(crate) fn run_rm(names: &[String], force: bool, output: Output) -> Result<u8
     })?;
     let with_decisions: Vec<_> =
         sandboxes.iter().filter(|s| has_open_decisions(s)).map(|s| s.record.name.to_string()).collect();
-    let losses: Vec<String> = sandboxes.iter().filter_map(describe_losses).collect();
+    let losses = sandboxes.iter().flat_map(|sandbox| [describe_undecided(sandbox), describe_losses(sandbox)]);
+    let losses: Vec<String> = losses.flatten().collect();
     let asks = !force && terminal::is_interactive();
     if asks && !losses.is_empty() && !ask_yes_no(&format!("{}. Remove it anyway?", losses.join("; ")), false)? {
         output.print_status("nothing was removed");

@@ -29,7 +29,7 @@ pub(crate) fn run_undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> 
     if args.list {
         return list_applies(&context, args, output);
     }
-    let interrupt = Interrupt::watch_signals();
+    let interrupt = (!args.dry_run).then(Interrupt::watch_signals);
     if !args.dry_run {
         context.prepare_for_write(output)?;
     }
@@ -92,7 +92,7 @@ pub(crate) fn run_undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> 
         modules: transaction.journal.modules.clone(),
         selection,
         blobs: &blobs,
-        interrupted: &|| interrupt.is_set(),
+        interrupted: &|| interrupt.as_ref().is_some_and(Interrupt::is_set),
     };
     let report = match run_transaction(&request, &plan, &context.log) {
         Ok(report) => report,

@@ -55,7 +55,8 @@ pub(crate) fn apply_to_worktree(
                 format!("that working tree no longer exists; to export to a branch, run `airlock apply {name} --accept-all --to branch:{name}`")
             }));
     }
-    let interrupt = Interrupt::watch_signals();
+    // Nothing is written in a dry run, so a signal may end it.
+    let interrupt = (!options.dry_run).then(Interrupt::watch_signals);
     let mut context = ApplyContext::new(repo)?;
     // A dry run takes no lock and writes nothing.
     if options.dry_run {
@@ -151,7 +152,7 @@ pub(crate) fn apply_to_worktree(
             modules,
             selection: path_selections.clone(),
             blobs: &store,
-            interrupted: &|| interrupt.is_set(),
+            interrupted: &|| interrupt.as_ref().is_some_and(Interrupt::is_set),
         };
         run_transaction(&request, &plan, &context.log).map(Some)
     };

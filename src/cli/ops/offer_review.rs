@@ -5,21 +5,29 @@ use crate::cli::error::CliError;
 use crate::cli::output::print_stderr;
 use crate::config::ReviewMode;
 use crate::sandbox::Sandbox;
-use crate::terminal;
+use crate::terminal::{self, Signals};
 
 /// Returns whether to review now, asking the user if that is configured. Otherwise prints the command to review.
 pub(crate) fn is_review_wanted(sandbox: &Sandbox, mode: ReviewMode) -> Result<bool, CliError> {
-    let is_asked = terminal::is_interactive() && mode != ReviewMode::Never;
-    let is_wanted = is_asked
-        && terminal::wait_until_settled()?
-        && match mode {
-            ReviewMode::Never => false,
-            ReviewMode::Always => true,
-            ReviewMode::Ask => ask_yes_no("Review now?", true)?,
-        };
+    // Printed even with `--quiet`, because the user needs the name to find the sandbox.
+    let kept = format!("airlock: kept. Next: airlock review {}\n", sandbox.record.name);
+    let is_asked = terminal::is_interactive() && mode != ReviewMode::Never && terminal::wait_until_settled()?;
+    let is_wanted = match mode {
+        _ if !is_asked => false,
+        ReviewMode::Never => false,
+        ReviewMode::Always => true,
+        ReviewMode::Ask => {
+            Signals::set_exit_message(format!("\n{kept}"));
+            let answer = ask_yes_no("Review now?", true)?;
+            if Signals::take_exit_message().is_empty() {
+                // It was printed on Ctrl-C.
+                return Ok(false);
+            }
+            answer
+        }
+    };
     if !is_wanted {
-        // Printed even with `--quiet`, because the user needs the name to find the sandbox.
-        print_stderr(&format!("airlock: kept. Next: airlock review {}\n", sandbox.record.name));
+        print_stderr(&kept);
     }
     Ok(is_wanted)
 }
