@@ -144,7 +144,7 @@ fn apply_conflict_shows_sides_and_options() {
     airlock: to resolve conflicts one by one, run `airlock review s` and press x
     airlock: to skip them, add `--reject=a.txt --reject=n.txt`
     airlock: to write everything except conflicts, add `--on-conflict skip`
-    airlock: to write both sides between conflict markers, add `--on-conflict markers`
+    airlock: to write both sides between conflict markers where that is possible, add `--on-conflict markers --reject=a.txt`
     ");
     assert_eq!(repo.read_tree(), before);
     // Markers are only for lines: the other conflict still blocks the apply.

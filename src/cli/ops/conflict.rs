@@ -110,6 +110,8 @@ fn format_side(text: &mut String, name: &str, lines: &[&[u8]], range: &Range<usi
     }
 }
 
+/// Maximum number of paths that a hint names.
+const MAX_NAMED: usize = 8;
 /// Columns of a tab.
 const TAB_WIDTH: usize = 8;
 
@@ -143,11 +145,13 @@ fn describe_side(version: Option<&EntryContent>, bytes: Option<&[u8]>) -> String
 /// written. `top` is the path from the current directory to the top of the working tree, empty or with a `/` at its end.
 pub(crate) fn resolution_hints(conflicts: &[Conflict], others: bool, markers: bool, top: &[u8]) -> Vec<String> {
     let mut hints = Vec::new();
+    let reject =
+        |conflict: &&Conflict| format!("--reject={}", quote_shell_word(&[top, conflict.path.as_bytes()].concat()));
+    let all: Vec<&Conflict> = conflicts.iter().collect();
+    let reject_all = |conflicts: &[&Conflict]| conflicts.iter().map(reject).collect::<Vec<_>>().join(" ");
     if others {
-        let word = |conflict: &Conflict| quote_shell_word(&[top, conflict.path.as_bytes()].concat());
-        let paths: Vec<String> = conflicts.iter().take(8).map(|c| format!("--reject={}", word(c))).collect();
-        if conflicts.len() <= 8 {
-            hints.push(format!("to skip them, add `{}`", paths.join(" ")));
+        if conflicts.len() <= MAX_NAMED {
+            hints.push(format!("to skip them, add `{}`", reject_all(&all)));
         }
         hints.push("to write everything except conflicts, add `--on-conflict skip`".into());
     }
@@ -162,8 +166,16 @@ pub(crate) fn resolution_hints(conflicts: &[Conflict], others: bool, markers: bo
         hints
             .push(format!("to separate it from its other hard links, run `cp -p -- {one} {new} && mv -- {new} {one}`"));
     }
-    if markers && conflicts.iter().any(|c| c.sides.as_ref().is_some_and(|c| c.can_have_markers())) {
-        hints.push("to write both sides between conflict markers, add `--on-conflict markers`".into());
+    let can_have_markers = |c: &&Conflict| c.sides.as_ref().is_some_and(|sides| sides.can_have_markers());
+    let (marked, unmarked): (Vec<&Conflict>, Vec<&Conflict>) = all.iter().partition(|c| can_have_markers(c));
+    match (markers && !marked.is_empty(), unmarked.len()) {
+        (false, _) | (_, MAX_NAMED..) => {}
+        (true, 0) => hints.push("to write both sides between conflict markers, add `--on-conflict markers`".into()),
+        // The others would still be conflicts, and nothing would be written.
+        (true, _) => hints.push(format!(
+            "to write both sides between conflict markers where that is possible, add `--on-conflict markers {}`",
+            reject_all(&unmarked)
+        )),
     }
     if markers && conflicts.iter().any(|c| c.sides.as_ref().is_some_and(|sides| sides.git_merge.is_some())) {
         hints.push(
