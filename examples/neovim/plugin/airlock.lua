@@ -6,10 +6,7 @@
 -- It speaks JSON-RPC with `airlock review --json-rpc`. All that an agent wrote is shown as text, and is never a command.
 local namespace = vim.api.nvim_create_namespace("airlock")
 local marks = { accepted = "[+]", rejected = "[x]", undecided = "[ ]", edited = "[e]" }
-
-local function say(text, level)
-  vim.notify("airlock: " .. text, level or vim.log.levels.INFO)
-end
+local function say(text, level) vim.notify("airlock: " .. text, level or vim.log.levels.INFO) end
 
 -- A buffer has no line breaks in a line, and no NUL. The editor shows the other control characters itself.
 local function plain(text)
@@ -53,10 +50,12 @@ end
 -- A long line would make the editor slow, so it has several rows. Nothing is left out: what is accepted can be read.
 local function add_row(rows, text, hunk, line, group)
   text = plain(text)
-  for from = 1, math.max(#text, 1), 1000 do
-    local piece = (from > 1 and "    ~" or "") .. text:sub(from, from + 999)
-    table.insert(rows, { text = piece, hunk = hunk, line = line, group = group })
-  end
+  repeat
+    local to = 1000
+    while (text:byte(to + 1) or 0) >= 0x80 and (text:byte(to + 1) or 0) < 0xc0 do to = to - 1 end
+    table.insert(rows, { text = text:sub(1, to), hunk = hunk, line = line, group = group })
+    text = #text > to and "    ~" .. text:sub(to + 1) or ""
+  until text == ""
 end
 
 local function add_hunk(rows, file, hunk)
@@ -107,9 +106,8 @@ end
 -- Lists the files, then the hunks of each. The last reply shows all.
 function Review:refresh()
   self:request("list", nil, function(listing)
-    self.name = listing.sandbox
-    vim.wo[vim.fn.bufwinid(self.buffer)].statusline = "airlock " .. listing.sandbox .. "  a x u c A w R q"
     local files = {}
+    if #listing.files == 0 then self:show(files) end
     for _, file in ipairs(listing.files) do
       self:request("hunks", { path = file.path, path_bytes = file.path_bytes }, function(hunks)
         table.insert(files, hunks)
@@ -182,6 +180,7 @@ local function start(command)
   vim.cmd("botright new")
   self.buffer = vim.api.nvim_get_current_buf()
   vim.bo.buftype, vim.bo.bufhidden, vim.bo.swapfile = "nofile", "wipe", false
+  vim.wo.statusline = "airlock review " .. (command.args:gsub("%%", "%%%%")) .. "   a A x u: decide  c: comment  w: apply  q: leave"
   local function map(key, action) vim.keymap.set("n", key, action, { buffer = self.buffer, nowait = true }) end
   map("a", function() self:decide("accepted") end)
   map("A", function() self:decide("accepted", true) end)
