@@ -62,9 +62,11 @@ pub(super) fn ask_yes_no(question: &str, default: bool) -> Result<bool, CliError
         .validate_with(|text: &String| answer(text).map(drop).ok_or("answer y or n"));
     let asked = run_prompt(|| prompt.interact_text());
     if asked.is_err() {
-        // Ctrl-C means no. The cursor is still in the line of the question.
-        let message = Signals::take_exit_message();
-        print_stderr(if message.is_empty() { "\n" } else { &message });
+        // Ctrl-C means no, or ends the process if a signal would. The cursor is still in the line of the question.
+        if Signals::has_exit_message() {
+            Signals::exit_interrupted();
+        }
+        print_stderr("\n");
     }
     Ok(asked.ok().and_then(|text| answer(&text)).unwrap_or(false))
 }

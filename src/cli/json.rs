@@ -77,7 +77,8 @@ pub(super) fn file_to_json(file: &ReviewFile<'_>, decisions: &Decisions) -> Valu
     if let Some(from) = &change.renamed_from {
         value["renamed_from"] = path_text(from).into();
     }
-    if std::str::from_utf8(change.path.as_bytes()).is_err() {
+    // The text of a path that is not UTF-8 has this character, so another path with it could be the same text.
+    if path_text(&change.path).contains(char::REPLACEMENT_CHARACTER) {
         value["path_bytes"] = json!(change.path.as_bytes());
     }
     value

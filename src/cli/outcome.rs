@@ -152,7 +152,7 @@ impl OutcomeLine {
         if !self.reason.is_empty() {
             line["reason"] = self.reason.as_str().into();
         }
-        if std::str::from_utf8(self.path.as_bytes()).is_err() {
+        if shapes::path_text(&self.path).contains(char::REPLACEMENT_CHARACTER) {
             line["path_bytes"] = json!(self.path.as_bytes());
         }
         line

@@ -1,6 +1,6 @@
 //! Signals that end Airlock; while an agent runs, they are passed on to it.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -48,10 +48,7 @@ impl Signals {
             tokio::spawn(async move {
                 while stream.recv().await.is_some() {
                     if ends_at_once.load(Ordering::Relaxed) && OWNER.load(Ordering::SeqCst) == turn {
-                        // A prompt may have hidden the cursor.
-                        let message = Self::take_exit_message();
-                        let _ = io::stderr().write_all(format!("\x1b[?25h{message}").as_bytes());
-                        std::process::exit(130);
+                        Self::exit_interrupted();
                     }
                     sender.send_modify(|asked| *asked = StopRequest { count: asked.count + 1, last: name });
                 }
@@ -67,10 +64,20 @@ impl Signals {
         }
     }
 
-    /// Takes that text, so that it is printed once.
+    /// Returns whether there is such a text.
     #[must_use]
-    pub fn take_exit_message() -> String {
-        EXIT_MESSAGE.lock().map(|mut message| std::mem::take(&mut *message)).unwrap_or_default()
+    pub fn has_exit_message() -> bool {
+        EXIT_MESSAGE.lock().is_ok_and(|message| !message.is_empty())
+    }
+
+    /// Prints that text, and ends the process with status 130. Another thread that does so waits.
+    pub fn exit_interrupted() -> ! {
+        let _message = EXIT_MESSAGE.lock().inspect(|message| {
+            // A prompt may have hidden the cursor.
+            let cursor = if io::stderr().is_terminal() { "\x1b[?25h" } else { "" };
+            let _ = io::stderr().write_all(format!("{cursor}{message}").as_bytes());
+        });
+        std::process::exit(130);
     }
 
     /// Leaves the signals to another handler, which has registered for them. No earlier owner ends the process from now on.

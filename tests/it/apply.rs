@@ -165,7 +165,7 @@ fn apply_conflict_shows_sides_and_options() {
     airlock: 1 conflict; nothing was written
     airlock: to resolve conflicts one by one, run `airlock review s` and press x
     airlock: to skip them, add `--reject=a.txt`
-    airlock: to write everything except conflicts, add `--on-conflict skip`
+    airlock: to write everything except conflicts, use `--on-conflict skip` instead
     ");
     assert_eq!(repo.read_tree(), before);
     assert_snapshot!(repo.airlock(&[&ALL[..], &["--on-conflict", "skip"]].concat()), @"

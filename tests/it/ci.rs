@@ -124,12 +124,12 @@ fn findings_and_hunks_have_the_form_of_an_error_list() {
     assert_eq!((status(&["--fail-on", "high"]), status(&["--fail-on", "refused"])), (3, 0));
     assert_eq!(status(&["--exit-code", "--fail-on", "refused"]), 0, "changes alone do not count");
     // Paths lead to the files from anywhere. Names that an editor would interpret are of no file.
-    repo.changeset("odd", "echo x >> dir/keep.txt; mkdir '$HOME'; echo x > '$HOME/.bashrc'; echo x > 'a.txt:1: b'");
+    repo.changeset("odd", "echo x >> dir/keep.txt; mkdir '$HOME'; echo x > '$HOME/.bashrc'; echo x > 'a.txt:1: b'; echo x > é.txt; echo x > 'q\"'");
     let mut below = repo.command(AIRLOCK, &["diff", "odd", "--format", "quickfix"]);
     below.current_dir(repo.path.join("dir"));
     let list = CommandOutput::from_command(below).ok().stdout;
     assert!(list.contains("\n../dir/keep.txt:2: -0 +1 lines\n"), "{list}");
-    let quoted = ["\"../$HOME/.bashrc\":1: ", "\"../a.txt:1: b\":1: "];
+    let quoted = ["\"../$HOME/.bashrc\":1: ", "\"../a.txt:1: b\":1: ", "../é.txt:1: ", r#""../q\"":1: "#];
     assert!(quoted.iter().all(|name| list.contains(name)), "{list}");
     let paths = |path: &str| repo.airlock(&["diff", "s", "--stat", "--fail-on", "note", "--", path]).status;
     assert_eq!((paths("a.txt"), paths(".envrc")), (0, 3), "only the files that are shown count");

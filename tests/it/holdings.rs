@@ -237,6 +237,9 @@ fn rm_asks_before_removing_undecided_changes() {
     let terminal = Terminal::start(&repo, &["rm", "open"]);
     terminal.shows("removed open");
     assert!(!has_sandbox());
+    repo.changeset("odd", "ln -s /etc/passwd link");
+    let terminal = Terminal::start(&repo, &["rm", "odd"]);
+    terminal.shows("odd has 1 file that cannot be accepted. Remove it anyway?");
 }
 
 #[test]

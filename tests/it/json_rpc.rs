@@ -265,6 +265,11 @@ fn path_of_two_files_needs_bytes() {
     let repo = TestRepo::new();
     repo.changeset("s", "printf evil > \"$(printf 'x\\377y')\"; printf benign > \"$(printf 'x\\357\\277\\275y')\"");
     let mut client = Client::start_review(&repo, "s");
+    let listing = client.expect_result("list", json!({}));
+    for file in listing["files"].as_array().expect("files") {
+        assert_eq!(file["path"], "x\u{fffd}y");
+        client.expect_result("hunks", json!({"path": file["path"], "path_bytes": file["path_bytes"]}));
+    }
     let error = client.send_request("contents", json!({"path": "x\u{fffd}y"})).expect_err("it is ambiguous");
     assert!(error.to_string().contains("path_bytes"), "{error}");
     for (bytes, text) in [(&b"x\xffy"[..], "evil"), ("x\u{fffd}y".as_bytes(), "benign")] {

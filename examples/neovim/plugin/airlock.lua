@@ -7,33 +7,32 @@
 local namespace = vim.api.nvim_create_namespace("airlock")
 local marks = { accepted = "[+]", rejected = "[x]", undecided = "[ ]", edited = "[e]" }
 local function say(text, level) vim.notify("airlock: " .. text, level or vim.log.levels.INFO) end
-
 -- A buffer has no line breaks in a line, and no NUL. The editor shows the other control characters itself.
-local function plain(text)
-  return (text:gsub("\n", "^J"):gsub("%z", "^@"))
-end
+local function plain(text) return (text:gsub("\n", "^J"):gsub("%z", "^@")) end
 
 local Review = {} -- The review of a sandbox in a buffer.
 Review.__index = Review
 
--- Sends a request. Calls `done` with the result. An error of Airlock is shown with its details and hints.
-function Review:request(method, params, done)
+-- Sends a request. Calls `done` with the result, or `failed`. An error of Airlock is shown with its details and hints.
+function Review:request(method, params, done, failed)
   self.next_id = self.next_id + 1
   if not self.job then return say("the review has ended", vim.log.levels.ERROR) end
-  self.waiting[self.next_id] = done
+  self.waiting[self.next_id] = { done = done or function() end, failed = failed or function() end }
   local message = { jsonrpc = "2.0", id = self.next_id, method = method, params = params or vim.empty_dict() }
   vim.fn.chansend(self.job, vim.json.encode(message) .. "\n")
 end
 
 function Review:receive(message)
-  local done = self.waiting[message.id]
+  local waiting = self.waiting[message.id]
   self.waiting[message.id] = nil
+  if not (waiting and vim.api.nvim_buf_is_valid(self.buffer)) then return end
   if message.error then
     local data, text = message.error.data or {}, message.error.message
     local more = text:find("requires confirmation", 1, true) and { "A accepts it" } or { data.details or {}, data.hints or {} }
     say(table.concat(vim.tbl_flatten({ text, more }), "\n"), vim.log.levels.ERROR)
-  elseif done and vim.api.nvim_buf_is_valid(self.buffer) then
-    done(message.result)
+    waiting.failed()
+  else
+    waiting.done(message.result)
   end
 end
 
@@ -50,12 +49,14 @@ end
 -- A long line would make the editor slow, so it has several rows. Nothing is left out: what is accepted can be read.
 local function add_row(rows, text, hunk, line, group)
   text = plain(text)
+  local from = 1
   repeat
-    local to = 1000
-    while (text:byte(to + 1) or 0) >= 0x80 and (text:byte(to + 1) or 0) < 0xc0 do to = to - 1 end
-    table.insert(rows, { text = text:sub(1, to), hunk = hunk, line = line, group = group })
-    text = #text > to and "    ~" .. text:sub(to + 1) or ""
-  until text == ""
+    local to = from + 999
+    while (text:byte(to + 1) or 0) >= 0x80 and text:byte(to + 1) < 0xc0 do to = to - 1 end
+    local piece = (from > 1 and "    ~" or "") .. text:sub(from, to)
+    table.insert(rows, { text = piece, hunk = hunk, line = line, group = group })
+    from = to + 1
+  until from > #text
 end
 
 local function add_hunk(rows, file, hunk)
@@ -73,7 +74,7 @@ local function add_hunk(rows, file, hunk)
   if hunk.is_truncated then
     add_row(rows, "    (more lines: decide with `airlock review`)", target, hunk.new_start, "WarningMsg")
   end
-  for _, comment in ipairs(hunk.comments) do
+  for _, comment in ipairs(hunk.comments or {}) do
     add_row(rows, "    > " .. comment.text:gsub("\n", " "), target, hunk.new_start, "Comment")
   end
 end
@@ -109,10 +110,11 @@ function Review:refresh()
     local files = {}
     if #listing.files == 0 then self:show(files) end
     for _, file in ipairs(listing.files) do
-      self:request("hunks", { path = file.path, path_bytes = file.path_bytes }, function(hunks)
-        table.insert(files, hunks)
+      local function add(hunks)
+        table.insert(files, hunks or file)
         if #files == #listing.files then self:show(files) end
-      end)
+      end
+      self:request("hunks", { path = file.path, path_bytes = file.path_bytes }, add, add)
     end
   end)
 end
@@ -129,7 +131,7 @@ function Review:decide(decision, allow_risky)
       return say("not all of its lines are shown: decide with `airlock review`")
     end
     local hunks = { { id = row.hunk.id, decision = decision } }
-    self:request("decide", { hunks = hunks, allow_risky = allow_risky or false }, function() self:refresh() end)
+    self:request("decide", { hunks = hunks, allow_risky = allow_risky }, function() self:refresh() end)
   end)
 end
 
@@ -182,16 +184,15 @@ local function start(command)
   vim.bo.buftype, vim.bo.bufhidden, vim.bo.swapfile = "nofile", "wipe", false
   vim.wo.statusline = "airlock review " .. (command.args:gsub("%%", "%%%%")) .. "   a A x u: decide  c: comment  w: apply  q: leave"
   local function map(key, action) vim.keymap.set("n", key, action, { buffer = self.buffer, nowait = true }) end
-  map("a", function() self:decide("accepted") end)
-  map("A", function() self:decide("accepted", true) end)
-  map("x", function() self:decide("rejected") end)
-  map("u", function() self:decide("undecided") end)
+  for key, decision in pairs({ a = "accepted", A = "accepted", x = "rejected", u = "undecided" }) do
+    map(key, function() self:decide(decision, key == "A") end)
+  end
   map("c", function() self:comment() end)
   map("w", function() self:apply() end)
   map("R", function() self:refresh() end)
   map("<CR>", function() self:open_file() end)
   map("q", function() vim.cmd("bwipeout") end)
-  local close = function() return self.job and vim.fn.chanclose(self.job, "stdin") end
+  local function close() return self.job and vim.fn.chanclose(self.job, "stdin") end
   vim.api.nvim_create_autocmd("BufWipeout", { buffer = self.buffer, callback = close })
   self:refresh()
 end

@@ -161,11 +161,15 @@ fn format_quickfix(model: &ReviewModel<'_>, top: &str) -> String {
     for file in &model.files {
         let path = &file.change.path;
         // Editors expand variables and patterns, and end a name at a colon. A quoted name is of no file.
-        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+@%=, ".contains(byte);
-        let path = match path.as_bytes().iter().all(is_plain) {
-            true => format!("{top}{}", String::from_utf8_lossy(path.as_bytes())),
-            false => format!("\"{}\"", patch::quote_path(top, path).trim_matches('"')),
-        };
+        let is_plain = |c: char| c.is_alphanumeric() || "/._-+@%=, ".contains(c);
+        let plain = std::str::from_utf8(path.as_bytes()).ok().filter(|path| path.chars().all(is_plain));
+        let path = plain.map_or_else(
+            || {
+                let quoted = patch::quote_path(top, path);
+                if quoted.starts_with('"') { quoted } else { format!("\"{quoted}\"") }
+            },
+            |path| format!("{top}{path}"),
+        );
         for finding in &file.change.findings {
             let severity = crate::review::severity_word(finding.severity);
             let reason = Escaped::new(&finding.reason);

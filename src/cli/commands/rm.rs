@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use std::collections::btree_map::Entry;
 
-use crate::changes::UnitSelection;
+use crate::changes::{Severity, UnitSelection};
 use crate::cli::confirm::ask_yes_no;
 use crate::cli::error::CliError;
 use crate::cli::ops::draft::{DRAFT_FILE, join_renames};
@@ -55,17 +55,29 @@ fn describe_losses(sandbox: &Sandbox) -> Option<String> {
 /// Returns a warning about changes that no review has decided.
 fn describe_undecided(sandbox: &Sandbox) -> Option<String> {
     let record = &sandbox.record;
-    let changes = sandbox.read_changeset().ok().flatten()?;
-    if sandbox.is_busy() || record.decided_at.is_some() || changes.is_empty() {
+    if sandbox.is_busy() || record.decided_at.is_some() {
         return None;
     }
-    let progress = record.progress.as_ref().filter(|progress| progress.changeset == changes.id);
-    let what = match progress {
-        Some(progress) if progress.decided == progress.hunks => return None,
-        Some(progress) => format_count(progress.hunks - progress.decided, "undecided hunk"),
-        None => format_count(join_renames(sandbox, changes).files.len(), "undecided file"),
+    let name = &record.name;
+    let Ok(changes) = sandbox.read_changeset() else {
+        return Some(format!("the changes of {name} cannot be read"));
     };
-    Some(format!("{} has {what}", record.name))
+    let changes = changes?;
+    let progress = record.progress.as_ref().filter(|progress| progress.changeset == changes.id);
+    let (uncollected, changes) = (changes.uncollected.len(), join_renames(sandbox, changes));
+    let (refused, undecided): (Vec<_>, Vec<_>) =
+        changes.files.iter().partition(|file| file.max_severity() == Some(Severity::Refused));
+    let counts = [
+        match progress {
+            Some(progress) => (progress.hunks - progress.decided, "undecided hunk", ""),
+            None => (undecided.len(), "undecided file", ""),
+        },
+        (refused.len(), "file", " that cannot be accepted"),
+        (uncollected, "path", " that was not collected"),
+    ];
+    let parts = counts.into_iter().filter(|(count, ..)| *count > 0);
+    let parts: Vec<String> = parts.map(|(count, noun, more)| format_count(count, noun) + more).collect();
+    (!parts.is_empty()).then(|| format!("{name} has {}", parts.join(", ")))
 }
 
 pub(crate) fn run_rm(names: &[String], force: bool, output: Output) -> Result<u8, CliError> {

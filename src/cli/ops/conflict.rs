@@ -153,7 +153,10 @@ pub(crate) fn resolution_hints(conflicts: &[Conflict], others: bool, markers: bo
         if conflicts.len() <= MAX_NAMED {
             hints.push(format!("to skip them, add `{}`", reject_all(&all)));
         }
-        hints.push("to write everything except conflicts, add `--on-conflict skip`".into());
+        hints.push(match markers {
+            true => "to write everything except conflicts, add `--on-conflict skip`".into(),
+            false => "to write everything except conflicts, use `--on-conflict skip` instead".into(),
+        });
     }
     let is_separable = |kind| matches!(kind, ConflictKind::RenameDelete | ConflictKind::EarlierUnits);
     let mut renames = conflicts.iter().filter(|conflict| conflict.renamed_from.is_some());
@@ -169,7 +172,8 @@ pub(crate) fn resolution_hints(conflicts: &[Conflict], others: bool, markers: bo
     let can_have_markers = |c: &&Conflict| c.sides.as_ref().is_some_and(|sides| sides.can_have_markers());
     let (marked, unmarked): (Vec<&Conflict>, Vec<&Conflict>) = all.iter().partition(|c| can_have_markers(c));
     match (markers && !marked.is_empty(), unmarked.len()) {
-        (false, _) | (_, MAX_NAMED..) => {}
+        (false, _) => {}
+        (true, count) if count > MAX_NAMED => {}
         (true, 0) => hints.push("to write both sides between conflict markers, add `--on-conflict markers`".into()),
         // The others would still be conflicts, and nothing would be written.
         (true, _) => hints.push(format!(

@@ -19,10 +19,7 @@ pub(crate) fn is_review_wanted(sandbox: &Sandbox, mode: ReviewMode) -> Result<bo
         ReviewMode::Ask => {
             Signals::set_exit_message(format!("\n{kept}"));
             let answer = ask_yes_no("Review now?", true)?;
-            if Signals::take_exit_message().is_empty() {
-                // It was printed on Ctrl-C.
-                return Ok(false);
-            }
+            Signals::set_exit_message(String::new());
             answer
         }
     };

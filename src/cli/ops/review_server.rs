@@ -183,6 +183,9 @@ impl ReviewServer<'_> {
     /// Returns both versions of a text file.
     fn read_contents(&self, params: &FileParams) -> Result<Value, RpcError> {
         let file = self.find_file(params)?;
+        if file.change.is_large() {
+            return Ok(json!({ "old": null, "new": null }));
+        }
         let (old, new) = self.model.read_contents(file)?;
         let text = |is_there: bool, bytes: Vec<u8>| is_there.then(|| String::from_utf8(bytes).ok()).flatten();
         let (has_old, has_new) = (file.change.old.is_some(), file.change.new.is_some());
