@@ -5,11 +5,11 @@
 --
 -- It speaks JSON-RPC with `airlock review --json-rpc`. All that an agent wrote is shown as text, and is never a command.
 local namespace = vim.api.nvim_create_namespace("airlock")
+vim.cmd("hi default AirlockAdded ctermfg=2 guifg=#7fb069 | hi default AirlockRemoved ctermfg=1 guifg=#e06c75")
 local marks = { accepted = "[+]", rejected = "[x]", undecided = "[ ]", edited = "[e]" }
 local function say(text, level) vim.notify("airlock: " .. text, level or vim.log.levels.INFO) end
 -- A buffer has no line breaks in a line, and no NUL. The editor shows the other control characters itself.
 local function plain(text) return (text:gsub("\n", "^J"):gsub("%z", "^@")) end
-
 local Review = {} -- The review of a sandbox in a buffer.
 Review.__index = Review
 
@@ -69,7 +69,7 @@ local function add_hunk(rows, file, hunk)
   add_row(rows, title, target, hunk.new_start, "Comment")
   for _, line in ipairs(hunk.lines or {}) do
     local text = (line.kind == "added" and "    +" or "    -") .. line.text .. (line.no_newline and "  (no line break)" or "")
-    add_row(rows, text, target, line.number, line.kind == "added" and "DiffAdd" or "DiffDelete")
+    add_row(rows, text, target, line.number, line.kind == "added" and "AirlockAdded" or "AirlockRemoved")
   end
   if hunk.is_truncated then
     add_row(rows, "    (more lines: decide with `airlock review`)", target, hunk.new_start, "WarningMsg")
@@ -192,7 +192,7 @@ local function start(command)
   map("R", function() self:refresh() end)
   map("<CR>", function() self:open_file() end)
   map("q", function() vim.cmd("bwipeout") end)
-  local function close() return self.job and vim.fn.chanclose(self.job, "stdin") end
+  local function close() if self.job then vim.fn.chanclose(self.job, "stdin") end end
   vim.api.nvim_create_autocmd("BufWipeout", { buffer = self.buffer, callback = close })
   self:refresh()
 end

@@ -5,7 +5,7 @@ use std::io;
 use crate::changes::{Changeset, FileChange, Finding, Unit};
 use crate::cli::confirm::confirm_apply;
 use crate::cli::editor;
-use crate::cli::error::CliError;
+use crate::cli::error::{CONFLICT, CliError};
 use crate::cli::ops::apply_options::ApplyOptions;
 use crate::cli::ops::apply_planner::WorktreePlanner;
 use crate::cli::ops::apply_to_worktree::apply_to_worktree;
@@ -227,7 +227,10 @@ pub(crate) fn review_sandbox(
             let notice = format!("applied; to undo it, run airlock undo {name}");
             return review_sandbox(host, sandbox, plain, (reopen_at, Some(notice)), output);
         }
-        if status != 0 {
+        if status == CONFLICT {
+            output
+                .print_status(&format!("the decisions are saved. Next: airlock review {name} (x resolves a conflict)"));
+        } else if status != 0 {
             output.print_status(&format!("the decisions are saved. Next: airlock apply {name}"));
         }
         return Ok(ReviewEnd::Done(status));
