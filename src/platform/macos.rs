@@ -59,8 +59,8 @@ pub(crate) fn mode_from_bits(bits: u32) -> Mode {
     Mode::from_raw_mode(u16::try_from(bits & 0o7777).unwrap_or(0))
 }
 
-/// Returns whether the files of a directory's file system keep their inode numbers when they are renamed. APFS and HFS+ do; what
-/// other file systems do was not tried.
+/// Returns whether the files of a directory's file system keep their inode numbers when they are renamed. It is assumed of all file
+/// systems; none was tried.
 pub(crate) fn has_stable_inodes(_: impl AsFd) -> bool {
     true
 }
